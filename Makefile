@@ -1,0 +1,60 @@
+# Each target is a line or two over real tools; `make help` lists them.
+PYTHON    ?= python3
+VENV      ?= .venv
+PROJECTS  := libs/shortcore services/writer services/redirector libs/shortctl
+INSTALL    = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
+COMPILE    = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+             --no-emit-index-url --no-header --no-annotate $(foreach p,shortcore shortctl shortlinks-writer shortlinks-redirector,--no-emit-package $(p))
+WORKERS   ?= 2
+TESTS     ?=
+PORT_BASE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format docs lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+# One environment, made once and reused; a changed lock file renews what it names.
+$(VENV)/.built: requirements/build.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.built requirements/run.txt $(PROJECTS:%=%/pyproject.toml)
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation $(PROJECTS:%=-e %)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+run: $(VENV)/.run ## Start a whole stack here: PostgreSQL, Valkey, writer, redirector
+	@exec $(VENV)/bin/shortctl dev $(if $(PORT_BASE),--port-base $(PORT_BASE))
+
+test: $(VENV)/.dev ## The whole suite against real PostgreSQL and Redis
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: $(VENV)/.dev ## Style, types, import rules, generated docs
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy libs/*/src services/*/src
+	@$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/shortctl docs --check
+
+format: $(VENV)/.dev ## Format and fix what can be fixed
+	@$(VENV)/bin/ruff check --fix-only --quiet . ; $(VENV)/bin/ruff format .
+
+docs: $(VENV)/.dev ## Write the generated pages of docs/ anew
+	@$(VENV)/bin/shortctl docs
+
+lock: $(VENV)/.built ## Resolve the dependencies anew into requirements/*.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) $(PROJECTS:%=%/pyproject.toml) requirements/build.in requirements/dev.in -c requirements/build.txt -o requirements/dev.txt
+	$(COMPILE) $(PROJECTS:%=%/pyproject.toml) -c requirements/dev.txt -o requirements/run.txt
+	$(COMPILE) services/writer/pyproject.toml libs/shortcore/pyproject.toml -c requirements/dev.txt -o requirements/writer.txt
+	$(COMPILE) services/redirector/pyproject.toml libs/shortcore/pyproject.toml -c requirements/dev.txt -o requirements/redirector.txt
+
+clean: ## Remove the environment and the state of `make run`
+	rm -rf $(VENV) .state

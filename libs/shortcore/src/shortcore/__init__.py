@@ -1,0 +1,1 @@
+"""What the services of Shortlinks share; imports no service and no web framework."""

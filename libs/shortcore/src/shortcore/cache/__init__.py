@@ -1,0 +1,1 @@
+"""Links in Redis and in the process: keys, wire form, compare-and-set, local cache."""

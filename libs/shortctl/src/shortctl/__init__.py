@@ -1,0 +1,1 @@
+"""The shortctl command: development stack, administration, import and export."""

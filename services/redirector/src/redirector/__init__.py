@@ -1,0 +1,1 @@
+"""Answers look-ups: local cache, then Redis, then PostgreSQL."""
