@@ -1,0 +1,38 @@
+"""The names of everything in Redis, in one place.
+
+Braces make the link's key the hash tag of Redis Cluster, so that every script touches one
+slot (Redis Cluster specification, «hash tags»).
+"""
+
+from dataclasses import dataclass
+
+from shortcore.links import LinkKey
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKeys:
+    """Key names under one prefix, so that several installations can share a server."""
+
+    prefix: str
+
+    def link(self, key: LinkKey) -> str:
+        """Name the record of a link."""
+        return f"{self.prefix}l:{{{key}}}"
+
+    @property
+    def changes(self) -> str:
+        """Name the change feed (a stream)."""
+        return f"{self.prefix}changes"
+
+    @property
+    def domains(self) -> str:
+        """Name the copy of the domain table (a string)."""
+        return f"{self.prefix}domains"
+
+    def clicks(self, partition: int) -> str:
+        """Name one of the click streams."""
+        return f"{self.prefix}clicks:{{{partition}}}"
+
+    def throttle(self, key: LinkKey, client: str) -> str:
+        """Name the counter of a client's wrong passwords for a link."""
+        return f"{self.prefix}t:{{{key}}}:{client}"

@@ -1,0 +1,35 @@
+"""All Lua that runs in Redis; each script touches one key, so that it works on a Cluster."""
+
+PUBLISH = """
+-- KEYS[1] the link; ARGV: record, TTL in ms, read at (Unix ms or ''), greatest age in ms.
+-- Returns 1 taken, 0 a newer or equal version stands already, -1 read too long ago.
+if ARGV[3] ~= '' then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  if now - tonumber(ARGV[3]) > tonumber(ARGV[4]) then return -1 end
+end
+local current = redis.call('GETRANGE', KEYS[1], 0, 7)
+if #current == 8 and struct.unpack('>I8', current) >= struct.unpack('>I8', ARGV[1]) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+"""Compare-and-set on the version: the newest wins, in whatever order replies arrive."""
+
+APPEND = """
+-- KEYS[1] the change feed; ARGV: payload, greatest length, greatest age in ms.
+-- Every entry names the one before it, so that a reader sees a gap (trimmed, flushed, failed
+-- over to a replica that lacked the tail) as soon as the next entry arrives.
+local previous = '0-0'
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if last[1] then previous = last[1][1] end
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'd', ARGV[1], 'p', previous)
+local time = redis.call('TIME')
+local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[3])
+if oldest > 0 then
+  redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', oldest))
+end
+return id
+"""
+"""Append to the change feed with a link to the entry before."""

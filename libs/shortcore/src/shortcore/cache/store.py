@@ -1,0 +1,194 @@
+"""Links in Redis, newest version wins.
+
+Every write is a compare-and-set on the record's version, so a slow filler can never put an
+old target over a newer one, in whatever order replies arrive.
+"""
+
+import asyncio
+import enum
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis.asyncio as aredis
+
+from shortcore.breaker import Breaker
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.record import CorruptRecord, decode_record, encode_record
+from shortcore.cache.scripts import PUBLISH
+from shortcore.errors import CacheUnavailable
+from shortcore.health import Dependency
+from shortcore.links import Kind, LinkKey, LinkRecord
+from shortcore.redis import AWAY, Client
+
+T = TypeVar("T")
+
+
+class Published(enum.IntEnum):
+    """What became of an offered record."""
+
+    TAKEN = 1
+    OLDER = 0
+    """A newer version, or this one, stands already."""
+    EXPIRED = -1
+    """It was read from PostgreSQL too long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long records stay in Redis, in milliseconds."""
+
+    link_ms: int
+    negative_ms: int
+    tombstone_ms: int
+    fill_max_age_ms: int
+
+    def of(self, record: LinkRecord, now_ms: int, jitter: float) -> int:
+        """Return the TTL of `record`: jittered down by up to 10%, ending with the link."""
+        if record.version == 0:
+            return self.negative_ms
+        if record.kind in (Kind.DELETED, Kind.ABSENT):
+            return self.tombstone_ms
+        ttl = int(self.link_ms * (1 - jitter / 10))
+        if record.expires_at_ms is not None and now_ms < record.expires_at_ms:
+            ttl = min(ttl, record.expires_at_ms - now_ms)
+        return max(ttl, 1)
+
+
+class CacheStore:
+    """Reads and publishes records.
+
+    Every method raises CacheUnavailable after `timeout_ms` at the latest, having changed
+    nothing or all, and at once while the breaker is open.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keys: CacheKeys,
+        *,
+        lifetimes: Lifetimes,
+        timeout_ms: int,
+        breaker: Breaker,
+        now_ms: Callable[[], int],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.breaker = breaker
+        self.corrupt_total = 0
+        self.last_error = ""
+        self.clock_offset_ms: int | None = None
+        """Redis's clock minus ours, as last measured by `measure_clock`; None until then."""
+        self._client = client
+        self._keys = keys
+        self._lifetimes = lifetimes
+        self._timeout_s = timeout_ms / 1000
+        self._now_ms = now_ms
+        self._jitter = jitter
+        self._publish = client.register_script(PUBLISH)
+
+    async def get_many(self, keys: Sequence[LinkKey]) -> list[LinkRecord | None]:
+        """Return the record of each key, in order; None where Redis knows nothing."""
+        names = [self._keys.link(key) for key in keys]
+        values = await self._call(lambda: self._get(names))
+        return [self._decode(value) for value in values]
+
+    async def get(self, key: LinkKey) -> LinkRecord | None:
+        """Return the record of one key, or None."""
+        return (await self.get_many([key]))[0]
+
+    async def publish(self, key: LinkKey, record: LinkRecord) -> Published:
+        """Offer `record` as the newest of `key`."""
+        return (await self.publish_many([(key, record)]))[0]
+
+    async def fill(self, key: LinkKey, record: LinkRecord, *, read_at_ms: int) -> Published:
+        """Offer what was read from PostgreSQL at `read_at_ms` (our clock, before the read).
+
+        Refused when that is too long ago by Redis's clock: meanwhile a tombstone may have come
+        and gone. Without a measured clock nothing is offered.
+        """
+        if self.clock_offset_ms is None:
+            return Published.EXPIRED
+        age = (str(read_at_ms + self.clock_offset_ms), str(self._lifetimes.fill_max_age_ms))
+        return (await self.publish_many([(key, record)], age))[0]
+
+    async def publish_many(
+        self, items: Sequence[tuple[LinkKey, LinkRecord]], age: tuple[str, str] = ("", "0")
+    ) -> list[Published]:
+        """Offer many records in one round trip; each is taken or refused by itself."""
+        now_ms = self._now_ms()
+
+        async def run() -> list[Any]:
+            if len(items) == 1:
+                return [await self._publish(keys=[self._keys.link(items[0][0])], args=args(0))]
+            pipe = _pipeline(self._client)
+            for position, (key, _) in enumerate(items):
+                pipe.eval(PUBLISH, 1, self._keys.link(key), *args(position))
+            return list(await pipe.execute())
+
+        def args(position: int) -> list[bytes | int | str]:
+            record = items[position][1]
+            ttl = self._lifetimes.of(record, now_ms, self._jitter())
+            return [encode_record(record), ttl, *age]
+
+        return [Published(int(reply)) for reply in await self._call(run)]
+
+    async def measure_clock(self) -> int:
+        """Ask Redis for its time; returns its clock minus ours in milliseconds."""
+        before = self._now_ms()
+        seconds, microseconds = await self._call(self._client.time)
+        self.clock_offset_ms = int(seconds) * 1000 + int(microseconds) // 1000 - before
+        return self.clock_offset_ms
+
+    def check(self) -> Dependency:
+        """Return its line for `/health`, from memory."""
+        ok = self.breaker.state == 0
+        return Dependency("redis", ok, "answering" if ok else self.last_error)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def _get(self, names: list[str]) -> list[bytes | None]:
+        if isinstance(self._client, aredis.RedisCluster):
+            # The keys lie in many slots: one round trip to each node, all at once.
+            pipe = _pipeline(self._client)
+            for name in names:
+                pipe.get(name)
+            return list(await pipe.execute())
+        values: Any = await self._client.mget(names)  # bytes: decode_responses is off
+        return list(values)
+
+    def _decode(self, value: bytes | None) -> LinkRecord | None:
+        if value is None:
+            return None
+        try:
+            return decode_record(value)
+        except CorruptRecord:
+            self.corrupt_total += 1  # a miss: the fill that follows cannot do worse
+            return None
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        if not self.breaker.allows():
+            raise CacheUnavailable(f"Redis is not answering: {self.last_error}")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await call()
+        except AWAY as error:
+            missed = isinstance(error, TimeoutError)
+            self.last_error = (
+                f"no answer within {self._timeout_s * 1000:.0f} ms"
+                if missed
+                else f"{type(error).__name__}: {error}"
+            )
+            self.breaker.failed()
+            raise CacheUnavailable(f"Redis is not answering: {self.last_error}") from error
+        self.breaker.succeeded()
+        return reply
+
+
+def _pipeline(client: Client) -> Any:
+    # A Cluster pipeline has no MULTI to leave out.
+    if isinstance(client, aredis.RedisCluster):
+        return client.pipeline()
+    return client.pipeline(transaction=False)

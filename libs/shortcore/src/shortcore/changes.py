@@ -1,0 +1,116 @@
+"""The change feed: a Redis stream that tells every redirector which links changed.
+
+Each reader keeps its own position, so a reconnect resumes without a gap. Each entry names the
+one before it; a reader whose position is not that one has missed something (trimmed, flushed,
+or lost by a failover) and empties its local cache.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import redis.asyncio
+import redis.exceptions
+
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.scripts import APPEND
+from shortcore.links import LinkKey
+
+START = "0-0"
+"""The position before the first entry of an empty stream."""
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """`key` has reached `version`, committed at `at_ms` (Unix ms).
+
+    A key that ends in a slash (no code) says that the domain itself changed.
+    """
+
+    key: LinkKey
+    version: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one read brought: the changes, the position after them, and whether some are lost."""
+
+    changes: Sequence[Change]
+    position: str
+    gap: bool
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Change])
+
+
+class ChangeFeed:
+    """Reads and appends; raises redis-py's errors, which callers count and back off from."""
+
+    def __init__(
+        self,
+        client: "redis.asyncio.Redis | redis.asyncio.RedisCluster",
+        keys: CacheKeys,
+        *,
+        max_length: int,
+        max_age_s: int,
+    ) -> None:
+        self._client = client
+        self._stream = keys.changes
+        self._max_length = max_length
+        self._max_age_ms = max_age_s * 1000
+        self._append = client.register_script(APPEND)
+
+    async def append(self, changes: Sequence[Change]) -> str:
+        """Add one entry holding all `changes`; returns its id."""
+        entry = await self._append(
+            keys=[self._stream],
+            args=[_encoder.encode(changes), self._max_length, self._max_age_ms],
+        )
+        return _text(entry)
+
+    async def end(self) -> str:
+        """Return the position after the newest entry."""
+        newest = await self._client.xrevrange(self._stream, count=1)
+        return _text(newest[0][0]) if newest else START
+
+    async def read(self, position: str, *, wait_ms: int) -> Batch:
+        """Return what came after `position`, waiting up to `wait_ms` for something to come.
+
+        With nothing new it compares `position` with the end of the stream, so that a flushed
+        or failed-over stream is noticed within one wait even if nobody writes.
+        """
+        reply = await self._client.xread({self._stream: position}, count=64, block=wait_ms)
+        entries = _entries(reply)
+        if not entries:
+            end = await self.end()
+            if end == position:
+                return Batch((), position, gap=False)
+            if _order(end) < _order(position):
+                return Batch((), end, gap=True)
+            # Something came between the two commands: the next read brings it.
+            return Batch((), position, gap=False)
+        changes: list[Change] = []
+        gap = False
+        for entry_id, fields in entries:
+            gap |= _text(fields[b"p"]) != position
+            changes.extend(_decoder.decode(fields[b"d"]))
+            position = entry_id
+        return Batch(changes, position, gap)
+
+
+def _entries(reply: object) -> list[tuple[str, dict[bytes, bytes]]]:
+    # RESP3 answers {stream: [[entries]]}, RESP2 [[stream, entries]].
+    if not reply:
+        return []
+    raw = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]  # type: ignore[index]  # redis-py types replies as Any-like unions
+    return [(_text(entry_id), fields) for entry_id, fields in raw]
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+def _text(value: object) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,139 @@
+"""The life of a server process, from its first port to an orderly end, as one written sequence.
+
+SIGTERM or SIGINT → not ready → keep serving for `drain_delay` (load balancers notice) → stop
+accepting → finish what is in flight (bounded) → flush → exit 0. A second signal skips what is
+left of the waiting.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import structlog
+import uvicorn
+
+from shortcore.health import Health, Phase
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Server(Protocol):
+    """What serves a port: uvicorn here, Granian in the redirector's other adaptor."""
+
+    async def start(self) -> None:
+        """Accept connections; raises OSError when the port is taken."""
+
+    async def stop(self, timeout_s: float) -> None:
+        """Stop accepting, then finish what is in flight within `timeout_s`."""
+
+
+class UvicornServer:
+    """One ASGI app on one port, run inside our own loop and without uvicorn's signal handlers."""
+
+    def __init__(self, app: Any, host: str, port: int, **options: Any) -> None:
+        self._socket = bind(host, port)
+        self._server = _Quiet(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                **options,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use, also when 0 was asked for."""
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Serve from now on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise OSError("the server ended while it started")
+            await asyncio.sleep(0.005)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Stop accepting, finish what is in flight within `timeout_s`, then cut it off."""
+        if self._task is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(1, round(timeout_s))
+        self._server.should_exit = True
+        await self._task
+
+
+class _Quiet(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # run() below is the one place that handles signals
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket; raises OSError that names the address when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    sock.set_inheritable(True)
+    return sock
+
+
+async def run(
+    *,
+    health: Health,
+    admin: Server,
+    public: Server | None,
+    drain_delay_ms: int,
+    drain_timeout_ms: int,
+    start: Sequence[Callable[[], Awaitable[None]]] = (),
+    flush: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> None:
+    """Serve until a signal comes, then end in order.
+
+    `start` runs after the admin port answers and before the process is ready; each of `flush`
+    runs at the end even if one before it failed.
+    """
+    signalled = asyncio.Event()
+    hurry = asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if signalled.is_set() else signalled).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await admin.start()
+    try:
+        for step in start:
+            await step()
+        if public is not None:
+            await public.start()
+        health.phase = Phase.READY
+        log.info("ready")
+        await signalled.wait()
+        health.phase = Phase.DRAINING
+        log.info("draining", delay_ms=drain_delay_ms)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), drain_delay_ms / 1000)
+        if public is not None:
+            await public.stop(drain_timeout_ms / 1000)
+    finally:
+        for step in flush:
+            try:
+                await step()
+            except Exception:  # the next step must run whatever this one did
+                log.exception("flush failed", step=getattr(step, "__qualname__", repr(step)))
+        await admin.stop(1)
+    log.info("stopped")

@@ -1,0 +1,211 @@
+"""Every error that a user of Shortlinks can meet, declared once.
+
+Each class has a stable `type` (RFC 9457: the last part of `urn:shortlinks:problem:…`), an HTTP
+status and a title; an instance adds the sentence for its reader, and where the input was at
+fault the fields and the rules they broke.
+
+ShortlinksError
+ ├ MalformedRequest         400  the body or a header cannot be read at all
+ ├ Unauthorized             401  no key, or one that is unknown, expired or revoked
+ ├ Forbidden                403  the key may not do this
+ ├ NotFound
+ │  ├ LinkNotFound          404
+ │  ├ DomainNotFound        404
+ │  └ RouteNotFound         404  no such path in the API
+ ├ MethodNotAllowed         405
+ ├ Conflict
+ │  ├ CodeTaken             409
+ │  ├ DomainTaken           409
+ │  ├ DomainInUse           409
+ │  ├ LinkDeleted           409  the link is in the trash; restore it first
+ │  └ RequestInFlight       409  the same Idempotency-Key is being worked on
+ ├ VersionMismatch          412  If-Match names a version that is not the newest
+ ├ BodyTooLarge             413
+ ├ InvalidInput             422  fields that break a rule
+ ├ IdempotencyKeyReused     422  the key was used with another body
+ ├ RateLimited              429
+ ├ InternalError            500
+ └ Unavailable
+    ├ DatabaseUnavailable   503
+    └ CacheUnavailable      503
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+URN = "urn:shortlinks:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One broken rule: where (an RFC 6901 JSON pointer), which rule, and a sentence."""
+
+    pointer: str
+    rule: str
+    detail: str
+
+
+class ShortlinksError(Exception):
+    """The root: what it is called, which status it has, and the sentence for its reader."""
+
+    type: ClassVar[str] = "internal-error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        fields: Sequence[FieldError] = (),
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = tuple(fields)
+        self.retry_after_s = retry_after_s
+
+
+class MalformedRequest(ShortlinksError):
+    """The body or a header cannot be read at all."""
+
+    type, status, title = "malformed-request", 400, "Malformed request"
+
+
+class Unauthorized(ShortlinksError):
+    """No API key was sent, or one that is unknown, expired or revoked."""
+
+    type, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class Forbidden(ShortlinksError):
+    """The API key may not do this."""
+
+    type, status, title = "forbidden", 403, "Forbidden"
+
+
+class NotFound(ShortlinksError):
+    """What the request names does not exist."""
+
+    type, status, title = "not-found", 404, "Not found"
+
+
+class LinkNotFound(NotFound):
+    """No link has this domain and code."""
+
+    type, title = "link-not-found", "Link not found"
+
+
+class DomainNotFound(NotFound):
+    """No such domain is configured."""
+
+    type, title = "domain-not-found", "Domain not found"
+
+
+class RouteNotFound(NotFound):
+    """The API has no such path."""
+
+    type, title = "route-not-found", "Route not found"
+
+
+class MethodNotAllowed(ShortlinksError):
+    """The path exists, but not with this method."""
+
+    type, status, title = "method-not-allowed", 405, "Method not allowed"
+
+
+class Conflict(ShortlinksError):
+    """The request does not fit the present state."""
+
+    type, status, title = "conflict", 409, "Conflict"
+
+
+class CodeTaken(Conflict):
+    """Another link on this domain has the code, perhaps one in the trash."""
+
+    type, title = "code-taken", "Code taken"
+
+
+class DomainTaken(Conflict):
+    """The domain exists already."""
+
+    type, title = "domain-taken", "Domain taken"
+
+
+class DomainInUse(Conflict):
+    """The domain still has links, or is the default."""
+
+    type, title = "domain-in-use", "Domain in use"
+
+
+class LinkDeleted(Conflict):
+    """The link is in the trash and must be restored before it can be edited."""
+
+    type, title = "link-deleted", "Link deleted"
+
+
+class RequestInFlight(Conflict):
+    """A request with the same Idempotency-Key has not been answered yet."""
+
+    type, title = "request-in-flight", "Request in flight"
+
+
+class VersionMismatch(ShortlinksError):
+    """`If-Match` names a version that is not the newest (RFC 9110, 13.1.1)."""
+
+    type, status, title = "version-mismatch", 412, "Version mismatch"
+
+
+class BodyTooLarge(ShortlinksError):
+    """The body is longer than the limit of its route."""
+
+    type, status, title = "body-too-large", 413, "Body too large"
+
+
+class InvalidInput(ShortlinksError):
+    """One or more fields break a rule; `fields` says which and how."""
+
+    type, status, title = "invalid-input", 422, "Invalid input"
+
+
+class IdempotencyKeyReused(ShortlinksError):
+    """The Idempotency-Key was used before with another request."""
+
+    type, status, title = "idempotency-key-reused", 422, "Idempotency key reused"
+
+
+class RateLimited(ShortlinksError):
+    """Too many requests; `retry_after_s` says when to come back."""
+
+    type, status, title = "rate-limited", 429, "Rate limited"
+
+
+class InternalError(ShortlinksError):
+    """A fault of ours; the log has the details under the request's id."""
+
+
+class Unavailable(ShortlinksError):
+    """A part that this answer needs is down; nothing was done."""
+
+    type, status, title = "unavailable", 503, "Unavailable"
+
+    def __init__(
+        self, detail: str, *, fields: Sequence[FieldError] = (), retry_after_s: int | None = 1
+    ) -> None:
+        super().__init__(detail, fields=fields, retry_after_s=retry_after_s)
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL did not answer within its deadline."""
+
+    type, title = "database-unavailable", "Database unavailable"
+
+
+class CacheUnavailable(Unavailable):
+    """Redis did not answer within its deadline."""
+
+    type, title = "cache-unavailable", "Cache unavailable"
+
+
+class ConfigurationError(Exception):
+    """A setting or the schema stops the start; its text is one line for the operator."""

@@ -1,0 +1,78 @@
+"""A link as the redirector sees it, and the key that names it everywhere."""
+
+import enum
+from typing import NewType
+
+import msgspec
+
+LinkKey = NewType("LinkKey", str)
+"""`host/code`: the host in lower case without port, the code as it is (case matters)."""
+
+LinkId = NewType("LinkId", int)
+"""The number behind a generated code; also names the link in click records."""
+
+Version = NewType("Version", int)
+"""Grows with every change of a link, from one global sequence; 0 means «never existed»."""
+
+REDIRECT_STATUSES = (301, 302, 307, 308)
+
+
+def link_key(host: str, code: str) -> LinkKey:
+    """Name the link `code` on `host`."""
+    return LinkKey(f"{host}/{code}")
+
+
+def split_key(key: LinkKey) -> tuple[str, str]:
+    """Return the host and the code of a key; a host never holds a slash."""
+    host, _, code = key.partition("/")
+    return host, code
+
+
+class LinkState(enum.StrEnum):
+    """What the owner decided; expiry and the visit limit are derived from other fields."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+class Kind(enum.IntEnum):
+    """What a record says of its key; the numbers are on the wire and never change."""
+
+    ABSENT = 0
+    """PostgreSQL has no such row: 404. With a version above 0 the row was purged then."""
+    ACTIVE = 1
+    DISABLED = 2
+    """404, as if it were not there, until it is enabled again."""
+    DELETED = 3
+    """In the trash: 410."""
+
+
+class LinkRecord(msgspec.Struct, frozen=True, array_like=True):
+    """All that a redirect needs to know, as it stands in Redis and in the local cache.
+
+    On the wire this is a MessagePack array: new fields go to the end and have a default, so
+    that an older and a newer redirector read each other's records. Times are Unix
+    milliseconds.
+    """
+
+    version: int
+    kind: Kind
+    link_id: int = 0
+    target: str = ""
+    status_code: int = 302
+    valid_from_ms: int | None = None
+    expires_at_ms: int | None = None
+    expired_target: str | None = None
+    limited: bool = False
+    """Has a visit limit: every visit must be counted down in PostgreSQL."""
+    password_hash: str | None = None
+    forward_query: bool = False
+    forward_path: bool = False
+    title: str | None = None
+    created_at_ms: int = 0
+
+
+def absent(version: int = 0) -> LinkRecord:
+    """Return the record of a key without a link; `version` above 0 marks a purge."""
+    return LinkRecord(version, Kind.ABSENT)

@@ -1,0 +1,109 @@
+"""Clients for Redis or Valkey: one server, Sentinel, or Cluster, chosen by the URL.
+
+redis-py's defaults suit a batch job: with timeouts of 5 s and three retries a black-holed
+server holds one GET for most of a minute. Here a call fails after `timeout_ms`, is not retried
+(the caller has a better answer: the next layer), and a breaker keeps the next ones away.
+"""
+
+from typing import Any, TypeAlias
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+import redis.asyncio as aredis
+import redis.exceptions
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from shortcore.errors import ConfigurationError
+
+Client: TypeAlias = "aredis.Redis | aredis.RedisCluster"
+
+AWAY = (redis.exceptions.RedisError, OSError, TimeoutError)
+"""What a call raises when Redis is away, full, read-only, or answers what is no answer."""
+
+
+def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -> Client:
+    """Return a client; it connects when first used.
+
+    `timeout_ms` bounds connecting and each reply; a client that reads the change feed needs
+    one longer than its blocking read. Raises ConfigurationError for a URL it cannot read.
+    """
+    parts = urlsplit(url)
+    options: dict[str, Any] = {
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "socket_timeout": timeout_ms / 1000,
+        "socket_connect_timeout": timeout_ms / 1000,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "client_name": application,
+        "protocol": 3,
+    }
+    scheme, _, kind = parts.scheme.partition("+")
+    if scheme not in {"redis", "rediss"} or kind not in {"", "sentinel", "cluster"}:
+        raise ConfigurationError(
+            f"SHORTLINKS_REDIS_URL: scheme {parts.scheme!r} is none of redis, rediss, "
+            "redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
+        )
+    if scheme == "rediss":
+        options |= {"ssl": True, "ssl_ca_certs": parse_qs(parts.query).get("ca", [None])[0]}
+    if kind == "cluster":
+        return _cluster(parts, options, pool_size)
+    options["retry"] = Retry(NoBackoff(), 0)
+    if kind == "sentinel":
+        return _sentinel(parts, options, pool_size)
+    (host, port), *more = _addresses(parts, 6379)
+    if more:
+        raise ConfigurationError("SHORTLINKS_REDIS_URL: several hosts need +sentinel or +cluster")
+    database = _database(parts.path.strip("/"))
+    return aredis.Redis(host=host, port=port, db=database, max_connections=pool_size, **options)
+
+
+def _cluster(parts: SplitResult, options: dict[str, Any], pool_size: int) -> aredis.RedisCluster:
+    return aredis.RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in _addresses(parts, 6379)],
+        max_connections=pool_size,
+        # One retry, for the redirection after a failover or a moved slot.
+        retry=Retry(NoBackoff(), 1),
+        # A missing shard must not take the links of the others with it.
+        require_full_coverage=False,
+        **options,
+    )
+
+
+def _sentinel(parts: SplitResult, options: dict[str, Any], pool_size: int) -> aredis.Redis:
+    name, _, database = parts.path.strip("/").partition("/")
+    if not name:
+        raise ConfigurationError("SHORTLINKS_REDIS_URL: redis+sentinel needs /<name of the master>")
+    query = parse_qs(parts.query)
+    sentinel_options = {
+        key: options[key]
+        for key in ("socket_timeout", "socket_connect_timeout", "protocol", "retry")
+    }
+    sentinel_options |= {
+        "username": query.get("sentinel_username", [None])[0],
+        "password": query.get("sentinel_password", [None])[0],
+    }
+    sentinel = aredis.Sentinel(_addresses(parts, 26379), sentinel_kwargs=sentinel_options)
+    client: aredis.Redis = sentinel.master_for(
+        name, db=_database(database), max_connections=pool_size, **options
+    )
+    return client
+
+
+def _addresses(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
+    addresses = []
+    for address in parts.netloc.rpartition("@")[2].split(","):
+        bracketed, _, after = address.rpartition("]")
+        host, _, port = (after if bracketed else address).partition(":")
+        host = bracketed.removeprefix("[") or host
+        if not host or not (port or str(default_port)).isdigit():
+            raise ConfigurationError(f"SHORTLINKS_REDIS_URL: {address!r} is no host:port")
+        addresses.append((host, int(port or default_port)))
+    return addresses
+
+
+def _database(text: str) -> int:
+    if text and not text.isdigit():
+        raise ConfigurationError(f"SHORTLINKS_REDIS_URL: {text!r} is no number of a database")
+    return int(text or 0)

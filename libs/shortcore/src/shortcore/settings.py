@@ -1,0 +1,376 @@
+"""Every setting of every service; nothing else reads the environment.
+
+A setting comes from `SHORTLINKS_<NAME>`, from the file named in `SHORTLINKS_<NAME>_FILE` (for
+secrets), or from the TOML or YAML file named in `SHORTLINKS_CONFIG_FILE`, in this order. An
+unknown or invalid one stops the start with a line each. `docs/configuration.md` is generated
+from here.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+    YamlConfigSettingsSource,
+)
+
+from shortcore.codes import RESERVED_CODES
+from shortcore.errors import ConfigurationError
+from shortcore.logging import LogFormat
+from shortcore.urls import TargetPolicy, normalise_host
+
+PREFIX = "SHORTLINKS_"
+CONFIG_FILE = PREFIX + "CONFIG_FILE"
+
+# Kubernetes gives every container the addresses of the Services beside it under their names.
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP)(_|$)|$)")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
+Host = Annotated[str, AfterValidator(normalise_host)]
+Words = Annotated[frozenset[str], NoDecode]
+
+
+class _FileSecrets(PydanticBaseSettingsSource):
+    """`SHORTLINKS_<NAME>_FILE`: the value is the file's text without its last line break."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # the base class's signature
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        if path is None:
+            return None, field_name, False
+        try:
+            return Path(path).read_text("utf-8").rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"{PREFIX}{field_name.upper()}_FILE: cannot read {path}: {error}"
+            ) from error
+
+    def __call__(self) -> dict[str, Any]:
+        values = {
+            name: self.get_field_value(None, name)[0] for name in self.settings_cls.model_fields
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class _Base(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, validate_default=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit arguments, then environment, then secret files, then the configuration file."""
+        del dotenv_settings, file_secret_settings
+        sources = [init_settings, env_settings, _FileSecrets(settings_cls)]
+        path = os.environ.get(CONFIG_FILE)
+        if path:
+            kind = (
+                YamlConfigSettingsSource
+                if path.endswith((".yaml", ".yml"))
+                else TomlConfigSettingsSource
+            )
+            sources.append(kind(settings_cls, Path(path)))
+        return tuple(sources)
+
+
+class LogSettings(_Base):
+    """Logs."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged"
+    )
+    log_format: LogFormat = Field(
+        "auto", description="`json`, `console`, or `auto`: console on a terminal, else JSON"
+    )
+
+
+class PostgresSettings(_Base):
+    """PostgreSQL."""
+
+    postgres_url: SecretStr = Field(
+        description="Primary: `postgresql://user:password@host:port/database?sslmode=…`"
+    )
+    postgres_read_url: SecretStr | None = Field(
+        None, description="Read replica for look-ups and read-only API calls; the primary if unset"
+    )
+    postgres_timeout_ms: Milliseconds = Field(
+        500, gt=0, description="Deadline of a look-up, waiting for a connection included"
+    )
+    postgres_write_timeout_ms: Milliseconds = Field(
+        5000, gt=0, description="Deadline of a write transaction, waiting for a connection included"
+    )
+    postgres_pool_size: int = Field(
+        8, ge=1, le=200, description="Connections a process opens to each server at the most"
+    )
+    postgres_statement_cache: int = Field(
+        256,
+        ge=0,
+        le=10_000,
+        description="Prepared statements a connection; 0 behind a pooler in transaction mode",
+    )
+
+
+class RedisSettings(_Base):
+    """Redis or Valkey."""
+
+    redis_url: SecretStr = Field(
+        description="`redis://` or `rediss://host:port/db`; `redis+sentinel://host:port,…/name`; "
+        "`redis+cluster://host:port,…`"
+    )
+    redis_prefix: str = Field(
+        "sl:", max_length=64, description="What the names of all keys begin with"
+    )
+    redis_timeout_ms: Milliseconds = Field(
+        50, gt=0, description="Deadline of a call, connecting included"
+    )
+    redis_pool_size: int = Field(16, ge=1, le=1000, description="Connections a process opens")
+    breaker_failures: int = Field(
+        3, ge=1, le=1000, description="Failures in a row after which a dependency is left alone"
+    )
+    breaker_open_ms: Milliseconds = Field(
+        1000, gt=0, description="How long it is left alone before one call may probe it"
+    )
+
+
+class CacheSettings(_Base):
+    """What is kept in Redis, and for how long."""
+
+    cache_ttl_s: int = Field(86_400, ge=1, description="A link's life in Redis (less up to 10%)")
+    cache_negative_ttl_s: int = Field(
+        30, ge=1, le=3600, description="How long Redis remembers that a code does not exist"
+    )
+    cache_tombstone_ttl_s: int = Field(
+        86_400, ge=60, description="How long Redis remembers that a link was deleted"
+    )
+    cache_fill_max_age_ms: Milliseconds = Field(
+        2000, gt=0, description="A record read from PostgreSQL longer ago is not put into Redis"
+    )
+    feed_max_length: int = Field(
+        100_000, ge=100, description="Entries that the change feed keeps at the most"
+    )
+    feed_max_age_s: int = Field(3600, ge=60, description="How long the change feed keeps an entry")
+
+
+class DrainSettings(_Base):
+    """Orderly shutdown."""
+
+    drain_delay_ms: Milliseconds = Field(
+        5000,
+        description="Still serving but not ready after SIGTERM, until every load balancer knows",
+    )
+    drain_timeout_ms: Milliseconds = Field(
+        10_000, description="How long requests in flight may take to end after that"
+    )
+
+
+class DomainSettings(_Base):
+    """Domains and short URLs."""
+
+    default_domain: Host = Field(
+        "localhost", description="Domain of links that name none, and of unknown hosts"
+    )
+    short_url_scheme: Literal["http", "https"] = Field("https", description="Scheme of short URLs")
+    short_url_port: Port | None = Field(
+        None, description="Port in short URLs where it is not the scheme's own"
+    )
+    code_secret: SecretStr = Field(
+        min_length=16,
+        description="Key of the code permutation: never change it once links exist",
+    )
+    reserved_codes: Words = Field(
+        RESERVED_CODES, description="Custom codes that are refused (comma separated)"
+    )
+
+    @field_validator("reserved_codes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _words(value)
+
+
+class _Core(LogSettings, PostgresSettings, RedisSettings, CacheSettings, DrainSettings):
+    pass
+
+
+class WriterSettings(_Core, DomainSettings):
+    """The writer (`shortlinks-writer serve`)."""
+
+    writer_host: str = Field("0.0.0.0", description="Address of the API")  # noqa: S104  # a server in a container
+    writer_port: Port = Field(8000, description="Port of the API")
+    writer_admin_port: Port = Field(9000, description="Port of probes and metrics")
+    publish_timeout_ms: Milliseconds = Field(
+        25, description="How long an answer may wait for Redis; the relay publishes anyway"
+    )
+    target_schemes: Words = Field(
+        frozenset({"http", "https"}), description="Schemes a target may have (comma separated)"
+    )
+    target_max_length: int = Field(8192, ge=16, le=65_536, description="Characters of a target")
+    target_allow_credentials: bool = Field(
+        False, description="Whether a target may hold `user:password@`"
+    )
+    body_max_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Length of a request's body at the most"
+    )
+    batch_max_items: int = Field(1000, ge=1, le=10_000, description="Links in one batch")
+    idempotency_ttl_s: int = Field(
+        86_400, ge=60, description="How long an Idempotency-Key is remembered"
+    )
+
+    @field_validator("target_schemes", mode="before")
+    @classmethod
+    def _split_schemes(cls, value: object) -> object:
+        return _words(value)
+
+    def target_policy(self, own_hosts: frozenset[str]) -> TargetPolicy:
+        """Return the rules for targets, given the hosts that short links live on."""
+        return TargetPolicy(
+            schemes=self.target_schemes,
+            allow_credentials=self.target_allow_credentials,
+            max_length=self.target_max_length,
+            own_hosts=own_hosts,
+        )
+
+
+class RelaySettings(_Core):
+    """The outbox relay (`shortlinks-writer relay`)."""
+
+    relay_admin_port: Port = Field(9002, description="Port of probes and metrics")
+    relay_batch_size: int = Field(
+        500, ge=1, le=10_000, description="Outbox rows that are claimed at once"
+    )
+    relay_poll_ms: Milliseconds = Field(
+        250, gt=0, description="How often the outbox is looked at when no notice comes"
+    )
+
+
+class RedirectorSettings(_Core):
+    """The redirector (`shortlinks-redirector serve`)."""
+
+    default_domain: Host = DomainSettings.model_fields["default_domain"]  # type: ignore[assignment]  # one declaration, two services
+    code_secret: SecretStr = DomainSettings.model_fields["code_secret"]  # type: ignore[assignment]
+    redirector_host: str = Field("0.0.0.0", description="Address of the short links")  # noqa: S104  # a server in a container
+    redirector_port: Port = Field(8001, description="Port of the short links")
+    redirector_admin_port: Port = Field(9001, description="Port of probes and metrics")
+    l1_ttl_s: float = Field(
+        30.0, gt=0, le=3600, description="Life of a link in the local cache: the staleness bound"
+    )
+    l1_negative_ttl_s: float = Field(
+        5.0, gt=0, le=3600, description="How long a process remembers that a code does not exist"
+    )
+    l1_max_entries: int = Field(100_000, ge=10, description="Links in the local cache")
+    l1_max_bytes: int = Field(
+        128 * 1024 * 1024, ge=65_536, description="Size of the local cache, about"
+    )
+    l1_refresh_ahead: float = Field(
+        0.75, gt=0, le=1, description="Part of its life after which a hit renews a link meanwhile"
+    )
+    l1_stale_if_error_s: int = Field(
+        3600,
+        ge=0,
+        description="How long past its life a link is still served while neither PostgreSQL nor "
+        "Redis can be asked; never past its expiry",
+    )
+    lookup_concurrency: int = Field(
+        64, ge=1, le=10_000, description="Look-ups that may wait for PostgreSQL at once"
+    )
+    password_attempts: int = Field(
+        10, ge=1, description="Wrong passwords a client may give a link in a minute"
+    )
+    trusted_proxies: Words = Field(
+        frozenset({"127.0.0.1", "::1"}),
+        description="Addresses or networks whose `X-Forwarded-For` counts (comma separated)",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        return _words(value)
+
+
+ALL: tuple[type[_Base], ...] = (WriterSettings, RelaySettings, RedirectorSettings)
+"""The settings of each service, for the documentation and for telling a typo from a neighbour."""
+
+S = TypeVar("S", bound=_Base)
+
+
+def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
+    """Read and check the settings of one service.
+
+    Raises ConfigurationError whose text has one line for each fault.
+    """
+    environ = os.environ if environ is None else environ
+    faults = _unknown(environ)
+    try:
+        settings = kind()
+    except ValidationError as error:
+        faults += [_line(dict(fault)) for fault in error.errors(include_url=False)]
+    except (OSError, ValueError) as error:
+        faults.append(f"{environ.get(CONFIG_FILE)}: {error}")
+    else:
+        if not faults:
+            return settings
+    raise ConfigurationError("\n".join(faults))
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    known = {name for settings in ALL for name in settings.model_fields}
+    faults = []
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable == CONFIG_FILE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in known or name.removesuffix("_file") in known or _SERVICE_LINK.search(variable):
+            continue
+        faults.append(f"{variable}: no such setting; see docs/configuration.md")
+    path = environ.get(CONFIG_FILE)
+    if path:
+        faults += [
+            f"{path}: {name}: no such setting; see docs/configuration.md"
+            for name in sorted(_config_names(Path(path)) - known)
+        ]
+    return faults
+
+
+def _config_names(path: Path) -> set[str]:
+    if not path.is_file():
+        raise ConfigurationError(f"{CONFIG_FILE}: there is no file {path}")
+    try:
+        if path.suffix in {".yaml", ".yml"}:
+            return set(YamlConfigSettingsSource(_Base, path)())
+        return set(TomlConfigSettingsSource(_Base, path)())
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _line(fault: Mapping[str, Any]) -> str:
+    name = PREFIX + "_".join(str(part) for part in fault["loc"]).upper()
+    if fault["type"] == "missing":
+        return f"{name}: required, but not set (nor {name}_FILE)"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _words(value: object) -> object:
+    if isinstance(value, str):
+        return frozenset(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+def redact_url(url: str) -> str:
+    """Return `url` without its credentials, for logs and `/health`."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -1,0 +1,51 @@
+"""The database schema: Alembic migrations written as SQL.
+
+Each migration is safe while the version before it still runs (expand, then contract one release
+later) and records in `schema_version` which code may run on it.
+"""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+_LOCK = 7_236_001
+"""Advisory lock: of several migrators that start together one works, the others wait."""
+
+_LOCK_TIMEOUT = "5s"
+"""A migration that waits for a table lock longer than this gives way to the live traffic."""
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema at `url` to `revision`; does nothing where it is there already.
+
+    Raises asyncpg's errors when the server is away or refuses.
+    """
+    asyncio.run(_upgrade(url, revision))
+
+
+async def _upgrade(url: str, revision: str) -> None:
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+    )
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    lock = await asyncpg.connect(url)
+    try:
+        await lock.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+            config.attributes["connection"] = connection
+            await connection.run_sync(lambda sync: _run(config, sync, revision))
+    finally:
+        await lock.close()
+        await engine.dispose()
+
+
+def _run(config: Config, connection: object, revision: str) -> None:
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
