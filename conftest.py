@@ -1,0 +1,107 @@
+"""Fixtures for the whole repository: real servers a worker, a fresh database a test.
+
+`SHORTLINKS_TEST_SERVERS=embedded|docker` forces the kind of servers, and
+`SHORTLINKS_TEST_SEED=N` repeats a run's random choices.
+"""
+
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from harness import servers
+from harness.databases import Databases
+
+SERVERS = "SHORTLINKS_TEST_SERVERS"
+SEED = "SHORTLINKS_TEST_SEED"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Decided by the first process; the workers of xdist inherit its environment.
+    os.environ[SERVERS] = servers.choose()
+    os.environ.setdefault(SEED, str(random.SystemRandom().randrange(2**32)))
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = os.environ[SEED]
+    hypothesis.settings.register_profile(
+        "shortlinks", deadline=None, print_blob=True, derandomize=False
+    )
+    hypothesis.settings.load_profile("shortlinks")
+
+
+def pytest_report_header() -> list[str]:
+    # xdist shows the header of the process that controls the workers, and only that.
+    return [f"servers: {os.environ[SERVERS]} ({SERVERS})", f"seed: {SEED}={os.environ[SEED]}"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    if report.failed:
+        report.sections.append(("repeat with", f"{SEED}={os.environ[SEED]}"))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    """Random choices of a test depend on the session's seed and the test's name alone."""
+    random.seed(f"{os.environ[SEED]}:{request.node.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.Server]:
+    """A PostgreSQL, one a worker; `.url` is a superuser's. Never stop or pause this one."""
+    with servers.postgres(os.environ[SERVERS]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[servers.Server]:
+    """A Valkey, one a worker. Never stop or pause this one."""
+    with servers.valkey(os.environ[SERVERS]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_server: servers.Server) -> Iterator[Databases]:
+    from writer.migrations import upgrade  # noqa: PLC0415  # tests without a database need none
+
+    made = Databases(postgres_server.url, upgrade)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """The URL of a migrated, empty database that is this test's alone."""
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def blank_database_url(databases: Databases) -> Iterator[str]:
+    """The URL of a database without any schema, for tests of migrations."""
+    with databases.fresh(migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: servers.Server) -> str:
+    """The URL of a Valkey that this test finds empty."""
+    servers.flush(redis_server.url)
+    return redis_server.url
+
+
+@pytest.fixture
+def redis_prefix() -> str:
+    """A key prefix that no other test has."""
+    return f"test-{uuid.uuid4().hex[:12]}:"
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """A folder for servers of the test's own: `EmbeddedPostgres(server_folder / "postgres")`."""
+    with servers.open_folder() as folder:
+        yield folder

@@ -1,0 +1,1 @@
+"""What the fixtures of the root conftest are made of."""

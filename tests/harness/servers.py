@@ -1,0 +1,141 @@
+"""PostgreSQL and Valkey for the tests: in containers where at hand, else from the wheels."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import asyncpg
+import redis
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from harness.databases import fetch
+from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey
+
+POSTGRES_IMAGE = "postgres:18"
+VALKEY_IMAGE = "valkey/valkey:9"
+# Nothing here has to survive a crash of the machine; tests about durability start their own.
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "shared_buffers": "64MB",
+}
+KINDS = ("embedded", "docker")
+
+
+class Server(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+def choose() -> str:
+    """Return "docker" or "embedded": as SHORTLINKS_TEST_SERVERS says, else what is at hand."""
+    forced = os.environ.get("SHORTLINKS_TEST_SERVERS")
+    if forced:
+        if forced not in KINDS:
+            raise ValueError(f"SHORTLINKS_TEST_SERVERS is {forced!r}, not one of {KINDS}")
+        return forced
+    tool = shutil.which("docker")
+    if tool is None:
+        return "embedded"
+    # It answers for the engine and both images at once; it looks, and never pulls.
+    command = [tool, "image", "inspect", "--format", "{{.Id}}", POSTGRES_IMAGE, VALKEY_IMAGE]
+    try:
+        found = subprocess.run(command, capture_output=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return "embedded"
+    return "docker" if found.returncode == 0 else "embedded"
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Give a temporary folder that a server run by root as another user can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="shortlinks-test-"))
+    folder.chmod(0o711)  # pytest's own are closed to others
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def postgres(kind: str) -> Iterator[Server]:
+    """Run a PostgreSQL whose durability is switched off."""
+    if kind == "docker":
+        settings = [word for key, value in FAST.items() for word in ("-c", f"{key}={value}")]
+        container = (
+            DockerContainer(POSTGRES_IMAGE)
+            .with_env("POSTGRES_USER", "shortlinks")
+            .with_env("POSTGRES_PASSWORD", "shortlinks")
+            .with_command(["postgres", "-c", "max_connections=200", *settings])
+        )
+        with _running(container, 5432) as address:
+            url = f"postgresql://shortlinks:shortlinks@{address}/shortlinks"
+            _wait(lambda: fetch(url, "SELECT 1"), asyncpg.PostgresError, OSError)
+            yield Container(url)
+        return
+    with open_folder() as folder:
+        server = EmbeddedPostgres(folder / "postgres", options=FAST)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def valkey(kind: str) -> Iterator[Server]:
+    """Run a Valkey."""
+    if kind == "docker":
+        with _running(DockerContainer(VALKEY_IMAGE), 6379) as address:
+            url = f"redis://{address}/0"
+            _wait(lambda: flush(url), redis.ConnectionError)
+            yield Container(url)
+        return
+    with open_folder() as folder:
+        server = EmbeddedValkey(folder / "valkey")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def flush(url: str) -> None:
+    """Empty the server."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+
+
+@dataclass(frozen=True)
+class Container:
+    url: str
+
+
+@contextmanager
+def _running(container: DockerContainer, port: int) -> Iterator[str]:
+    # Its reaper is one more image, which would be pulled.
+    testcontainers_config.ryuk_disabled = True
+    with container.with_exposed_ports(port):
+        yield f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
+
+
+def _wait(attempt: Callable[[], object], *errors: type[Exception]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            attempt()
+        except errors:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
