@@ -3,9 +3,11 @@ import re
 from pathlib import Path
 
 import pytest
+from ada_url import parse_url
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shortcore import urls
 from shortcore.urls import (
     NEVER_SCHEMES,
     TargetError,
@@ -173,6 +175,14 @@ def test_no_input_can_split_a_header(raw):
 def test_the_last_check_lets_no_unsafe_text_through(bad):
     with pytest.raises(TargetError):
         header_safe(bad)
+
+
+def test_a_parser_with_a_fault_cannot_split_a_header(monkeypatch):
+    def faulty(raw, attributes):
+        return parse_url(raw, attributes) | {"href": "https://example.com/\r\nX: y"}
+
+    monkeypatch.setattr(urls, "parse_url", faulty)
+    assert rule_of("https://example.com/", DEFAULT) == "syntax"
 
 
 def test_the_last_check_returns_what_is_safe():
