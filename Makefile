@@ -31,7 +31,7 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@touch $@
 
 run: $(VENV)/.run ## Start a whole stack here: PostgreSQL, Valkey, writer, redirector
-	@exec $(VENV)/bin/shortctl dev $(if $(PORT_BASE),--port-base $(PORT_BASE))
+	@exec $(VENV)/bin/shortctl dev --with-parent $(if $(PORT_BASE),--port-base $(PORT_BASE))
 
 test: $(VENV)/.dev ## The whole suite against real PostgreSQL and Redis
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)

@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,48 +20,59 @@ SERVERS = "SHORTLINKS_TEST_SERVERS"
 SEED = "SHORTLINKS_TEST_SEED"
 
 
+chosen = pytest.StashKey[dict[str, str]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    # Decided by the first process; the workers of xdist inherit its environment.
-    os.environ[SERVERS] = servers.choose()
-    os.environ.setdefault(SEED, str(random.SystemRandom().randrange(2**32)))
+    # A worker of xdist gets the choices of the process that controls it. They leave the
+    # environment, as services under test refuse a SHORTLINKS_ variable that is no setting.
+    config.stash[chosen] = getattr(config, "workerinput", {}).get("chosen") or {
+        SERVERS: servers.choose(os.environ.pop(SERVERS, None)),
+        SEED: os.environ.pop(SEED, None) or str(random.SystemRandom().randrange(2**32)),
+    }
     if config.getoption("hypothesis_seed", None) is None:
-        config.option.hypothesis_seed = os.environ[SEED]
+        config.option.hypothesis_seed = config.stash[chosen][SEED]
     hypothesis.settings.register_profile(
         "shortlinks", deadline=None, print_blob=True, derandomize=False
     )
     hypothesis.settings.load_profile("shortlinks")
 
 
-def pytest_report_header() -> list[str]:
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["chosen"] = node.config.stash[chosen]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
     # xdist shows the header of the process that controls the workers, and only that.
-    return [f"servers: {os.environ[SERVERS]} ({SERVERS})", f"seed: {SEED}={os.environ[SEED]}"]
+    return [f"{name}={value}" for name, value in config.stash[chosen].items()]
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:
-        report.sections.append(("repeat with", f"{SEED}={os.environ[SEED]}"))
+        report.sections.append(("repeat with", f"{SEED}={item.config.stash[chosen][SEED]}"))
     return report
 
 
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
     """Random choices of a test depend on the session's seed and the test's name alone."""
-    random.seed(f"{os.environ[SEED]}:{request.node.nodeid}")
+    random.seed(f"{request.config.stash[chosen][SEED]}:{request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[servers.Server]:
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
     """A PostgreSQL, one a worker; `.url` is a superuser's. Never stop or pause this one."""
-    with servers.postgres(os.environ[SERVERS]) as server:
+    with servers.postgres(request.config.stash[chosen][SERVERS]) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[servers.Server]:
+def redis_server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
     """A Valkey, one a worker. Never stop or pause this one."""
-    with servers.valkey(os.environ[SERVERS]) as server:
+    with servers.valkey(request.config.stash[chosen][SERVERS]) as server:
         yield server
 
 

@@ -1,6 +1,5 @@
 """PostgreSQL and Valkey for the tests: in containers where at hand, else from the wheels."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import asyncpg
+import pytest
 import redis
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
@@ -36,12 +36,11 @@ class Server(Protocol):
     def url(self) -> str: ...
 
 
-def choose() -> str:
-    """Return "docker" or "embedded": as SHORTLINKS_TEST_SERVERS says, else what is at hand."""
-    forced = os.environ.get("SHORTLINKS_TEST_SERVERS")
+def choose(forced: str | None) -> str:
+    """Return "docker" or "embedded": the one that is forced, else what is at hand."""
     if forced:
         if forced not in KINDS:
-            raise ValueError(f"SHORTLINKS_TEST_SERVERS is {forced!r}, not one of {KINDS}")
+            raise pytest.UsageError(f"SHORTLINKS_TEST_SERVERS is {forced!r}, not one of {KINDS}")
         return forced
     tool = shutil.which("docker")
     if tool is None:

@@ -1,8 +1,8 @@
 """Real PostgreSQL and Valkey servers from wheels, for development and for tests."""
 
 from shortctl.embedded.account import Account
-from shortctl.embedded.child import Child, ServerError
+from shortctl.embedded.child import Child, ServerError, stop_all
 from shortctl.embedded.postgres import EmbeddedPostgres
 from shortctl.embedded.valkey import EmbeddedValkey
 
-__all__ = ["Account", "Child", "EmbeddedPostgres", "EmbeddedValkey", "ServerError"]
+__all__ = ["Account", "Child", "EmbeddedPostgres", "EmbeddedValkey", "ServerError", "stop_all"]

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ class Child:
         ended = True
         if self.running:
             self.resume()  # a paused process would hear of the signal only later
-            self._process.send_signal(with_signal)
+            self.send(with_signal)
             try:
                 self._process.wait(within_s)
             except subprocess.TimeoutExpired:
@@ -122,6 +122,11 @@ class Child:
                 self.kill()
         self._mark.unlink(missing_ok=True)
         return ended
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process itself, not to those below it."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """End the process and all below it with no chance to tidy up, as a crash would."""
@@ -157,6 +162,15 @@ class Child:
             return False
         stop_process(pid, with_signal, within_s=within_s)
         return True
+
+
+def stop_all(children: Iterable[Child], *, within_s: float = 15) -> None:
+    """Ask all to end at once, then wait for each: their drains take their time side by side."""
+    started = [child for child in children if child.running]
+    for child in started:
+        child.send(signal.SIGTERM)
+    for child in started:
+        child.stop(within_s=within_s)
 
 
 def stop_process(pid: int, with_signal: int, *, within_s: float) -> None:

@@ -85,7 +85,9 @@ class EmbeddedPostgres:
         ServerError with the last log lines.
         """
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._stop_left_over()
+        if self.running:
+            raise ServerError("PostgreSQL is started already")
+        self.stop_left_over()
         if not self._data.exists():
             self._initialise()
         give(self._data, self._account)
@@ -116,6 +118,24 @@ class EmbeddedPostgres:
     def resume(self) -> None:
         """Let it go on."""
         self._started().resume()
+
+    def stop_left_over(self) -> bool:
+        """Stop a server that a killed run left on this folder; returns whether there was one."""
+        found = self._new_child().stop_left_over(signal.SIGINT, within_s=STOP_WITHIN_S)
+        lock = self._lock_lines()
+        if lock and lock[0].isdigit():
+            pid = int(lock[0])
+            if _serves(pid, self._data):
+                stop_process(pid, signal.SIGINT, within_s=STOP_WITHIN_S)
+                found = True
+            # PostgreSQL takes any living process of our user with that pid for its postmaster
+            # and would refuse; in containers pids come again all the time.
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+        return found
+
+    def tail(self) -> str:
+        """Return the end of the log."""
+        return self._started().tail()
 
     def _started(self) -> Child:
         if self._child is None:
@@ -156,20 +176,6 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return []
         return [line.strip() for line in text.splitlines()]
-
-    def _stop_left_over(self) -> None:
-        if self.running:
-            raise ServerError("PostgreSQL is started already")
-        self._new_child().stop_left_over(signal.SIGINT, within_s=STOP_WITHIN_S)
-        lock = self._lock_lines()
-        if not lock or not lock[0].isdigit():
-            return
-        pid = int(lock[0])
-        if _serves(pid, self._data):
-            stop_process(pid, signal.SIGINT, within_s=STOP_WITHIN_S)
-        # PostgreSQL takes any living process of our user with that pid for its postmaster and
-        # would refuse; in containers pids come again all the time.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _initialise(self) -> None:
         staging = self._folder / "data.new"  # renamed when whole: a killed start leaves no half

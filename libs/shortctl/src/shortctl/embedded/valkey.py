@@ -98,7 +98,7 @@ class EmbeddedValkey:
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._data.mkdir(mode=0o700, exist_ok=True)
         give(self._data, self._account)
-        self._new_child().stop_left_over(within_s=STOP_WITHIN_S)
+        self.stop_left_over()
         for _ in range(5):
             if self._port is None:
                 self._port = free_port()
@@ -126,6 +126,14 @@ class EmbeddedValkey:
     def resume(self) -> None:
         """Let it go on."""
         self._started().resume()
+
+    def stop_left_over(self) -> bool:
+        """Stop a server that a killed run left on this folder; returns whether there was one."""
+        return self._new_child().stop_left_over(within_s=STOP_WITHIN_S)
+
+    def tail(self) -> str:
+        """Return the end of the log."""
+        return self._started().tail()
 
     def _started(self) -> Child:
         if self._child is None:
