@@ -1,0 +1,165 @@
+"""The real services as real processes, wired to servers that a test can stop, pause and cut."""
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from shortctl.devparts import command
+from shortctl.embedded import Child, stop_all
+from shortctl.ports import free_port
+
+READY_WITHIN_S = 30
+
+
+@dataclass(eq=False)
+class Part:
+    """One service process and where it listens."""
+
+    child: Child
+    admin_url: str
+    url: str = ""
+
+    def wait_ready(self) -> None:
+        """Return when it is ready; fails with the end of its log."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline:
+            if not self.child.running:
+                raise AssertionError(f"{self.child.name} ended:\n{self.child.tail(40)}")
+            try:
+                if httpx.get(f"{self.admin_url}/readyz", timeout=1).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"{self.child.name} is not ready:\n{self.child.tail(40)}")
+
+    def restart(self) -> None:
+        """Start it again after a stop or a kill, on the same ports."""
+        self.child.start()
+        self.wait_ready()
+
+    def metric(self, sample: str) -> float:
+        """Return the value of one line of `/metrics`, named with its labels; 0 if absent."""
+        for line in httpx.get(f"{self.admin_url}/metrics", timeout=5).text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
+        return 0.0
+
+
+@dataclass(eq=False)
+class Stack:
+    """Writers, relays and redirectors over one PostgreSQL and one Redis.
+
+    `settings` are SHORTLINKS_ names without the prefix, for every part; `start_*` take more for
+    one part (another URL through a proxy, for example).
+    """
+
+    folder: Path
+    postgres_url: str
+    redis_url: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    api_key: str = ""
+
+    def __post_init__(self) -> None:
+        self._secret = secrets.token_hex(16)
+        self._prefix = f"stack-{secrets.token_hex(4)}:"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for part in self.parts:
+            if part.child.running:
+                part.child.resume()
+        stop_all([part.child for part in self.parts], within_s=10)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """Return the environment of a part."""
+        names = {
+            "POSTGRES_URL": self.postgres_url,
+            "REDIS_URL": self.redis_url,
+            "REDIS_PREFIX": self._prefix,
+            "CODE_SECRET": self._secret,
+            "WRITER_HOST": "127.0.0.1",
+            "REDIRECTOR_HOST": "127.0.0.1",
+            "DEFAULT_DOMAIN": "localhost",
+            "SHORT_URL_SCHEME": "http",
+            "DRAIN_DELAY_MS": "0",
+            "LOG_FORMAT": "json",
+            **self.settings,
+            **extra,
+        }
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("SHORTLINKS_")}
+        return clean | {f"SHORTLINKS_{name}": value for name, value in names.items()}
+
+    def writer(self, **extra: str) -> Part:
+        """Start a writer and wait until it is ready; the first one also makes the API key."""
+        part = self._start("writer", ["shortlinks-writer", "serve"], extra, public=True)
+        if not self.api_key:
+            self.api_key = self.create_key("test")
+        return part
+
+    def relay(self, **extra: str) -> Part:
+        """Start a relay and wait until it is ready."""
+        return self._start("relay", ["shortlinks-writer", "relay"], extra, public=False)
+
+    def redirector(self, **extra: str) -> Part:
+        """Start a redirector and wait until it is ready."""
+        return self._start("redirector", ["shortlinks-redirector", "serve"], extra, public=True)
+
+    def create_key(self, name: str) -> str:
+        """Make an API key by the command that operators use."""
+        made = subprocess.run(
+            command("shortlinks-writer", "create-key", "--name", name),
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        return made.stdout.strip()
+
+    def api(self, writer: Part) -> httpx.Client:
+        """Return a client of the API with the key set."""
+        return httpx.Client(
+            base_url=writer.url,
+            headers={"Authorization": f"Bearer {self.api_key}"},
+            timeout=10,
+            trust_env=False,
+        )
+
+    def _start(self, role: str, argv: list[str], extra: Mapping[str, str], *, public: bool) -> Part:
+        upper = role.upper()
+        admin = free_port()
+        ports = {f"{upper}_ADMIN_PORT": str(admin)}
+        url = ""
+        if public:
+            port = free_port()
+            ports[f"{upper}_PORT"] = str(port)
+            url = f"http://127.0.0.1:{port}"
+        child = Child(
+            f"{role}{len(self.parts)}",
+            command(*argv),
+            self.folder,
+            environment=self.environment(**ports, **extra),
+        )
+        part = Part(child, f"http://127.0.0.1:{admin}", url)
+        self.parts.append(part)
+        child.start()
+        part.wait_ready()
+        return part

@@ -1,0 +1,124 @@
+"""The main job: create through the writer, follow through the redirector, with real links."""
+
+import concurrent.futures
+import csv
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from harness.stack import Stack
+
+from shortcore.urls import TargetPolicy, normalise_target
+from shortctl.devparts import command
+
+LINKS = Path(__file__).parent / "data" / "links.csv"
+
+
+@pytest.fixture
+def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
+    with Stack(server_folder, database_url, redis_url) as stack:
+        yield stack
+
+
+def follow(client: httpx.Client, url: str) -> tuple[int, str]:
+    answer = client.get(url)
+    return answer.status_code, answer.headers.get("location", "")
+
+
+@pytest.mark.slow
+def test_4383_real_links_are_imported_in_seconds_and_every_one_leads_to_its_target(
+    stack: Stack, server_folder: Path
+) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    began = time.monotonic()
+    imported = subprocess.run(
+        [
+            *command("shortctl", "links", "import", str(LINKS), "--url", writer.url),
+            "--key",
+            stack.api_key,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    took = time.monotonic() - began
+    assert imported.returncode == 0, imported.stdout + imported.stderr
+    assert took < 5, f"the import took {took:.1f} s"
+
+    exported = server_folder / "export.csv"
+    subprocess.run(
+        [
+            *command("shortctl", "links", "export", str(exported), "--url", writer.url),
+            "--key",
+            stack.api_key,
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    with exported.open(newline="") as rows:
+        codes = {row["code"]: row["target"] for row in csv.DictReader(rows)}
+    with LINKS.open(newline="") as rows:
+        wanted = sorted(normalise_target(r["target"], TargetPolicy()) for r in csv.DictReader(rows))
+    assert sorted(codes.values()) == wanted
+    assert len(codes) == 4383
+
+    with (
+        httpx.Client(timeout=10, trust_env=False) as client,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        answers = pool.map(lambda code: follow(client, f"{redirector.url}/{code}"), codes)
+        wrong = [
+            (code, answer)
+            for code, answer in zip(codes, answers, strict=True)
+            if answer != (302, codes[code])
+        ]
+    assert not wrong
+
+
+def test_a_link_can_be_followed_as_soon_as_its_creation_is_answered(stack: Stack) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    with stack.api(writer) as api, httpx.Client(trust_env=False) as client:
+        for number in range(100):
+            target = f"https://example.com/{number}"
+            made = api.post("/api/v1/links", json={"target": target})
+            assert made.status_code == 201, made.text
+            assert follow(client, f"{redirector.url}/{made.json()['code']}") == (302, target)
+
+
+def test_an_edit_and_a_delete_reach_a_redirector_that_has_the_link_cached(stack: Stack) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    stack.relay()
+    with stack.api(writer) as api, httpx.Client(trust_env=False) as client:
+        link = api.post("/api/v1/links", json={"target": "https://example.com/old"}).json()
+        url = f"{redirector.url}/{link['code']}"
+        assert follow(client, url) == (302, "https://example.com/old")
+        edited = api.patch(link["self"], json={"target": "https://example.com/new"})
+        assert edited.status_code == 200
+        until(lambda: follow(client, url) == (302, "https://example.com/new"))
+        assert api.delete(link["self"]).status_code == 204
+        until(lambda: follow(client, url)[0] == 410)
+        assert api.post(f"{link['self']}:restore").status_code == 200
+        until(lambda: follow(client, url) == (302, "https://example.com/new"))
+
+
+def test_the_pair_starts_again_and_still_knows_every_link(stack: Stack) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    with stack.api(writer) as api, httpx.Client(trust_env=False) as client:
+        link = api.post("/api/v1/links", json={"target": "https://example.com/"}).json()
+        for part in (writer, redirector):
+            assert part.child.stop()
+            part.restart()
+        assert api.get(link["self"]).json()["target"] == "https://example.com/"
+        assert follow(client, f"{redirector.url}/{link['code']}")[0] == 302
+
+
+def until(condition: Callable[[], bool], within_s: float = 5) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
