@@ -87,7 +87,7 @@ class _Run:
         Raises ServerError when a part does not start or ends by itself.
         """
         began = time.monotonic()
-        for name, part in (self._servers(None) | self._services()).items():
+        for name, part in (self._services() | self._servers(None)).items():
             if part.stop_left_over():
                 print(f"stopped the {name} that a former run left behind", flush=True)
         ports = Ports.choose(port_base, lambda text: print(text, flush=True))

@@ -79,11 +79,10 @@ class Ports:
             busy = taken(range(base, base + 7))
         if busy:
             raise PortsTakenError(
-                f"taken: port {_listed(busy)}; choose others with --port-base "
-                "(make run PORT_BASE=...)"
+                f"{_listed(busy)} taken: choose others with --port-base (make run PORT_BASE=...)"
             )
         if first:
-            say(f"port {_listed(first)} taken: using {base} to {base + 6} instead")
+            say(f"{_listed(first)} taken: using {base} to {base + 6} instead")
         return cls(base)
 
 
@@ -193,4 +192,5 @@ def _prefixed(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _listed(ports: list[int]) -> str:
-    return ", ".join(map(str, ports))
+    names = ", ".join(map(str, ports))
+    return f"port {names} is" if len(ports) == 1 else f"ports {names} are"

@@ -1,6 +1,7 @@
 """Which user runs a server: PostgreSQL refuses root, and root's folders are closed to others.
 
-As an ordinary user nothing is to be done. As root, in this order:
+As an ordinary user nothing is to be done, except in containers run as a bare number: initdb
+asks for a user's name, which a user namespace (below) gives. As root, in this order:
 
 1. A user namespace in which root is shown as an ordinary user. Nothing has to be copied,
    opened up or given away: binaries below `/root` and a state folder of any mode work as
@@ -15,6 +16,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -82,10 +84,12 @@ def choose(tree: Path, program: str) -> tuple[Account, Path]:
 
     Raises AccountError when there is no way.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
         return SELF, tree
     if NAMESPACE.can_run(tree / program):
         return NAMESPACE, tree
+    if os.geteuid() != 0:
+        return SELF, tree  # initdb says what it misses
     return NOBODY, reachable_by_nobody(tree, program)
 
 
@@ -128,6 +132,14 @@ def give(path: Path, account: Account) -> None:
             f"{path} lies in a folder closed to the user nobody, whom root uses to run the "
             "server here: choose another place for the state"
         )
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _copied(tree: Path) -> Path:

