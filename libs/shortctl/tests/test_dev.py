@@ -1,0 +1,181 @@
+"""`shortctl dev`: one command gives a working stack, and ends without a trace."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+SHORTCTL = Path(sys.executable).parent / "shortctl"
+READY_S = 60
+PARTS = {"writer", "redirector", "relay", "postgres", "redis"}
+
+
+class Run:
+    """One `shortctl dev`, with its output in a file."""
+
+    def __init__(self, state, port_base, *options):
+        self.state = state
+        self.output = state.with_suffix(".out")
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [SHORTCTL, "dev", "--state", state, "--port-base", str(port_base), *options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def facts(self):
+        deadline = time.monotonic() + READY_S
+        while not (self.state / "dev.json").exists():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.02)
+        return json.loads((self.state / "dev.json").read_text())
+
+    def end(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def port_base(worker_id):
+    # Below the ports that the kernel gives to others, and apart for each worker.
+    return 20_000 + 100 * (int(worker_id.removeprefix("gw")) if worker_id != "master" else 90)
+
+
+@pytest.fixture
+def start(server_folder, port_base):
+    runs = []
+
+    def start(*options):
+        runs.append(Run(server_folder / "state", port_base, *options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.end()
+
+
+def create(facts, target):
+    answer = httpx.post(
+        f"{facts['writer_url']}/api/v1/links",
+        json={"target": target},
+        headers={"Authorization": f"Bearer {facts['api_key']}"},
+        timeout=10,
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.json()["code"]
+
+
+def follow(facts, code):
+    return httpx.get(f"{facts['redirector_url']}/{code}", timeout=10).headers.get("Location")
+
+
+def gone(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def until(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_link_made_in_one_run_is_followed_in_the_next(start):
+    run = start()
+    facts = run.facts()
+    assert (run.state / "dev.json").stat().st_mode & 0o777 == 0o600
+    assert set(facts["pids"]) == PARTS
+    code = create(facts, "https://example.com/kept")
+    assert follow(facts, code) == "https://example.com/kept"
+    assert run.end() == 0
+    assert not (run.state / "dev.json").exists()
+    assert all(gone(pid) for pid in facts["pids"].values())
+    output = run.output.read_text()
+    assert facts["api_key"] in output
+    assert f"curl -s -X POST {facts['writer_url']}/api/v1/links" in output
+
+    again = start().facts()
+    assert again["api_key"] == facts["api_key"]
+    assert follow(again, code) == "https://example.com/kept"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_as_orderly(start, number):
+    run = start()
+    facts = run.facts()
+    assert run.end(number) == 0
+    assert all(gone(pid) for pid in facts["pids"].values())
+
+
+@pytest.mark.fault
+def test_after_a_kill_nothing_stays_and_the_next_run_finds_all_links(start):
+    run = start()
+    facts = run.facts()
+    code = create(facts, "https://example.com/kept")
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.process.wait()
+    if sys.platform == "linux":
+        until(lambda: all(gone(pid) for pid in facts["pids"].values()))
+    # The killed run's facts may still lie there until the next one begins.
+    (run.state / "dev.json").unlink()
+    again = start().facts()
+    assert follow(again, code) == "https://example.com/kept"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_a_part_that_ends_by_itself_ends_the_run_with_its_name(start, part):
+    run = start()
+    facts = run.facts()
+    os.kill(facts["pids"][part], signal.SIGKILL)
+    assert run.process.wait(30) == 1
+    assert f"{part} ended by itself" in run.output.read_text()
+    assert all(gone(pid) for pid in facts["pids"].values())
+
+
+def test_a_second_run_on_the_same_state_is_refused_in_one_line(start):
+    first = start()
+    first.facts()
+    second = subprocess.run(
+        [SHORTCTL, "dev", "--state", first.state], capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 1
+    assert second.stderr.count("\n") == 1
+    assert f"pid {first.process.pid}" in second.stderr
+    assert first.process.poll() is None
+
+
+def test_taken_ports_that_were_asked_for_are_refused_in_one_line(server_folder, port_base):
+    with socket.create_server(("127.0.0.1", port_base + 3)):
+        run = subprocess.run(
+            [SHORTCTL, "dev", "--state", server_folder / "s", "--port-base", str(port_base)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert f"{port_base + 3} is taken" in run.stderr
+
+
+def test_servers_of_ones_own_are_used_and_left_alone(start, blank_database_url, redis_url):
+    run = start("--postgres-url", blank_database_url, "--redis-url", redis_url)
+    facts = run.facts()
+    assert set(facts["pids"]) == {"writer", "redirector", "relay"}
+    assert facts["postgres_url"] == blank_database_url
+    assert follow(facts, create(facts, "https://example.com/")) == "https://example.com/"
+    assert run.end() == 0
