@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -377,16 +378,35 @@ def test_binaries_in_a_folder_closed_to_nobody_are_copied_where_nobody_can_run_t
         assert copy.stat().st_uid == 0
         assert reachable_by_nobody(closed, "bin/program") == copy
     finally:
-        subprocess.run(["rm", "-r", str(copy)], check=True)
+        shutil.rmtree(copy)
 
 
 @pytest.mark.skipif(not ROOT, reason="only root has to give way")
-def test_data_in_a_folder_closed_to_nobody_is_refused_with_what_to_do(server_folder):
+async def test_data_in_a_folder_closed_to_nobody_is_kept_elsewhere_and_found_again(server_folder):
     closed = server_folder / "closed"
     closed.mkdir(mode=0o700)
-    server = EmbeddedValkey(closed / "valkey", account=NOBODY)
+    first = EmbeddedPostgres(closed / "postgres", options=FAST, account=NOBODY)
+    later = EmbeddedPostgres(closed / "postgres", options=FAST, account=NOBODY)
+    first.start()
+    elsewhere = (closed / "postgres/data").readlink().parent
+    try:
+        await query(first, "CREATE TABLE kept AS SELECT 42 AS value")
+        later.start()
+        assert not first.running
+        assert await query(later, "SELECT value FROM kept") == 42
+    finally:
+        first.stop()
+        later.stop()
+        shutil.rmtree(elsewhere)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root has to give way")
+def test_data_that_became_closed_to_nobody_is_refused_with_what_to_do(server_folder):
+    folder = server_folder / "valkey"
+    (folder / "data").mkdir(parents=True)
+    folder.chmod(0o700)
     with pytest.raises(AccountError, match="choose another place for the state"):
-        server.start()
+        EmbeddedValkey(folder, account=NOBODY).start()
 
 
 def test_a_child_that_does_not_listen_is_killed_after_its_time(server_folder):

@@ -8,8 +8,8 @@ asks for a user's name, which a user namespace (below) gives. As root, in this o
    they are. Most containers and some hardened kernels forbid it, so it is tried out with the
    server binary itself.
 2. Setuid to `nobody`, who must reach the binaries: where they lie in a closed folder (an
-   environment below `/root`), they are copied into one of root's in `/var/tmp`; and who must
-   reach the data, or we say so.
+   environment below `/root`), they are copied into one of root's in `/var/tmp`. Data that
+   would lie in a closed folder is put there as well, with a link at its place.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+SHARED = Path("/var/tmp")  # noqa: S108  # who owns what we find there is checked
 NOBODY_UID = 65534  # in every passwd file, and initdb asks for an entry there
 
 
@@ -65,9 +66,9 @@ class Account:
         """Whether the account reaches `program` and all its libraries."""
         return self.run([str(program), "--version"]).returncode == 0
 
-    def can_write(self, path: Path) -> bool:
-        """Whether the account reaches `path` and may write there."""
-        return self.run(["/bin/sh", "-c", 'test -w "$0"', str(path)]).returncode == 0
+    def can_enter(self, folder: Path) -> bool:
+        """Whether the account reaches `folder` and what lies in it."""
+        return self.run(["/bin/sh", "-c", 'cd "$0"', str(folder)]).returncode == 0
 
 
 SELF = Account()
@@ -118,20 +119,29 @@ def wheel(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def give(path: Path, account: Account) -> None:
-    """Make a file, or a folder and all in it, the account's own, and check that it gets there.
+def data_place(link: Path, account: Account) -> Path:
+    """Return where the data of `link` really lies: elsewhere if the account cannot get there."""
+    if link.is_symlink():
+        return link.readlink()
+    if account.uid is None or account.can_enter(link.parent):
+        return link
+    if link.exists():
+        raise AccountError(
+            f"{link} lies in a folder closed to the user nobody, whom root uses to run the "
+            "server here: choose another place for the state"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="shortlinks-data-", dir=SHARED))
+    folder.chmod(0o711)
+    link.symlink_to(folder / link.name)
+    return folder / link.name
 
-    Raises AccountError when a folder above is closed to it.
-    """
+
+def give(path: Path, account: Account) -> None:
+    """Make a file, or a folder and all in it, the account's own."""
     owner = account.file_owner
     if os.geteuid() == 0 and path.stat().st_uid != owner:
         for one in [path, *path.rglob("*")]:
             os.chown(one, owner, owner, follow_symlinks=False)
-    if account.uid is not None and not account.can_write(path):
-        raise AccountError(
-            f"{path} lies in a folder closed to the user nobody, whom root uses to run the "
-            "server here: choose another place for the state"
-        )
 
 
 def _has_name(uid: int) -> bool:
@@ -146,7 +156,7 @@ def _copied(tree: Path) -> Path:
     # Named by what it was copied from, its time included: a new wheel makes a new copy.
     about = f"{tree}:{tree.stat().st_mtime_ns}:{tree.stat().st_ino}"
     digest = hashlib.sha256(about.encode()).hexdigest()[:12]
-    target = Path("/var/tmp") / f"shortlinks-{tree.name}-{digest}"  # noqa: S108  # owner checked below
+    target = SHARED / f"shortlinks-{tree.name}-{digest}"
     if not target.exists():
         staging = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
         shutil.copytree(tree, staging, symlinks=True, dirs_exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from shortctl.embedded.account import Account, choose, give, reachable_by_nobody, wheel
+from shortctl.embedded.account import Account, choose, data_place, give, reachable_by_nobody, wheel
 from shortctl.embedded.child import Child, ServerError, stop_process
 from shortctl.ports import free_port
 
@@ -87,6 +87,7 @@ class EmbeddedPostgres:
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         if self.running:
             raise ServerError("PostgreSQL is started already")
+        self._data = data_place(self._folder / "data", self._account)
         self.stop_left_over()
         if not self._data.exists():
             self._initialise()
@@ -178,11 +179,13 @@ class EmbeddedPostgres:
         return [line.strip() for line in text.splitlines()]
 
     def _initialise(self) -> None:
-        staging = self._folder / "data.new"  # renamed when whole: a killed start leaves no half
+        staging = self._data.with_name(
+            "data.new"
+        )  # renamed when whole: a killed start leaves no half
         if staging.exists():
             shutil.rmtree(staging)
         staging.mkdir(mode=0o700)
-        password = self._folder / "initdb-password"
+        password = self._data.with_name("initdb-password")
         password.write_text(self._password())
         give(staging, self._account)
         give(password, self._account)
@@ -238,6 +241,6 @@ def _place(binaries: Path | None, account: Account | None) -> tuple[Account, Pat
 
 def _serves(pid: int, data: Path) -> bool:
     try:
-        return str(data) in psutil.Process(pid).cmdline()
+        return not {str(data), str(data.resolve())}.isdisjoint(psutil.Process(pid).cmdline())
     except psutil.NoSuchProcess:
         return False

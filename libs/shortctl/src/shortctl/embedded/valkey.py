@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shortctl.embedded.account import Account, choose, give, reachable_by_nobody, wheel
+from shortctl.embedded.account import Account, choose, data_place, give, reachable_by_nobody, wheel
 from shortctl.embedded.child import Child, ServerError
 from shortctl.ports import LOOPBACK, free_port
 
@@ -96,6 +96,7 @@ class EmbeddedValkey:
         if self.running:
             raise ServerError("Valkey is started already")
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._data = data_place(self._folder / "data", self._account)
         self._data.mkdir(mode=0o700, exist_ok=True)
         give(self._data, self._account)
         self.stop_left_over()
