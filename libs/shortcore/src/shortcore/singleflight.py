@@ -1,48 +1,111 @@
-"""One look-up a key at a time, shared by all who wait for it.
+"""One look-up a key at a time, shared by all who wait for it, asked for in batches.
 
-The work runs in a task of its own, so that a waiter who goes away (or the very first one)
-never fails the others.
+`Flights` lets any number of callers wait for one key; a waiter who goes away (or the very first
+one) never fails the others. `Batches` collects keys of the same loop tick, and while all its
+workers are busy, so that a queue becomes bigger batches instead of more of them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class SingleFlight(Generic[K, V]):
-    """Runs `work(key)` once for any number of concurrent callers of the same key."""
+class Flights(Generic[K, V]):
+    """Who waits for which key."""
 
-    def __init__(self, work: Callable[[K], Awaitable[V]]) -> None:
-        self._work = work
-        self._flights: dict[K, asyncio.Task[V]] = {}
+    def __init__(self) -> None:
+        self._waiters: dict[K, list[asyncio.Future[V]]] = {}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._waiters)
 
-    async def get(self, key: K) -> V:
-        """Return what `work(key)` returns, or raise what it raises, to every waiter alike."""
-        return await asyncio.shield(self.start(key))
+    def __contains__(self, key: K) -> bool:
+        return key in self._waiters
 
-    def start(self, key: K) -> asyncio.Task[V]:
-        """Return the flight of `key`, started now if there was none."""
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.ensure_future(self._run(key))
-            self._flights[key] = flight
-            flight.add_done_callback(_retrieve)
-        return flight
+    def start(self, key: K) -> bool:
+        """Open the flight of `key`; returns False if it is under way already."""
+        if key in self._waiters:
+            return False
+        self._waiters[key] = []
+        return True
 
-    async def _run(self, key: K) -> V:
-        try:
-            return await self._work(key)
-        finally:
-            del self._flights[key]
+    def wait(self, key: K) -> asyncio.Future[V]:
+        """Return a future of the caller's own for what `land` brings; the flight must be open."""
+        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        self._waiters[key].append(future)
+        return future
+
+    def land(self, key: K, value: V) -> bool:
+        """Give `value` to all who wait for `key`; returns False if nothing was under way."""
+        waiters = self._waiters.pop(key, None)
+        if waiters is None:
+            return False
+        for waiter in waiters:
+            if not waiter.done():  # cancelled: its request is gone
+                waiter.set_result(value)
+        return True
 
 
-def _retrieve(flight: "asyncio.Task[V]") -> None:
-    # When all waiters left, nobody else looks at the exception; asyncio would complain.
-    if not flight.cancelled():
-        flight.exception()
+class Batches(Generic[K]):
+    """Hands `work` the keys that were added, at most `size` a batch and `workers` at once.
+
+    `after(keys)` runs when the work of a batch has ended, however it ended.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[K]], Coroutine[Any, Any, None]],
+        after: Callable[[list[K]], None],
+        *,
+        size: int,
+        workers: int,
+        waiting: int,
+    ) -> None:
+        self._work = work
+        self._after = after
+        self._size = size
+        self._workers = workers
+        self._limit = waiting
+        self._queue: list[K] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    def add(self, key: K) -> bool:
+        """Queue `key` for the next batch; returns False when `waiting` keys are queued already."""
+        if len(self._queue) >= self._limit:
+            return False
+        self._queue.append(key)
+        if not self._scheduled and len(self._running) < self._workers:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._start)
+        return True
+
+    async def close(self) -> None:
+        """Cancel what is under way; whoever still waits is told by `after`."""
+        waiting, self._queue = self._queue, []
+        self._after(waiting)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._queue and len(self._running) < self._workers:
+            keys, self._queue = self._queue[: self._size], self._queue[self._size :]
+            task = asyncio.get_running_loop().create_task(self._work(keys))
+            self._running.add(task)
+            task.add_done_callback(partial(self._ended, keys))
+
+    def _ended(self, keys: list[K], task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._after(keys)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A fault of ours; its waiters have been told by `after`, the operator here.
+            task.get_loop().call_exception_handler(
+                {"message": "a batch of look-ups failed", "exception": error, "task": task}
+            )
+        self._start()

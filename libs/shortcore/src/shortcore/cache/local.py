@@ -1,39 +1,58 @@
 """The redirector's own memory of links: bounded, non-sliding, never going back in version.
 
-One dict in insertion order with a second chance: a hit marks its entry, and eviction passes a
-marked entry once before it drops it (CLOCK; Corbató 1968). A hit thus costs one look-up and
-one attribute write, no reordering. An entry's time to live runs from its read, never from its
-last hit: a hot link is asked for anew like any other.
+An ordered dict with a second chance: a hit marks its entry, and eviction passes a marked entry
+once before it drops it (CLOCK; Corbató 1968). A hit thus costs one look-up and one attribute
+write, no reordering. An entry's time to live runs from its read, never from its last hit: a hot
+link is asked for anew like any other. (Not a plain dict: finding its first key takes longer
+with every key that was removed in front of it.)
 
-`floors` remembers, in the same bounded way, the newest version seen of keys that left: a
-record older than its floor is refused, so that a slow reply, or a Redis that lost its newest
-writes, cannot bring an old target back.
+Floors remember, in the same bounded way, the newest version seen of keys that left: a record
+older than its floor is refused, so that a slow reply, or a Redis that lost its newest writes,
+cannot bring an old target back.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
 from typing import Generic, TypeVar
 
 from shortcore.links import LinkKey, LinkRecord
 
-ENTRY_OVERHEAD_BYTES = 700
+ENTRY_OVERHEAD_BYTES = 1000
 """Entry, record, key, dict slots and prebuilt answer, as measured by tests/test_local.py."""
+
+SECOND_CHANCES = 32
+"""Marked entries that one eviction may pass: a full turn of the clock would be a pause."""
 
 T = TypeVar("T")
 
 
 class Entry(Generic[T]):
-    """A cached record, until when it may be used, and the answer prepared from it."""
+    """A cached record, until when it may be used, and the answer prepared from it.
 
-    __slots__ = ("answer", "fresh_until", "record", "refresh_at", "size", "visited")
+    From `refresh_at` on a hit should renew it, from `fresh_until` on it may not be used, unless
+    nothing else answers: then until `stale_until`.
+    """
+
+    __slots__ = (
+        "answer", "fresh_until", "record", "refresh_at", "size", "stale_until", "visited",
+    )  # fmt: skip
 
     def __init__(
-        self, record: LinkRecord, answer: T, fresh_until: float, refresh_at: float, size: int
+        self,
+        record: LinkRecord,
+        answer: T,
+        *,
+        refresh_at: float,
+        fresh_until: float,
+        stale_until: float,
+        size: int,
     ) -> None:
         self.record = record
         self.answer = answer
-        self.fresh_until = fresh_until
         self.refresh_at = refresh_at
+        self.fresh_until = fresh_until
+        self.stale_until = stale_until
         self.size = size
         self.visited = False
 
@@ -41,7 +60,8 @@ class Entry(Generic[T]):
 class LocalCache(Generic[T]):
     """Records by key, at most `max_entries` and about `max_bytes`; times are `clock` seconds.
 
-    `prepare` turns a record into the answer that hits reuse; it runs once a fill.
+    `prepare` turns a record into the answer that hits reuse; it runs once a fill. `entries` is
+    public for the hot path, which reads it directly.
     """
 
     def __init__(
@@ -51,11 +71,12 @@ class LocalCache(Generic[T]):
         max_bytes: int,
         ttl_s: float,
         negative_ttl_s: float,
+        stale_s: float,
         refresh_ahead: float,
-        prepare: Callable[[LinkRecord], T],
+        prepare: Callable[[LinkKey, LinkRecord], T],
         clock: Callable[[], float],
     ) -> None:
-        self.entries: dict[LinkKey, Entry[T]] = {}
+        self.entries: OrderedDict[LinkKey, Entry[T]] = OrderedDict()
         self.bytes = 0
         self.evictions = 0
         self._floors: dict[LinkKey, int] = {}
@@ -63,6 +84,7 @@ class LocalCache(Generic[T]):
         self._max_bytes = max_bytes
         self._ttl_s = ttl_s
         self._negative_ttl_s = negative_ttl_s
+        self._stale_s = stale_s
         self._refresh_ahead = refresh_ahead
         self._prepare = prepare
         self._clock = clock
@@ -79,27 +101,52 @@ class LocalCache(Generic[T]):
         return entry
 
     def stale(self, key: LinkKey) -> Entry[T] | None:
-        """Return the entry whatever its age, for when nothing else answers."""
-        return self.entries.get(key)
+        """Return the entry although it is no longer fresh, for when nothing else answers.
+
+        A negative entry has no stale time: a 404 needs a recent word of PostgreSQL.
+        """
+        entry = self.entries.get(key)
+        return entry if entry is not None and self._clock() < entry.stale_until else None
+
+    def prolong(self, entry: Entry[T], seconds: float) -> None:
+        """Let a stale entry pass as fresh for `seconds` from now, never past its stale time.
+
+        Asked for after a look-up in vain, so that not every request repeats it.
+        """
+        now = self._clock()
+        entry.fresh_until = max(entry.fresh_until, min(now + seconds, entry.stale_until))
+        entry.refresh_at = now + seconds
 
     def floor(self, key: LinkKey) -> int:
         """Return the newest version of `key` that this process remembers to have seen."""
         entry = self.entries.get(key)
-        return max(self._floors.get(key, 0), entry.record.version if entry else 0)
+        return entry.record.version if entry else self._floors.get(key, 0)
 
-    def put(self, key: LinkKey, record: LinkRecord, *, read_at: float) -> Entry[T] | None:
-        """Keep `record` as of `read_at`; returns None when a newer version was seen already."""
-        if record.version < self.floor(key):
+    def put(
+        self, key: LinkKey, record: LinkRecord, *, read_at: float, lower: bool = False
+    ) -> Entry[T] | None:
+        """Keep `record` as of `read_at`; returns None when a newer version was seen already.
+
+        `lower` accepts it even then: the primary itself has gone back (restored, failed over).
+        """
+        if record.version < self.floor(key) and not lower:
             return None
-        ttl = self._ttl_s if record.version else self._negative_ttl_s
-        size = ENTRY_OVERHEAD_BYTES + 2 * len(record.target)
+        if record.version:
+            ttl, stale_s = self._ttl_s, self._stale_s
+        else:
+            ttl, stale_s = self._negative_ttl_s, 0.0
         entry = Entry(
-            record, self._prepare(record), read_at + ttl, read_at + ttl * self._refresh_ahead, size
+            record,
+            self._prepare(key, record),
+            refresh_at=read_at + ttl * self._refresh_ahead,
+            fresh_until=read_at + ttl,
+            stale_until=read_at + ttl + stale_s,
+            size=_size(key, record),
         )
         self._remove(key)
-        self.entries[key] = entry
-        self.bytes += size
         self._floors.pop(key, None)
+        self.entries[key] = entry
+        self.bytes += entry.size
         while len(self.entries) > self._max_entries or self.bytes > self._max_bytes:
             self._evict_one()
         return entry
@@ -112,25 +159,29 @@ class LocalCache(Generic[T]):
         self._remember(key, version)
         return had
 
-    def clear(self) -> None:
-        """Empty the cache, keeping what is known of versions."""
-        for key in list(self.entries):
-            self._forget(key)
+    def expire(self) -> None:
+        """Make every entry stale: changes were missed, so each must be asked for anew.
+
+        They stay for when nothing answers, and as floors.
+        """
+        now = self._clock()
+        for entry in self.entries.values():
+            entry.refresh_at = min(entry.refresh_at, now)
+            entry.fresh_until = min(entry.fresh_until, now)
 
     def _evict_one(self) -> None:
-        key, entry = next(iter(self.entries.items()))
-        if entry.visited:
+        for _ in range(SECOND_CHANCES):
+            key = next(iter(self.entries))
+            entry = self.entries[key]
+            if not entry.visited:
+                break
             entry.visited = False
-            self.entries[key] = self.entries.pop(key)
-            return
-        self._forget(key)
+            self.entries.move_to_end(key)
+        key, entry = self.entries.popitem(last=False)
+        self.bytes -= entry.size
         self.evictions += 1
-
-    def _forget(self, key: LinkKey) -> None:
-        version = self.entries[key].record.version
-        self._remove(key)
-        if version:
-            self._remember(key, version)
+        if entry.record.version:
+            self._remember(key, entry.record.version)
 
     def _remove(self, key: LinkKey) -> bool:
         entry = self.entries.pop(key, None)
@@ -145,3 +196,9 @@ class LocalCache(Generic[T]):
         if len(self._floors) > self._max_entries:
             for oldest in list(islice(self._floors, max(1, self._max_entries // 100))):
                 del self._floors[oldest]
+
+
+def _size(key: LinkKey, record: LinkRecord) -> int:
+    # The target stands in the record and, encoded, in the answer.
+    more = len(record.title or "") + len(record.expired_target or "")
+    return ENTRY_OVERHEAD_BYTES + len(key) + 2 * len(record.target) + more

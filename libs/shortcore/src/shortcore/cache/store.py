@@ -107,27 +107,37 @@ class CacheStore:
         Refused when that is too long ago by Redis's clock: meanwhile a tombstone may have come
         and gone. Without a measured clock nothing is offered.
         """
-        if self.clock_offset_ms is None:
-            return Published.EXPIRED
-        age = (str(read_at_ms + self.clock_offset_ms), str(self._lifetimes.fill_max_age_ms))
-        return (await self.publish_many([(key, record)], age))[0]
+        return (await self.fill_many([(key, record, read_at_ms)]))[0]
 
-    async def publish_many(
-        self, items: Sequence[tuple[LinkKey, LinkRecord]], age: tuple[str, str] = ("", "0")
-    ) -> list[Published]:
+    async def fill_many(self, items: Sequence[tuple[LinkKey, LinkRecord, int]]) -> list[Published]:
+        """Offer many records, each with the time it was read at, in one round trip."""
+        offset = self.clock_offset_ms
+        if offset is None:
+            return [Published.EXPIRED] * len(items)
+        oldest = str(self._lifetimes.fill_max_age_ms)
+        return await self._offer(
+            [(key, record, str(read_at_ms + offset), oldest) for key, record, read_at_ms in items]
+        )
+
+    async def publish_many(self, items: Sequence[tuple[LinkKey, LinkRecord]]) -> list[Published]:
         """Offer many records in one round trip; each is taken or refused by itself."""
+        return await self._offer([(key, record, "", "0") for key, record in items])
+
+    async def _offer(
+        self, items: Sequence[tuple[LinkKey, LinkRecord, str, str]]
+    ) -> list[Published]:
         now_ms = self._now_ms()
 
         async def run() -> list[Any]:
             if len(items) == 1:
                 return [await self._publish(keys=[self._keys.link(items[0][0])], args=args(0))]
             pipe = _pipeline(self._client)
-            for position, (key, _) in enumerate(items):
+            for position, (key, *_) in enumerate(items):
                 pipe.eval(PUBLISH, 1, self._keys.link(key), *args(position))
             return list(await pipe.execute())
 
         def args(position: int) -> list[bytes | int | str]:
-            record = items[position][1]
+            _, record, *age = items[position]
             ttl = self._lifetimes.of(record, now_ms, self._jitter())
             return [encode_record(record), ttl, *age]
 
