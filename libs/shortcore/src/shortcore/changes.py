@@ -86,7 +86,7 @@ class ChangeFeed:
             end = await self.end()
             if end == position:
                 return Batch((), position, gap=False)
-            if _order(end) < _order(position):
+            if entry_order(end) < entry_order(position):
                 return Batch((), end, gap=True)
             # Something came between the two commands: the next read brings it.
             return Batch((), position, gap=False)
@@ -107,7 +107,8 @@ def _entries(reply: object) -> list[tuple[str, dict[bytes, bytes]]]:
     return [(_text(entry_id), fields) for entry_id, fields in raw]
 
 
-def _order(entry_id: str) -> tuple[int, int]:
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """Return the id of an entry as it compares: Unix ms of its server's clock, then a number."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
 

@@ -102,8 +102,9 @@ async def run(
 ) -> None:
     """Serve until a signal comes, then end in order.
 
-    `start` runs after the admin port answers and before the process is ready; each of `flush`
-    runs at the end even if one before it failed.
+    `start` runs after the admin port answers and before the process is ready; a signal cuts it
+    short, as it may be waiting for what never comes. Each of `flush` runs at the end even if one
+    before it failed.
     """
     signalled = asyncio.Event()
     hurry = asyncio.Event()
@@ -116,19 +117,16 @@ async def run(
         loop.add_signal_handler(number, on_signal)
     await admin.start()
     try:
-        for step in start:
-            await step()
-        if public is not None:
-            await public.start()
-        health.phase = Phase.READY
-        log.info("ready")
-        await signalled.wait()
-        health.phase = Phase.DRAINING
-        log.info("draining", delay_ms=drain_delay_ms)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hurry.wait(), drain_delay_ms / 1000)
-        if public is not None:
-            await public.stop(drain_timeout_ms / 1000)
+        if await _started([*start, *([public.start] if public else [])], signalled):
+            health.phase = Phase.READY
+            log.info("ready")
+            await signalled.wait()
+            health.phase = Phase.DRAINING
+            log.info("draining", delay_ms=drain_delay_ms)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), drain_delay_ms / 1000)
+            if public is not None:
+                await public.stop(drain_timeout_ms / 1000)
     finally:
         for step in flush:
             try:
@@ -137,3 +135,23 @@ async def run(
                 log.exception("flush failed", step=getattr(step, "__qualname__", repr(step)))
         await admin.stop(1)
     log.info("stopped")
+
+
+async def _started(steps: Sequence[Callable[[], Awaitable[None]]], cut: asyncio.Event) -> bool:
+    """Run `steps` in order; returns False when `cut` was set before they were done."""
+
+    async def all_steps() -> None:
+        for step in steps:
+            await step()
+
+    work = asyncio.create_task(all_steps())
+    waiting = asyncio.create_task(cut.wait())
+    await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if work.done():
+        await work  # raises what a step raised
+        return True
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    return False

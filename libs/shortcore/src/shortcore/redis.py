@@ -59,6 +59,22 @@ def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -
     return aredis.Redis(host=host, port=port, db=database, max_connections=pool_size, **options)
 
 
+async def servers_of(client: Client) -> str:
+    """Return what names the present primaries: another text after a restart or a failover.
+
+    It is each server's run id with its replication id, as a primary that was a replica in
+    between keeps the former only. Raises what AWAY lists.
+    """
+    if isinstance(client, aredis.RedisCluster):
+        replies = await client.info(target_nodes=aredis.RedisCluster.PRIMARIES)
+        infos = list(replies.values())
+        # A single primary is answered for without its name.
+        infos = infos if infos and isinstance(infos[0], dict) else [replies]
+    else:
+        infos = [await client.info()]
+    return ",".join(sorted(f"{info['run_id']}/{info['master_replid']}" for info in infos))
+
+
 def _cluster(parts: SplitResult, options: dict[str, Any], pool_size: int) -> aredis.RedisCluster:
     return aredis.RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in _addresses(parts, 6379)],

@@ -1,7 +1,6 @@
 """From a row of `links` to the record that the redirector and Redis hold."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from shortcore.links import Kind, LinkRecord, LinkState
 
@@ -22,7 +21,13 @@ _KINDS = {
 }
 
 
-def record_of(row: Mapping[str, Any]) -> LinkRecord:
+class Row(Protocol):
+    """A row of a query: asyncpg's records, which are no mappings, or a dict."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def record_of(row: Row) -> LinkRecord:
     """Return the record of a row that was selected with RECORD_COLUMNS.
 
     A deleted link's record holds its version and nothing else: what is in the trash must not

@@ -256,6 +256,15 @@ class RelaySettings(_Core):
     relay_poll_ms: Milliseconds = Field(
         250, gt=0, description="How often the outbox is looked at when no notice comes"
     )
+    relay_redis_timeout_ms: Milliseconds = Field(
+        1000, gt=0, description="Deadline of a call to Redis: a batch takes longer than a look-up"
+    )
+    relay_republish_rate: int = Field(
+        2000,
+        ge=1,
+        le=1_000_000,
+        description="Links a second that go to Redis again after it lost changes",
+    )
 
 
 class RedirectorSettings(_Core):

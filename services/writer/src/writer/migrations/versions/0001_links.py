@@ -64,6 +64,7 @@ CREATE TABLE links (
     PRIMARY KEY (domain_id, code)
 );
 CREATE INDEX links_created ON links (created_at, id);
+CREATE INDEX links_updated ON links (updated_at);
 CREATE INDEX links_target ON links USING hash (target);
 CREATE INDEX links_tags ON links USING gin (tags) WHERE tags <> '{}';
 
@@ -75,6 +76,24 @@ CREATE TABLE outbox (
     code text COLLATE "C" NOT NULL,
     version bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- One row: the newest entry of the change feed whose outbox rows are gone, and which Redis had
+-- it. A feed that ends before it, or another Redis, says that changes may have been lost there.
+CREATE TABLE feed_position (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    servers text COLLATE "C" NOT NULL,
+    last_ms bigint NOT NULL,
+    last_seq bigint NOT NULL
+);
+
+-- At most one row: links changed since `oldest` go to Redis again, the newest first; those
+-- behind (updated_at, domain_id, code) are still to go.
+CREATE TABLE republish (
+    oldest timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    domain_id integer NOT NULL DEFAULT 2147483647,
+    code text COLLATE "C" NOT NULL DEFAULT ''
 );
 
 CREATE TABLE api_keys (

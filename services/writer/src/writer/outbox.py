@@ -1,0 +1,170 @@
+"""The outbox in PostgreSQL: what must still reach Redis and the redirectors.
+
+Rows are written in the transaction of the change and deleted in the transaction of the relay
+that delivered them; `feed_position` and `republish` remember what Redis has been given, so that
+a Redis that forgot some of it is noticed and given it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shortcore.changes import Change
+from shortcore.links import LinkKey, LinkRecord, absent, link_key
+from shortcore.postgres import Connection
+from shortcore.rows import RECORD_COLUMNS, Row, record_of
+
+CHANNEL = "shortlinks_outbox"
+"""Writers notify it after a commit; relays listen."""
+
+BACKLOG_COUNTED = 100_000
+"""Rows that `backlog` counts at the most, so that it stays cheap when it matters."""
+
+_CLAIM = f"""
+WITH claimed AS (
+    SELECT id, domain_id, host, code, version, created_at FROM outbox
+    ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+SELECT c.id AS outbox_id, c.host, c.code AS outbox_code, c.version AS outbox_version,
+    (extract(epoch FROM c.created_at) * 1000)::bigint AS at_ms, {RECORD_COLUMNS}
+FROM claimed c LEFT JOIN links l ON l.domain_id = c.domain_id AND l.code = c.code
+ORDER BY c.id
+"""  # noqa: S608  # RECORD_COLUMNS is a constant of ours
+
+_CHANGED = f"""
+SELECT d.host, l.code, l.domain_id, l.updated_at, {RECORD_COLUMNS}
+FROM links l JOIN domains d ON d.id = l.domain_id
+WHERE l.updated_at >= $1 AND (l.updated_at, l.domain_id, l.code) < ($2, $3, $4)
+ORDER BY l.updated_at DESC, l.domain_id DESC, l.code DESC LIMIT $5
+"""  # noqa: S608  # RECORD_COLUMNS is a constant of ours
+
+_BACKLOG = f"""
+SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT {BACKLOG_COUNTED}) AS some) AS rows,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - created_at)
+              FROM outbox ORDER BY id LIMIT 1), 0)::float8 AS oldest_s
+"""  # noqa: S608  # a constant of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Rows in hand: their ids, the newest record of each link, and what to tell the feed."""
+
+    ids: Sequence[int]
+    records: Sequence[tuple[LinkKey, LinkRecord]]
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The newest delivered entry of the feed, and the Redis that had it."""
+
+    servers: str
+    last: tuple[int, int]
+
+
+async def claim(connection: Connection, limit: int) -> Claim:
+    """Lock up to `limit` of the oldest rows that no other relay holds, until the transaction ends.
+
+    Several rows of one link become one change: its newest version, as of its oldest row.
+    """
+    return _collapse(await connection.fetch(_CLAIM, limit))
+
+
+async def settle(connection: Connection, ids: Sequence[int], entry: tuple[int, int]) -> None:
+    """Delete the rows that feed entry `entry` delivered, and remember that entry."""
+    await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", ids)
+    await connection.execute(
+        "UPDATE feed_position SET last_ms = $1, last_seq = $2 WHERE (last_ms, last_seq) < ($1, $2)",
+        *entry,
+    )
+
+
+async def backlog(connection: Connection) -> tuple[int, float]:
+    """Return how many rows wait (up to BACKLOG_COUNTED) and the age of the oldest in seconds."""
+    row = await connection.fetchrow(_BACKLOG)
+    return (row["rows"], row["oldest_s"]) if row else (0, 0.0)
+
+
+async def position(connection: Connection) -> Position | None:
+    """Return the newest delivered entry, or None before the first relay ever ran."""
+    row = await connection.fetchrow("SELECT servers, last_ms, last_seq FROM feed_position")
+    return Position(row["servers"], (row["last_ms"], row["last_seq"])) if row else None
+
+
+async def begin_position(connection: Connection, seen: Position) -> None:
+    """Remember `seen` where nothing is remembered yet."""
+    await connection.execute(
+        "INSERT INTO feed_position (servers, last_ms, last_seq) VALUES ($1, $2, $3) "
+        "ON CONFLICT DO NOTHING",
+        seen.servers,
+        *seen.last,
+    )
+
+
+async def order_republish(connection: Connection, seen: Position, window_s: int) -> bool:
+    """Take `seen` for the truth, and order what changed within `window_s` to be sent again.
+
+    Returns False when another relay did so already. Call it inside a transaction.
+    """
+    moved = await connection.fetchval(
+        "UPDATE feed_position SET servers = $1, last_ms = $2, last_seq = $3 "
+        "WHERE servers <> $1 OR (last_ms, last_seq) > ($2, $3) RETURNING true",
+        seen.servers,
+        *seen.last,
+    )
+    if not moved:
+        return False
+    # One that is under way covers less than this one: what it has sent may be lost again.
+    await connection.execute("DELETE FROM republish")
+    await connection.execute(
+        "INSERT INTO republish (oldest, updated_at) "
+        "VALUES (now() - $1 * interval '1 second', clock_timestamp() + interval '1 minute')",
+        window_s,
+    )
+    return True
+
+
+async def next_republish(connection: Connection, limit: int, now_ms: int) -> Claim | None:
+    """Lock the order and return its next links, newest first; None without one at hand.
+
+    With nothing left to send the order is deleted. Call it inside a transaction, and commit
+    when Redis has taken the links: the order then stands behind them.
+    """
+    order = await connection.fetchrow("SELECT * FROM republish FOR UPDATE SKIP LOCKED")
+    if order is None:
+        return None
+    rows = await connection.fetch(
+        _CHANGED, order["oldest"], order["updated_at"], order["domain_id"], order["code"], limit
+    )
+    if not rows:
+        await connection.execute("DELETE FROM republish")
+        return None
+    last = rows[-1]
+    await connection.execute(
+        "UPDATE republish SET updated_at = $1, domain_id = $2, code = $3",
+        last["updated_at"],
+        last["domain_id"],
+        last["code"],
+    )
+    records = [(link_key(row["host"], row["code"]), record_of(row)) for row in rows]
+    return Claim((), records, [Change(key, record.version, now_ms) for key, record in records])
+
+
+def _collapse(rows: Sequence[Row]) -> Claim:
+    records: dict[LinkKey, LinkRecord] = {}
+    changes: dict[LinkKey, Change] = {}
+    for row in rows:
+        key = link_key(row["host"], row["outbox_code"])
+        version = row["outbox_version"]
+        if row["outbox_code"]:
+            # Without its row the link was purged, at the version that the outbox tells.
+            record = absent(version) if row["version"] is None else record_of(row)
+            if key not in records or records[key].version < record.version:
+                records[key] = record
+            version = records[key].version
+        known = changes.get(key)
+        changes[key] = (
+            Change(key, version, row["at_ms"])
+            if known is None
+            else Change(key, max(version, known.version), min(row["at_ms"], known.at_ms))
+        )
+    return Claim([row["outbox_id"] for row in rows], list(records.items()), list(changes.values()))

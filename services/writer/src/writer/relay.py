@@ -1,0 +1,344 @@
+"""The outbox relay: brings every committed change to Redis and to the change feed.
+
+Claim rows, publish the records, append to the feed, delete the rows and commit: in this order,
+so that a crash between any two steps repeats work and never loses any. Any number of relays
+may run.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+
+import asyncpg
+import structlog
+
+from shortcore import metrics
+from shortcore.admin import AdminApp
+from shortcore.breaker import Breaker
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.changes import ChangeFeed, entry_order
+from shortcore.drain import UvicornServer, run
+from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
+from shortcore.health import Health
+from shortcore.postgres import Postgres, open_postgres
+from shortcore.redis import AWAY, Client, open_redis, servers_of
+from shortcore.schema import check_schema
+from shortcore.settings import RelaySettings
+from writer import outbox
+
+log = structlog.stdlib.get_logger(__name__)
+
+SAMPLE_S = 1.0
+"""How often the backlog is measured and Redis is asked whether it is still the same."""
+
+BACKOFF_S = (0.05, 1.0)
+"""The shortest and the longest pause after a failure; jittered, doubling in between."""
+
+MARGIN_S = 60
+"""A transaction takes less than this, from its `now()` to the read of its rows by a filler."""
+
+
+class Relay:
+    """Delivers changes until stopped; `deliver` and `watch` are its single steps.
+
+    Both raise DatabaseUnavailable or CacheUnavailable, having deleted nothing.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        store: CacheStore,
+        feed: ChangeFeed,
+        client: Client,
+        settings: RelaySettings,
+    ) -> None:
+        self.published: Counter[str] = Counter(taken=0, older=0)
+        self.errors: Counter[str] = Counter(postgres=0, redis=0)
+        self.batches = 0
+        self.republished = 0
+        self.rollbacks = 0
+        self.waiting_rows = 0
+        self.oldest_s = 0.0
+        self._postgres = postgres
+        self._store = store
+        self._feed = feed
+        self._client = client
+        self._settings = settings
+        self._timeout_ms = settings.postgres_write_timeout_ms
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to deliver, to watch, and to listen."""
+        steps = (self._deliver_all(), self._watch_all(), self._republish_all(), self._listen())
+        self._tasks = [asyncio.create_task(step) for step in steps]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+
+    async def stop(self) -> None:
+        """Finish the batch in hand, then end."""
+        self._stopping.set()
+        self._woken.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def deliver(self) -> int:
+        """Deliver one batch; returns how many outbox rows it had."""
+        async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
+            claim = await outbox.claim(pg, self._settings.relay_batch_size)
+            if not claim.ids:
+                return 0
+            entry = await self._hand_over(claim)
+            await outbox.settle(pg, claim.ids, entry_order(entry))
+        self.batches += 1
+        return len(claim.ids)
+
+    async def watch(self) -> None:
+        """Measure the backlog, and see whether Redis still has all that it was given.
+
+        What is remembered is read first: the feed then ends there or later, unless Redis went
+        back to an older state.
+        """
+        async with self._postgres.connection(self._timeout_ms) as pg:
+            self.waiting_rows, self.oldest_s = await outbox.backlog(pg)
+            known = await outbox.position(pg)
+        try:
+            seen = outbox.Position(
+                await servers_of(self._client), entry_order(await self._feed.end())
+            )
+        except AWAY as error:
+            raise CacheUnavailable(f"Redis is not answering: {error}") from error
+        if known is not None and known.servers == seen.servers and known.last <= seen.last:
+            return
+        async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
+            if known is None:
+                await outbox.begin_position(pg, seen)
+            elif await outbox.order_republish(pg, seen, self._window_s()):
+                self.rollbacks += 1
+                log.warning("redis may have lost changes", remembered=known.last, found=seen.last)
+
+    async def republish(self) -> int:
+        """Send the next links of an order to republish; returns how many, 0 without an order."""
+        async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
+            claim = await outbox.next_republish(pg, self._settings.relay_batch_size, _now_ms())
+            if claim is None:
+                return 0
+            await self._hand_over(claim)
+        self.republished += len(claim.records)
+        return len(claim.records)
+
+    def export(self, source: metrics.FromMemory) -> None:
+        """Add its figures to what `/metrics` shows."""
+        source.gauge(
+            "shortlinks_outbox_rows",
+            f"Changes that wait for the relay, up to {outbox.BACKLOG_COUNTED}",
+            lambda: self.waiting_rows,
+        )
+        source.gauge(
+            "shortlinks_outbox_oldest_seconds",
+            "Age of the oldest change that waits for the relay",
+            lambda: self.oldest_s,
+        )
+        source.counter(
+            "shortlinks_relay_published",
+            "Records offered to Redis, by whether it took them",
+            lambda: self.published,
+            label="result",
+        )
+        source.counter("shortlinks_relay_batches", "Batches delivered", lambda: self.batches)
+        source.counter(
+            "shortlinks_relay_errors",
+            "Batches given up, by the part that failed",
+            lambda: self.errors,
+            label="part",
+        )
+        source.counter(
+            "shortlinks_relay_rollbacks",
+            "Times that Redis was found to have gone back or to be another",
+            lambda: self.rollbacks,
+        )
+        source.counter(
+            "shortlinks_relay_republished",
+            "Links sent to Redis again after that",
+            lambda: self.republished,
+        )
+
+    async def _hand_over(self, claim: outbox.Claim) -> str:
+        # First the records, then the feed: a redirector that hears of a change finds it there.
+        if claim.records:
+            for result in await self._store.publish_many(claim.records):
+                self.published[result.name.lower()] += 1
+        try:
+            return await self._feed.append(claim.changes)
+        except AWAY as error:
+            raise CacheUnavailable(f"Redis is not answering: {error}") from error
+
+    def _window_s(self) -> int:
+        # Whatever state Redis went back to, a record in it that is out of date was written
+        # before its link changed, and has not lived its time yet: nothing older need be sent.
+        settings = self._settings
+        return max(settings.cache_ttl_s, settings.cache_tombstone_ttl_s) + MARGIN_S
+
+    async def _deliver_all(self) -> None:
+        while not self._stopping.is_set():
+            self._woken.clear()
+            rows = await self._patiently(self.deliver)
+            if rows < self._settings.relay_batch_size:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), self._settings.relay_poll_ms / 1000)
+
+    async def _watch_all(self) -> None:
+        while not self._stopping.is_set():
+            await self._patiently(self.watch)
+            await self._pause(SAMPLE_S)
+
+    async def _republish_all(self) -> None:
+        while not self._stopping.is_set():
+            sent = await self._patiently(self.republish)
+            await self._pause(max(sent / self._settings.relay_republish_rate, 0.01) if sent else 1)
+
+    async def _patiently(self, step: Callable[[], Awaitable[int | None]]) -> int:
+        """Run `step` until it succeeds or we stop."""
+        shortest, longest = BACKOFF_S
+        pause = shortest
+        while True:
+            try:
+                return await step() or 0
+            except Unavailable as error:
+                self.errors["postgres" if isinstance(error, DatabaseUnavailable) else "redis"] += 1
+                log.warning("will try again", step=step.__name__, reason=error.detail)
+            except asyncpg.PostgresError:
+                # It answered, but would not: a migration's lock, a lost privilege. To end here
+                # would only turn a state that somebody can mend into a crash loop.
+                self.errors["postgres"] += 1
+                log.exception("will try again", step=step.__name__)
+            await self._pause(pause * random.uniform(0.5, 1))  # noqa: S311  # jitter, no secret
+            if self._stopping.is_set():
+                return 0
+            pause = min(2 * pause, longest)
+
+    async def _listen(self) -> None:
+        url = self._settings.postgres_url.get_secret_value()
+        while not self._stopping.is_set():
+            lost = asyncio.Event()
+            try:
+                connection = await asyncpg.connect(
+                    url, timeout=5, server_settings={"application_name": "shortlinks-relay-listen"}
+                )
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                # Only a notice is missed: every `relay_poll_ms` the outbox is looked at anyway.
+                log.debug("cannot listen", reason=str(error))
+                await self._pause(BACKOFF_S[1])
+                continue
+            try:
+                connection.add_termination_listener(lambda *_, event=lost: event.set())
+                await connection.add_listener(outbox.CHANNEL, lambda *_: self._woken.set())
+                await _first(lost.wait(), self._stopping.wait())
+            finally:
+                connection.terminate()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+async def main(settings: RelaySettings) -> None:
+    """Run a relay until SIGTERM; raises ConfigurationError when the schema does not fit."""
+
+    def breaker() -> Breaker:
+        return Breaker(
+            failures=settings.breaker_failures,
+            open_s=settings.breaker_open_ms / 1000,
+            clock=time.monotonic,
+        )
+
+    postgres = await open_postgres(
+        settings.postgres_url.get_secret_value(),
+        name="postgres",
+        pool_size=settings.postgres_pool_size,
+        statement_cache=settings.postgres_statement_cache,
+        timeout_ms=settings.postgres_timeout_ms,
+        breaker=breaker(),
+        application="shortlinks-relay",
+    )
+    client = open_redis(
+        settings.redis_url.get_secret_value(),
+        timeout_ms=settings.relay_redis_timeout_ms,
+        pool_size=settings.redis_pool_size,
+        application="shortlinks-relay",
+    )
+    keys = CacheKeys(settings.redis_prefix)
+    store = CacheStore(
+        client,
+        keys,
+        lifetimes=Lifetimes(
+            link_ms=settings.cache_ttl_s * 1000,
+            negative_ms=settings.cache_negative_ttl_s * 1000,
+            tombstone_ms=settings.cache_tombstone_ttl_s * 1000,
+            fill_max_age_ms=settings.cache_fill_max_age_ms,
+        ),
+        timeout_ms=settings.relay_redis_timeout_ms,
+        breaker=breaker(),
+        now_ms=_now_ms,
+    )
+    feed = ChangeFeed(
+        client, keys, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
+    )
+    relay = Relay(postgres, store, feed, client, settings)
+    health = Health()
+    health.add(postgres.check)
+    health.add(store.check)
+    registry = metrics.new_registry()
+    figures = metrics.FromMemory()
+    relay.export(figures)
+    registry.register(figures)
+    admin = UvicornServer(AdminApp(health, registry, "relay"), "0.0.0.0", settings.relay_admin_port)  # noqa: S104  # a server in a container
+
+    async def check() -> None:
+        await _wait_for_schema(postgres)
+
+    await run(
+        health=health,
+        admin=admin,
+        public=None,
+        drain_delay_ms=0,  # nobody sends requests here that would have to notice
+        drain_timeout_ms=settings.drain_timeout_ms,
+        start=[check, relay.start],
+        flush=[relay.stop, postgres.close, store.close],
+    )
+
+
+async def _wait_for_schema(postgres: Postgres) -> None:
+    while True:
+        try:
+            async with postgres.connection() as connection:
+                await check_schema(connection)
+        except DatabaseUnavailable as error:
+            log.warning("waiting for the database", reason=error.detail)
+            await asyncio.sleep(BACKOFF_S[1])
+        else:
+            return
+
+
+async def _first(*waits: Coroutine[object, object, object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    # A loop that ends by a fault of ours must not leave a relay that looks well and does nothing.
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the relay broke", exc_info=error)
+        raise SystemExit(1) from error
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
