@@ -1,0 +1,335 @@
+"""Puts the redirector together from its settings: one object that an adaptor serves."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Histogram
+
+from redirector.budget import Budget
+from redirector.clients import Clients
+from redirector.counts import Counts
+from redirector.domain_loader import DomainLoader
+from redirector.domains import Domains
+from redirector.hot import make_fresh, make_hot
+from redirector.invalidation import WAIT_MS, Invalidation
+from redirector.lookup import Lookup
+from redirector.pages import Pages
+from redirector.passwords import Passwords
+from redirector.redirects import Redirects
+from redirector.resolve import is_plain
+from redirector.respond import Answer, Answers, Encode
+from redirector.throttle import Throttle
+from shortcore.breaker import Breaker
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.local import LocalCache
+from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.changes import ChangeFeed
+from shortcore.errors import CacheUnavailable
+from shortcore.health import Health
+from shortcore.links import LinkKey, LinkRecord, split_key
+from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
+from shortcore.postgres import Postgres, open_postgres
+from shortcore.redis import open_redis
+from shortcore.settings import RedirectorSettings
+
+log = structlog.stdlib.get_logger(__name__)
+
+APPLICATION = "shortlinks-redirector"
+
+REPLICA_MISSES_PER_S = 50
+"""Misses of the read replica a second that the primary is asked about."""
+
+_CLOCK_EVERY_S = 1.0
+
+
+def unix_ms() -> int:
+    """Return the time as Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Redirector:
+    """All parts of a running redirector; `await open(...)` makes one, `start()` brings it to life.
+
+    `clock` gives seconds that never go back, `now_ms` the time of day.
+    """
+
+    def __init__(
+        self,
+        settings: RedirectorSettings,
+        *,
+        encode: Encode,
+        primary: Postgres,
+        replica: Postgres | None,
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.registry = new_registry()
+        self.counts = Counts()
+        self.clients = Clients(settings.trusted_proxies)
+        self.clock = clock
+        self._primary = primary
+        self._replica = replica
+        self._tasks: set[asyncio.Task[None]] = set()
+        negative_s = settings.l1_negative_ttl_s
+        self.answers = Answers(
+            self.counts, Pages(), encode=encode, not_found_max_age_s=int(min(negative_s, 5))
+        )
+        self.domains = Domains(settings.default_domain, self.answers)
+        self.cache: LocalCache[Answer | None] = LocalCache(
+            max_entries=settings.l1_max_entries,
+            max_bytes=settings.l1_max_bytes,
+            ttl_s=settings.l1_ttl_s,
+            negative_ttl_s=negative_s,
+            stale_s=settings.l1_stale_if_error_s,
+            refresh_ahead=settings.l1_refresh_ahead,
+            prepare=self._prepare,
+            clock=clock,
+        )
+        self._wire(now_ms)
+
+    def _wire(self, now_ms: Callable[[], int]) -> None:
+        settings, clock = self.settings, self.clock
+        keys = CacheKeys(settings.redis_prefix)
+        url = settings.redis_url.get_secret_value()
+        self._client = open_redis(
+            url,
+            timeout_ms=settings.redis_timeout_ms,
+            pool_size=settings.redis_pool_size,
+            application=APPLICATION,
+        )
+        self._feed_client = open_redis(
+            url,
+            timeout_ms=WAIT_MS + max(1000, settings.redis_timeout_ms),
+            pool_size=2,
+            application=f"{APPLICATION}-feed",
+        )
+        self.store = CacheStore(
+            self._client,
+            keys,
+            lifetimes=Lifetimes(
+                settings.cache_ttl_s * 1000,
+                settings.cache_negative_ttl_s * 1000,
+                settings.cache_tombstone_ttl_s * 1000,
+                settings.cache_fill_max_age_ms,
+            ),
+            timeout_ms=settings.redis_timeout_ms,
+            breaker=_breaker(settings, clock),
+            now_ms=now_ms,
+        )
+        seconds = Histogram(
+            "shortlinks_lookup_seconds",
+            "Time of one batch of look-ups in a layer",
+            ["layer"],
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
+        self.sampled = Histogram(
+            "shortlinks_redirect_sampled_seconds",
+            "Time of one answer in 64, from the request's head to the last byte handed over",
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
+        self.lookup = Lookup(
+            self.cache,
+            self.store,
+            self._primary,
+            self._replica,
+            workers=min(settings.lookup_concurrency, settings.postgres_pool_size),
+            misses=Budget(REPLICA_MISSES_PER_S, clock),
+            counts=self.counts,
+            seconds=seconds,
+            clock=clock,
+            now_ms=now_ms,
+        )
+        fresh = make_fresh(self.cache, self.lookup.renew, clock)
+        self.hot = make_hot(self.cache, fresh, self.counts, clock)
+        throttle = Throttle(
+            self._client,
+            keys,
+            self.store.breaker,
+            secret=settings.code_secret.get_secret_value().encode(),
+            attempts=settings.password_attempts,
+            timeout_ms=settings.redis_timeout_ms,
+            clock=clock,
+        )
+        self._passwords = Passwords(throttle)
+        self.redirects = Redirects(
+            self.answers,
+            self.domains,
+            fresh,
+            self.lookup,
+            self._primary,
+            self._passwords,
+            self.counts,
+            now_ms,
+        )
+        self.loader = DomainLoader(
+            self.domains,
+            self._replica or self._primary,
+            self._client,
+            keys,
+            settings.redis_timeout_ms,
+        )
+        self.invalidation = Invalidation(
+            ChangeFeed(
+                self._feed_client,
+                keys,
+                max_length=settings.feed_max_length,
+                max_age_s=settings.feed_max_age_s,
+            ),
+            self.cache,
+            domain_changed=self.loader.wake,
+            clock=clock,
+            now_ms=lambda: now_ms() + (self.store.clock_offset_ms or 0),
+        )
+        self._export(self.registry)
+
+    def _prepare(self, key: LinkKey, record: LinkRecord) -> Answer | None:
+        if not is_plain(record):
+            return None
+        return self.answers.of_record(record, self.domains.of_host(split_key(key)[0]).not_found)
+
+    def _export(self, registry: CollectorRegistry) -> None:
+        memory = FromMemory()
+        cache, feed = self.cache, self.invalidation
+        memory.gauge(
+            "shortlinks_local_cache_entries", "Links in the local cache", lambda: len(cache)
+        )
+        memory.gauge(
+            "shortlinks_local_cache_bytes", "Size of the local cache, about", lambda: cache.bytes
+        )
+        memory.counter(
+            "shortlinks_local_cache_evictions",
+            "Entries that went for want of room",
+            lambda: cache.evictions,
+        )
+        memory.gauge(
+            "shortlinks_lookups_in_flight",
+            "Keys being looked up outside the local cache",
+            lambda: len(self.lookup),
+        )
+        memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
+        memory.gauge(
+            "shortlinks_feed_connected", "1 while the change feed is followed",
+            lambda: int(feed.connected),
+        )  # fmt: skip
+        memory.gauge(
+            "shortlinks_feed_lag_seconds",
+            "Delay of the newest change, or time since the feed was cut",
+            feed.lag_s,
+        )
+        memory.counter("shortlinks_feed_gaps", "Times changes were lost", lambda: feed.gaps)
+        memory.counter("shortlinks_feed_changes", "Changes that came", lambda: feed.changes)
+        breakers = {"redis": self.store.breaker, "postgres": self._primary.breaker}
+        if self._replica is not None:
+            breakers["replica"] = self._replica.breaker
+        memory.gauge(
+            "shortlinks_breaker_state",
+            "0 closed, 1 half-open, 2 open",
+            lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
+            "dependency",
+        )
+        memory.counter(
+            "shortlinks_breaker_opened",
+            "Times a breaker opened",
+            lambda: {name: breaker.opened_total for name, breaker in breakers.items()},
+            "dependency",
+        )
+        memory.counter(
+            "shortlinks_cache_corrupt",
+            "Values in Redis that are no record",
+            lambda: self.store.corrupt_total,
+        )
+        registry.register(memory)
+        registry.register(self.counts)
+        for check in (self._primary.check, self.store.check, feed.check, self.loader.check):
+            self.health.add(check)
+        if self._replica is not None:
+            self.health.add(self._replica.check)
+
+    async def start(self) -> None:
+        """Check the schema, read the domains, follow the feed; works with everything down.
+
+        Raises ConfigurationError if PostgreSQL answers and its schema does not fit.
+        """
+        await self.loader.check_schema()
+        await self.loader.load()
+        for work in (self.loader.run(), self.invalidation.run(), self._measure_clock()):
+            self._spawn(work)
+
+    async def close(self) -> None:
+        """Stop everything that `start` began and close every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.lookup.close()
+        self._passwords.close()
+        await self.store.close()
+        await self._feed_client.aclose()
+        await self._primary.close()
+        if self._replica is not None:
+            await self._replica.close()
+
+    async def _measure_clock(self) -> None:
+        while True:
+            try:
+                await self.store.measure_clock()
+            except CacheUnavailable as error:
+                log.debug("the clock of Redis cannot be read", error=str(error))
+            await asyncio.sleep(_CLOCK_EVERY_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(_ended)
+
+
+async def open_redirector(
+    settings: RedirectorSettings,
+    *,
+    encode: Encode,
+    clock: Callable[[], float] = time.monotonic,
+    now_ms: Callable[[], int] = unix_ms,
+) -> Redirector:
+    """Make a redirector; nothing is connected to before `start()`.
+
+    Raises ConfigurationError for settings that only show their fault when used.
+    """
+
+    async def postgres(url: str, name: str) -> Postgres:
+        return await open_postgres(
+            url,
+            name=name,
+            pool_size=settings.postgres_pool_size,
+            statement_cache=settings.postgres_statement_cache,
+            timeout_ms=settings.postgres_timeout_ms,
+            breaker=_breaker(settings, clock),
+            application=APPLICATION,
+        )
+
+    replica_url = settings.postgres_read_url
+    return Redirector(
+        settings,
+        encode=encode,
+        primary=await postgres(settings.postgres_url.get_secret_value(), "postgres"),
+        replica=await postgres(replica_url.get_secret_value(), "replica") if replica_url else None,
+        clock=clock,
+        now_ms=now_ms,
+    )
+
+
+def _breaker(settings: RedirectorSettings, clock: Callable[[], float]) -> Breaker:
+    return Breaker(
+        failures=settings.breaker_failures, open_s=settings.breaker_open_ms / 1000, clock=clock
+    )
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    # These tasks run for ever: one that ends by itself is a fault that must not stay unseen.
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a background task failed", task=task.get_name(), exc_info=error)

@@ -1,0 +1,104 @@
+"""Keeps the table of domains fresh, and checks the schema when PostgreSQL first answers."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import msgspec
+import structlog
+
+from redirector import repository
+from redirector.domains import Domains
+from redirector.repository import DomainRow
+from shortcore.cache.keys import CacheKeys
+from shortcore.errors import ConfigurationError, DatabaseUnavailable
+from shortcore.health import Dependency
+from shortcore.postgres import Postgres
+from shortcore.redis import AWAY, Client
+from shortcore.schema import check_schema
+
+log = structlog.stdlib.get_logger(__name__)
+
+EVERY_S = 30.0
+RETRY_S = 2.0
+"""While the table has not been read from PostgreSQL."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[DomainRow])
+
+
+class DomainLoader:
+    """`load()` reads the table once; `run()` reads it whenever `wake()` was called, and by time."""
+
+    def __init__(
+        self, domains: Domains, postgres: Postgres, client: Client, keys: CacheKeys, timeout_ms: int
+    ) -> None:
+        self._domains = domains
+        self._postgres = postgres
+        self._client = client
+        self._name = keys.domains
+        self._timeout_s = timeout_ms / 1000
+        self._woken = asyncio.Event()
+        self._fits: bool | None = None
+        self._misfit = ""
+
+    def wake(self) -> None:
+        """Read the table soon: a domain changed."""
+        self._woken.set()
+
+    def check(self) -> Dependency:
+        """Return the schema's line for `/health`."""
+        if self._fits is None:
+            return Dependency("schema", ok=False, detail="not checked: PostgreSQL has not answered")
+        return Dependency("schema", ok=self._fits, detail=self._misfit or "fits")
+
+    async def check_schema(self) -> None:
+        """Raise ConfigurationError if PostgreSQL answers and its schema does not fit this code."""
+        with contextlib.suppress(DatabaseUnavailable):
+            async with self._postgres.connection() as connection:
+                await check_schema(connection)
+            self._fits, self._misfit = True, ""
+
+    async def load(self) -> bool:
+        """Read the table from PostgreSQL, or else from Redis; returns whether from the former."""
+        try:
+            rows = await repository.list_domains(self._postgres)
+        except DatabaseUnavailable:
+            copy = await self._copy()
+            if copy is not None:
+                self._domains.replace(copy)
+            return False
+        self._domains.replace(rows)
+        await self._keep(rows)
+        return True
+
+    async def run(self) -> None:
+        """Keep the table fresh for ever."""
+        while True:
+            read = await self._load_and_check()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), EVERY_S if read else RETRY_S)
+            self._woken.clear()
+
+    async def _load_and_check(self) -> bool:
+        if not self._fits:
+            try:
+                await self.check_schema()
+            except ConfigurationError as error:
+                if str(error) != self._misfit:
+                    log.error("the schema does not fit", error=str(error))  # noqa: TRY400  # one sentence for the operator
+                self._fits, self._misfit = False, str(error)
+        return await self.load()
+
+    async def _copy(self) -> list[DomainRow] | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                data: Any = await self._client.get(self._name)  # bytes: decode_responses is off
+            return _decoder.decode(data) if data else None
+        except (*AWAY, msgspec.MsgspecError):
+            return None  # then what we have must do
+
+    async def _keep(self, rows: list[DomainRow]) -> None:
+        with contextlib.suppress(*AWAY):  # the next reader brings it
+            async with asyncio.timeout(self._timeout_s):
+                await self._client.set(self._name, _encoder.encode(rows))

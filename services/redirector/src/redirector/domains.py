@@ -1,0 +1,86 @@
+"""The domains: which host a request names, and what the host's root and unknown codes get.
+
+The table is small and kept whole in memory: read from PostgreSQL, or else from the copy that
+the last reader left in Redis. A host that is in no row is served as the default domain, so that
+probes by address and a name that is being moved find the same links.
+"""
+
+from collections.abc import Sequence
+
+from redirector.repository import DomainRow
+from redirector.respond import Answers
+from shortcore.urls import normalise_host
+
+_REMEMBERED = 1024
+"""Spellings of hosts (with ports, in capitals) whose domain is remembered."""
+
+
+class Domain:
+    """A host and the two answers that are its own."""
+
+    __slots__ = ("home", "host", "not_found")
+
+    def __init__(self, row: DomainRow, answers: Answers) -> None:
+        self.host = row.host
+        self.home = (
+            answers.elsewhere(row.default_target, "home") if row.default_target else answers.home
+        )
+        self.not_found = (
+            answers.elsewhere(row.not_found_target, "not_found")
+            if row.not_found_target
+            else answers.not_found
+        )
+
+
+class Domains:
+    """All domains; until `replace` is called only the default one, without targets."""
+
+    def __init__(self, default_host: str, answers: Answers) -> None:
+        self._answers = answers
+        self._default_host = default_host
+        self._rows: Sequence[DomainRow] = ()
+        self._by_host: dict[str, Domain] = {}
+        self._by_header: dict[str, Domain] = {}
+        self.default = Domain(DomainRow(default_host, None, None), answers)
+        self.single = True
+        """Whether the Host header need not be read at all."""
+
+    def __len__(self) -> int:
+        return len(self._by_host)
+
+    @property
+    def rows(self) -> Sequence[DomainRow]:
+        """The rows in use."""
+        return self._rows
+
+    def replace(self, rows: Sequence[DomainRow]) -> None:
+        """Use `rows` from now on."""
+        if list(rows) == list(self._rows):
+            return
+        self._rows = tuple(rows)
+        self._by_host = {row.host: Domain(row, self._answers) for row in rows}
+        self._by_header = {}
+        if self._default_host not in self._by_host:
+            row = DomainRow(self._default_host, None, None)
+            self._by_host[self._default_host] = Domain(row, self._answers)
+        self.default = self._by_host[self._default_host]
+        self.single = len(self._by_host) == 1
+
+    def of_host(self, host: str) -> Domain:
+        """Return the domain of a normal host, such as that of a link's key."""
+        return self._by_host.get(host, self.default)
+
+    def of_header(self, header: str) -> Domain:
+        """Return the domain that a Host header names."""
+        domain = self._by_header.get(header)
+        if domain is None:
+            domain = self._read(header)
+            if len(self._by_header) < _REMEMBERED:
+                self._by_header[header] = domain
+        return domain
+
+    def _read(self, header: str) -> Domain:
+        try:
+            return self.of_host(normalise_host(header))
+        except ValueError:
+            return self.default

@@ -1,0 +1,67 @@
+"""The hot path: from a key to the answer, with nothing awaited and nothing made.
+
+It reads the cache's entries directly. A hit costs a look-up, a clock, a comparison, an
+attribute write and two additions; what it may not decide alone it leaves to the slow path.
+"""
+
+from collections.abc import Callable
+
+from redirector.counts import LOCAL_HITS, Counts
+from redirector.lookup import GRACE_S, LinkCache, LinkEntry
+from redirector.respond import Answer
+from shortcore.links import LinkKey
+
+Hot = Callable[[str], Answer | None]
+Fresh = Callable[[LinkKey], LinkEntry | None]
+
+
+def make_fresh(
+    cache: LinkCache, renew: Callable[[LinkKey], None], clock: Callable[[], float]
+) -> Fresh:
+    """Return the function that gives the entry of a key if it may be used now.
+
+    An entry near its end is renewed in the background, once, so that a link in use is never
+    looked up while a visitor waits.
+    """
+
+    def fresh(key: LinkKey) -> LinkEntry | None:
+        entry = cache.entries.get(key)
+        if entry is None:
+            return None
+        now = clock()
+        if now >= entry.refresh_at:
+            if now >= entry.fresh_until:
+                return None
+            entry.refresh_at = now + GRACE_S  # again only if this one brings nothing
+            renew(key)
+        entry.visited = True
+        return entry
+
+    return fresh
+
+
+def make_hot(cache: LinkCache, fresh: Fresh, counts: Counts, clock: Callable[[], float]) -> Hot:
+    """Return the function from `host` + path to an answer that is the same for every request.
+
+    None means: ask the slow path. A path that names no link as such (a preview, a path after
+    the code, the root) is no key, and so falls there by itself.
+    """
+    find = cache.entries.get
+    values = counts.values
+
+    def hot(key: str) -> Answer | None:
+        entry = find(key)  # type: ignore[call-overload]  # any string may be asked for
+        if entry is None:
+            return None
+        answer: Answer | None = entry.answer
+        if answer is None:
+            return None
+        if clock() >= entry.refresh_at and fresh(LinkKey(key)) is None:
+            return None
+        entry.visited = True
+        values[LOCAL_HITS] += 1
+        values[answer.slot] += 1
+        # Click capture goes here: one append to a ring, `entry.record.link_id` names the link.
+        return answer
+
+    return hot

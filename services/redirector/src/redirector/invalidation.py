@@ -1,0 +1,119 @@
+"""Follows the change feed and takes what changed out of the local cache.
+
+It reads from its own position, so a cut is made up for when it ends. Where changes are lost
+(trimmed, flushed, failed over) everything local must be asked for anew. While the feed is cut
+the entries' time to live bounds how old an answer can be.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from redirector.lookup import LinkCache
+from shortcore.changes import Batch, ChangeFeed
+from shortcore.health import Dependency
+from shortcore.links import split_key
+from shortcore.redis import AWAY
+
+log = structlog.stdlib.get_logger(__name__)
+
+WAIT_MS = 1000
+"""How long one read waits for news; the feed's client must have a longer deadline."""
+
+_FIRST_RETRY_S = 0.05
+_LAST_RETRY_S = 2.0
+
+
+class Invalidation:
+    """`run()` follows `feed` until it is cancelled; `domain_changed` is told of domains.
+
+    `redis_ms` is the time by Redis's clock, which dates the changes.
+    """
+
+    def __init__(
+        self,
+        feed: ChangeFeed,
+        cache: LinkCache,
+        *,
+        domain_changed: Callable[[], None],
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.connected = False
+        self.gaps = 0
+        self.changes = 0
+        self._feed = feed
+        self._cache = cache
+        self._domain_changed = domain_changed
+        self._clock = clock
+        self._now_ms = now_ms
+        self._position: str | None = None
+        self._read_at = clock()
+        self._delay_s = 0.0
+        self._retry_s = _FIRST_RETRY_S
+        self._error = "not connected yet"
+
+    def lag_s(self) -> float:
+        """Return how late the newest change came; while cut off, for how long."""
+        return self._delay_s if self.connected else self._clock() - self._read_at
+
+    def check(self) -> Dependency:
+        """Return its line for `/health`."""
+        detail = "following" if self.connected else self._error
+        return Dependency("change feed", self.connected, detail)
+
+    async def run(self) -> None:
+        """Follow the feed for ever."""
+        while True:
+            try:
+                await self._step()
+            except AWAY as error:
+                self._cut(f"{type(error).__name__}: {error}")
+            except (msgspec.MsgspecError, LookupError, ValueError) as error:
+                # An entry that we cannot read: what it says is as good as lost.
+                self._position = None
+                self.gaps += 1
+                self._cut(f"unreadable entry: {error}")
+            else:
+                continue
+            await asyncio.sleep(self._retry_s * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects
+            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+
+    async def _step(self) -> None:
+        if self._position is None:
+            self._position = await self._feed.end()
+            # What was read before we followed may have changed unseen.
+            self._cache.expire()
+        batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
+        self._apply(batch)
+        self._position = batch.position
+        self._read_at = self._clock()
+        self._retry_s = _FIRST_RETRY_S
+        if not self.connected:
+            self.connected = True
+            log.info("following the change feed")
+
+    def _apply(self, batch: Batch) -> None:
+        if batch.gap:
+            self.gaps += 1
+            log.warning("changes were lost: all local entries are asked for anew")
+            self._cache.expire()
+            self._domain_changed()
+        now_ms = self._now_ms()
+        self._delay_s = 0.0
+        for change in batch.changes:
+            self.changes += 1
+            self._delay_s = max(self._delay_s, (now_ms - change.at_ms) / 1000)
+            if split_key(change.key)[1]:
+                self._cache.invalidate(change.key, change.version)
+            else:
+                self._domain_changed()
+
+    def _cut(self, error: str) -> None:
+        if self.connected:
+            log.warning("the change feed is cut", error=error)
+        self.connected = False
+        self._error = error

@@ -1,0 +1,284 @@
+"""The way of a look-up behind the local cache: Redis, PostgreSQL, and what to do without them.
+
+One flight a key; the keys of one loop tick go to Redis in one MGET, and what it does not know
+to PostgreSQL in one SELECT. What was read is kept locally, and offered to Redis in the
+background. While neither can be asked, a link is served from the local cache beyond its life,
+and a key that is not there is «unavailable», never «not found».
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from prometheus_client import Histogram
+
+from redirector import repository
+from redirector.budget import Budget
+from redirector.counts import Counts
+from redirector.repository import Found
+from redirector.respond import Answer
+from shortcore.cache.local import Entry, LocalCache
+from shortcore.cache.store import CacheStore
+from shortcore.errors import CacheUnavailable, DatabaseUnavailable
+from shortcore.links import LinkKey, LinkRecord, absent
+from shortcore.postgres import Postgres
+from shortcore.singleflight import Batches, Flights
+
+BATCH = 256
+"""Keys in one MGET or SELECT."""
+
+REDIS_WORKERS = 4
+"""MGETs at once: enough to hide a round trip, few enough to make big ones of a queue."""
+
+FILL_WORKERS = 4
+"""Offers to Redis at once; what comes while all are busy waits, as far as BACKLOG."""
+
+BACKLOG = 10_000
+"""Keys that may wait for each layer; the next ones are answered with what is at hand."""
+
+GRACE_S = 1.0
+"""After a look-up in vain the stale link is served for so long before the next is made."""
+
+PRIMARY_ATTEMPTS = 3
+"""Times the primary is asked for a key that changes while it is read."""
+
+LinkEntry = Entry[Answer | None]
+LinkCache = LocalCache[Answer | None]
+T = TypeVar("T")
+
+
+class Lookup:
+    """Finds links; the local cache is filled on the way.
+
+    `replica` is asked before `primary` if there is one; `misses` bounds how many of its misses
+    the primary is asked for, so that a scan of made-up codes cannot reach it.
+    """
+
+    def __init__(
+        self,
+        cache: LinkCache,
+        store: CacheStore,
+        primary: Postgres,
+        replica: Postgres | None,
+        *,
+        workers: int,
+        misses: Budget,
+        counts: Counts,
+        seconds: Histogram,
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._cache = cache
+        self._store = store
+        self._primary = primary
+        self._replica = replica
+        self._misses = misses
+        self._clock = clock
+        self._now_ms = now_ms
+        self._flights: Flights[LinkKey, LinkEntry | None] = Flights()
+        self._to_redis: Batches[LinkKey] = Batches(
+            self._ask_redis,
+            self._pass_on,
+            size=BATCH,
+            workers=REDIS_WORKERS,
+            waiting=BACKLOG,
+        )
+        self._to_postgres: Batches[LinkKey] = Batches(
+            self._ask_postgres, self._give_up, size=BATCH, workers=workers, waiting=BACKLOG
+        )
+        self._to_fill: Batches[tuple[LinkKey, LinkRecord, int]] = Batches(
+            self._fill, lambda _: None, size=BATCH, workers=FILL_WORKERS, waiting=BACKLOG
+        )
+        self._values = counts.values
+        self._slots = {
+            (layer, result): counts.lookup(layer, result)
+            for layer, results in {
+                "local": ("miss", "stale", "unavailable"),
+                "redis": ("hit", "negative", "miss", "error", "outdated"),
+                "replica": ("hit", "miss", "error", "outdated"),
+                "postgres": ("hit", "negative", "error", "outdated"),
+                "fill": ("offered", "error", "skipped"),
+            }.items()
+            for result in results
+        }
+        self._seconds = {layer: seconds.labels(layer) for layer in ("redis", "replica", "postgres")}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def find(self, key: LinkKey) -> LinkEntry | None:
+        """Return the entry of `key`, or None while that cannot be known.
+
+        The entry may be negative (its record says ABSENT); it may be stale while neither Redis
+        nor PostgreSQL can be asked.
+        """
+        self._count("local", "miss")
+        self.renew(key)
+        if key not in self._flights:  # the queue is full, and said so already
+            return self._fallback(key)
+        return await self._flights.wait(key)
+
+    def renew(self, key: LinkKey) -> None:
+        """Start a look-up of `key` unless one is under way."""
+        if self._flights.start(key) and not self._to_redis.add(key):
+            self._land(key, None)
+
+    async def newest(self, key: LinkKey) -> LinkEntry | None:
+        """Return the entry of `key` as the primary has it now, or None while it cannot say."""
+        for _ in range(PRIMARY_ATTEMPTS):
+            entries = await self._read_primary([key])
+            if entries is None:
+                return None
+            if entries[key] is not None:
+                return entries[key]
+        return None
+
+    async def close(self) -> None:
+        """Stop; whoever still waits gets what is at hand."""
+        await self._to_redis.close()
+        await self._to_postgres.close()
+        await self._to_fill.close()
+
+    async def _ask_redis(self, keys: list[LinkKey]) -> None:
+        read_at = self._clock()
+        try:
+            records = await self._timed("redis", self._store.get_many(keys))
+        except CacheUnavailable:
+            self._count("redis", "error", len(keys))
+            return
+        for key, record in zip(keys, records, strict=True):
+            if record is None:
+                self._count("redis", "miss")
+            elif (entry := self._cache.put(key, record, read_at=read_at)) is None:
+                self._count("redis", "outdated")
+            else:
+                self._count("redis", "hit" if record.version else "negative")
+                self._land(key, entry)
+
+    def _pass_on(self, keys: list[LinkKey]) -> None:
+        # Whatever Redis did not land, PostgreSQL must answer.
+        for key in keys:
+            if key in self._flights and not self._to_postgres.add(key):
+                self._land(key, None)
+
+    async def _ask_postgres(self, keys: list[LinkKey]) -> None:
+        left = keys
+        if self._replica is not None:
+            left = await self._ask_replica(self._replica, keys)
+        for _ in range(PRIMARY_ATTEMPTS):
+            if not left:
+                return
+            left = await self._ask_primary(left)
+
+    def _give_up(self, keys: list[LinkKey]) -> None:
+        for key in keys:
+            self._land(key, None)
+
+    async def _ask_replica(self, replica: Postgres, keys: list[LinkKey]) -> list[LinkKey]:
+        """Land what the replica knows; return what the primary must be asked for."""
+        read_at = self._clock()
+        try:
+            rows = await self._timed("replica", repository.find_links(replica, keys))
+        except DatabaseUnavailable:
+            self._count("replica", "error", len(keys))
+            return keys
+        left = []
+        for key in keys:
+            found = rows.get(key)
+            record = absent() if found is None else found.record
+            if record.version < self._cache.floor(key):
+                self._count("replica", "outdated")
+                left.append(key)
+            elif found is None:
+                self._count("replica", "miss")
+                # A link made a moment ago is on the primary only. Beyond the budget the
+                # replica's word must do: it is PostgreSQL, and the entry lives a few seconds.
+                if self._misses.take():
+                    left.append(key)
+                else:
+                    self._keep(key, record, read_at)
+            else:
+                self._count("replica", "hit")
+                self._keep(key, record, read_at)
+                self._offer(key, record, found.as_of_ms)
+        return left
+
+    async def _ask_primary(self, keys: list[LinkKey]) -> list[LinkKey]:
+        """Land what the primary says; return the keys that changed meanwhile."""
+        entries = await self._read_primary(keys)
+        if entries is None:
+            return []
+        for key, entry in entries.items():
+            if entry is not None:
+                self._land(key, entry)
+        return [key for key, entry in entries.items() if entry is None]
+
+    async def _read_primary(self, keys: list[LinkKey]) -> dict[LinkKey, LinkEntry | None] | None:
+        """Return the entry of each key, None for one that changed while it was read.
+
+        Returns None altogether if the primary cannot be asked.
+        """
+        read_at = self._clock()
+        read_at_ms = self._now_ms()
+        floors = {key: self._cache.floor(key) for key in keys}
+        try:
+            rows = await self._timed("postgres", repository.find_links(self._primary, keys))
+        except DatabaseUnavailable:
+            self._count("postgres", "error", len(keys))
+            return None
+        return {
+            key: self._accept(key, rows.get(key), floors[key], read_at, read_at_ms) for key in keys
+        }
+
+    def _accept(
+        self, key: LinkKey, found: Found | None, floor: int, read_at: float, read_at_ms: int
+    ) -> LinkEntry | None:
+        # A change is announced after its commit: the primary knows at least what we knew when
+        # we asked. If it does not, it has gone back (restored, or failed over with losses), and
+        # what it says now is the truth.
+        record = absent(floor) if found is None else found.record
+        entry = self._cache.put(key, record, read_at=read_at, lower=record.version < floor)
+        if entry is None:
+            self._count("postgres", "outdated")
+            return None
+        self._count("postgres", "negative" if found is None else "hit")
+        if found is not None or not floor:
+            self._offer(key, record, read_at_ms)
+        return entry
+
+    def _keep(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
+        self._land(key, self._cache.put(key, record, read_at=read_at))
+
+    def _land(self, key: LinkKey, entry: LinkEntry | None) -> None:
+        if key in self._flights:
+            self._flights.land(key, self._fallback(key) if entry is None else entry)
+
+    def _fallback(self, key: LinkKey) -> LinkEntry | None:
+        entry = self._cache.stale(key)
+        if entry is None:
+            self._count("local", "unavailable")
+            return None
+        self._count("local", "stale")
+        self._cache.prolong(entry, GRACE_S)
+        return entry
+
+    def _offer(self, key: LinkKey, record: LinkRecord, as_of_ms: int | None) -> None:
+        if as_of_ms is None or not self._to_fill.add((key, record, as_of_ms)):
+            self._count("fill", "skipped")
+
+    async def _fill(self, items: list[tuple[LinkKey, LinkRecord, int]]) -> None:
+        try:
+            await self._store.fill_many(items)
+        except CacheUnavailable:
+            self._count("fill", "error", len(items))
+        else:
+            self._count("fill", "offered", len(items))
+
+    async def _timed(self, layer: str, work: Awaitable[T]) -> T:
+        started = self._clock()
+        try:
+            return await work
+        finally:
+            self._seconds[layer].observe(self._clock() - started)
+
+    def _count(self, layer: str, result: str, number: int = 1) -> None:
+        self._values[self._slots[layer, result]] += number

@@ -1,0 +1,80 @@
+"""The command `shortlinks-redirector`."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from redirector.app import open_redirector
+from redirector.respond import as_bytes
+from redirector.serve.asgi import application
+from shortcore import drain, logging
+from shortcore.admin import AdminApp
+from shortcore.drain import UvicornServer
+from shortcore.errors import ConfigurationError
+from shortcore.settings import RedirectorSettings, load
+
+KEEP_ALIVE_S = 75
+"""Longer than load balancers keep an idle connection, so that it is they who close it."""
+
+
+async def serve(settings: RedirectorSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises ConfigurationError, or OSError when a port is taken.
+    """
+    redirector = await open_redirector(settings, encode=as_bytes)
+    await drain.run(
+        health=redirector.health,
+        admin=UvicornServer(
+            AdminApp(redirector.health, redirector.registry, "redirector"),
+            settings.redirector_host,
+            settings.redirector_admin_port,
+            **_options(),
+        ),
+        public=UvicornServer(
+            application(redirector),
+            settings.redirector_host,
+            settings.redirector_port,
+            backlog=4096,
+            **_options(),
+        ),
+        drain_delay_ms=settings.drain_delay_ms,
+        drain_timeout_ms=settings.drain_timeout_ms,
+        start=[redirector.start],
+        flush=[redirector.close],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code (2 for a fault of the configuration)."""
+    parser = argparse.ArgumentParser(prog="shortlinks-redirector", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="answer look-ups until SIGTERM")
+    parser.parse_args(arguments)
+    try:
+        settings = load(RedirectorSettings)
+        logging.configure(settings.log_level, settings.log_format, "redirector")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (ConfigurationError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+def _options() -> dict[str, object]:
+    # Client addresses are our own matter (clients.py), and no other path is open to WebSockets.
+    return {
+        "http": "httptools",
+        "ws": "none",
+        "interface": "asgi3",
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The few pages that people see: small, without any asset, in light and dark."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+
+from shortcore.links import LinkRecord
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_STYLE = (_TEMPLATES / "page.css").read_text("utf-8").strip()
+_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_CLOSED = (
+    f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page and its Content-Security-Policy."""
+
+    body: bytes
+    policy: str
+
+
+class Pages:
+    """Renders each fixed page once; `preview` at each use."""
+
+    def __init__(self) -> None:
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.not_found = self._note("Not found", "There is no link here. Check the address.")
+        self.gone = self._note("Gone", "This link is no longer available.")
+        self.unavailable = self._note(
+            "One moment, please", "This link cannot be looked up right now. Try again shortly."
+        )
+        self.home = self._note("Short links", "Follow a short link, or add + to it to preview it.")
+        self.too_long = self._note("Too long", "This request is longer than a link can take.")
+        self.malformed = self._note("Malformed", "This request cannot be read.")
+        self.throttled = self._note(
+            "Too many attempts", "Too many wrong passwords. Wait a minute and try again."
+        )
+        self.password = self._form(wrong=False)
+        self.password_wrong = self._form(wrong=True)
+
+    def preview(self, record: LinkRecord, short: str) -> Page:
+        """Return the page that shows what `short` (host/code) leads to.
+
+        The target stays hidden where seeing it takes a password or a counted visit.
+        """
+        created = datetime.fromtimestamp(record.created_at_ms / 1000, UTC)
+        return self._render(
+            "preview.html",
+            f"{_CLOSED}; form-action 'none'",
+            short=short,
+            title=record.title,
+            target=None if record.password_hash or record.limited else record.target,
+            locked=record.password_hash is not None,
+            created=f"{created:%Y-%m-%d}",
+        )
+
+    def _note(self, heading: str, text: str) -> Page:
+        return self._render(
+            "note.html", f"{_CLOSED}; form-action 'none'", heading=heading, text=text
+        )
+
+    def _form(self, *, wrong: bool) -> Page:
+        # No form-action: browsers apply it to the redirect after the form, too, and the target
+        # may be anywhere.
+        return self._render("password.html", _CLOSED, wrong=wrong)
+
+    def _render(self, template: str, policy: str, **values: object) -> Page:
+        text = self._environment.get_template(template).render(style=_STYLE, **values)
+        return Page(text.encode("utf-8"), policy)

@@ -1,0 +1,205 @@
+"""The slow path: every request that the hot path does not answer by itself.
+
+Framework-free: the adaptors turn what their server gives into a `Request` and send the
+`Answer`. On a local hit nothing is awaited here either.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs
+
+from redirector import repository
+from redirector.counts import LOCAL_HITS, Counts
+from redirector.domains import Domain, Domains
+from redirector.hot import Fresh
+from redirector.lookup import Lookup
+from redirector.passwords import Passwords, Verdict
+from redirector.paths import read_path
+from redirector.resolve import Ask, Decision, Outcome, over, resolve
+from redirector.respond import PERMANENT_MAX_AGE_S, Answer, Answers
+from redirector.throttle import WINDOW_S
+from shortcore.errors import DatabaseUnavailable
+from shortcore.links import LinkKey, LinkRecord, link_key
+from shortcore.postgres import Postgres
+
+MAX_QUERY = 8192
+"""Characters of a query: as long as a target may be by default."""
+
+MAX_FORM = 4096
+"""Bytes of a form with a password."""
+
+_ATTEMPTS = 3
+"""Times a limited link is decided anew because it was edited meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` and `query` are as sent, still escaped; `client` is the address behind proxies."""
+
+    method: str
+    path: str
+    query: str
+    host: str
+    client: str
+
+
+class Redirects:
+    """Answers requests; `fresh` gives an entry of the local cache, `lookup` finds the others."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        domains: Domains,
+        fresh: Fresh,
+        lookup: Lookup,
+        primary: Postgres,
+        passwords: Passwords,
+        counts: Counts,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._answers = answers
+        self._domains = domains
+        self._fresh = fresh
+        self._lookup = lookup
+        self._primary = primary
+        self._passwords = passwords
+        self._values = counts.values
+        self._now_ms = now_ms
+
+    async def answer(self, request: Request, form: bytes | None = None) -> Answer:
+        """Answer one request and count it; `form` is the body of a POST."""
+        answer = await self._answer(request, form)
+        self._values[answer.slot] += 1
+        return answer
+
+    async def _answer(self, request: Request, form: bytes | None) -> Answer:  # noqa: PLR0911  # one a rule, in their order
+        if request.method not in {"GET", "HEAD", "POST"}:
+            return self._answers.get_only
+        if len(request.query) > MAX_QUERY:
+            return self._answers.too_long
+        domain = self._domains.of_header(request.host)
+        asked = read_path(request.path)
+        if asked is None:
+            return self._place(request, domain)
+        key = link_key(domain.host, asked.code)
+        entry = self._fresh(key)
+        if entry is not None:
+            self._values[LOCAL_HITS] += 1
+        else:
+            entry = await self._lookup.find(key)
+        if entry is None:
+            return self._answers.unavailable
+        if entry.answer is not None and not (asked.rest or asked.preview or form is not None):
+            return entry.answer
+        ask = Ask(request.query, asked.rest, asked.preview)
+        visit = _Visit(request, domain, key)
+        if form is not None:
+            return await self._posted(visit, entry.record, ask, form)
+        return await self._carry_out(visit, entry.record, ask)
+
+    def _place(self, request: Request, domain: Domain) -> Answer:
+        if request.method == "POST":
+            return self._answers.get_only
+        match request.path:
+            case "/":
+                return domain.home
+            case "/robots.txt":
+                return self._answers.robots
+            case "/favicon.ico":
+                return self._answers.no_icon
+        return domain.not_found
+
+    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Answer:
+        now_ms = self._now_ms()
+        decision = resolve(record, ask, now_ms)
+        if decision.outcome is Outcome.COUNT:
+            return await self._count(visit, record, ask, decision)
+        if decision.outcome is Outcome.REDIRECT:
+            if ask.unlocked:
+                return self._answers.unstored(decision.location, 303)
+            max_age_s = PERMANENT_MAX_AGE_S
+            if record.expires_at_ms is not None:
+                max_age_s = (record.expires_at_ms - now_ms) // 1000
+            return self._answers.redirect(decision.location, decision.status, max_age_s=max_age_s)
+        return self._page(visit, record, decision)
+
+    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Answer:
+        match decision.outcome:
+            case Outcome.PASSWORD:
+                return self._answers.password
+            case Outcome.PREVIEW:
+                return self._answers.preview(record, visit.key)
+            case Outcome.EXPIRED:
+                return self._answers.elsewhere(decision.location, "expired")
+            case Outcome.GONE:
+                return self._answers.gone
+            case Outcome.NOT_YET:
+                return self._answers.not_yet
+        return visit.domain.not_found
+
+    async def _count(
+        self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
+    ) -> Answer:
+        """Redirect only if PostgreSQL has counted this visit of this very version."""
+        count = (
+            repository.has_visits_left if visit.request.method == "HEAD" else repository.count_visit
+        )
+        for _ in range(_ATTEMPTS):
+            try:
+                counted = await count(self._primary, visit.key, record.version)
+            except DatabaseUnavailable:
+                return self._answers.unavailable  # closed on purpose: the limit is a promise
+            if counted:
+                status = 303 if ask.unlocked else decision.status
+                return self._answers.unstored(decision.location, status)
+            entry = await self._lookup.newest(visit.key)
+            if entry is None:
+                return self._answers.unavailable
+            if entry.record.version == record.version:
+                return self._page(visit, record, over(record))
+            if entry.record.password_hash != record.password_hash:
+                ask = replace(ask, unlocked=False)
+            record = entry.record
+            decision = resolve(record, ask, self._now_ms())
+            if decision.outcome is not Outcome.COUNT:
+                return await self._carry_out(visit, record, ask)
+        return self._answers.unavailable
+
+    async def _posted(  # noqa: PLR0911  # one a rule, in their order
+        self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes
+    ) -> Answer:
+        decision = resolve(record, ask, self._now_ms())
+        if decision.outcome in {Outcome.REDIRECT, Outcome.COUNT, Outcome.PREVIEW}:
+            return self._answers.get_only
+        if decision.outcome is not Outcome.PASSWORD or record.password_hash is None:
+            return self._page(visit, record, decision)
+        given = _password(form)
+        if given is None:
+            return self._answers.malformed
+        verdict = await self._passwords.check(
+            visit.key, visit.request.client, record.password_hash, given
+        )
+        match verdict:
+            case Verdict.WRONG:
+                return self._answers.password_wrong
+            case Verdict.THROTTLED:
+                return self._answers.throttled(WINDOW_S)
+            case Verdict.BUSY:
+                return self._answers.unavailable
+        return await self._carry_out(visit, record, replace(ask, unlocked=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    request: Request
+    domain: Domain
+    key: LinkKey
+
+
+def _password(form: bytes) -> str | None:
+    try:
+        fields = parse_qs(form.decode("ascii"), strict_parsing=True, max_num_fields=8)
+    except ValueError:
+        return None
+    values = fields.get("password", [])
+    return values[0] if len(values) == 1 else None

@@ -1,0 +1,113 @@
+"""All SQL of the redirector.
+
+Every function raises DatabaseUnavailable when the server is away, too slow, or answers with an
+error (a schema that does not fit): for a visitor that is all the same, a look-up that cannot be
+made now.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+import asyncpg
+import msgspec
+import structlog
+
+from shortcore.errors import DatabaseUnavailable
+from shortcore.links import LinkKey, LinkRecord, link_key, split_key
+from shortcore.postgres import Connection, Postgres
+from shortcore.rows import RECORD_COLUMNS, record_of
+
+log = structlog.stdlib.get_logger(__name__)
+
+# LIMIT keeps the inner query from being joined any other way than by its key, whatever the
+# planner believes about a table it has not analysed yet.
+_FIND = f"""
+SELECT k.host, k.key_code, f.*,
+    CASE WHEN pg_is_in_recovery()
+        THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::bigint
+        ELSE (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    END AS as_of_ms
+FROM unnest($1::text[], $2::text[]) AS k (host, key_code)
+JOIN domains d ON d.host = k.host
+CROSS JOIN LATERAL (
+    SELECT {RECORD_COLUMNS} FROM links l
+    WHERE l.domain_id = d.id AND l.code = k.key_code LIMIT 1
+) f
+"""  # noqa: S608  # a constant of ours
+
+_COUNT = """
+UPDATE links l SET visits = visits + 1 FROM domains d
+WHERE d.host = $1 AND l.domain_id = d.id AND l.code = $2
+    AND l.version = $3 AND l.state = 'active' AND l.visits < l.max_visits
+RETURNING true
+"""
+
+_LEFT = """
+SELECT true FROM links l JOIN domains d ON d.id = l.domain_id
+WHERE d.host = $1 AND l.code = $2
+    AND l.version = $3 AND l.state = 'active' AND l.visits < l.max_visits
+"""
+
+_DOMAINS = "SELECT host, default_target, not_found_target FROM domains ORDER BY host"
+
+
+class Found(NamedTuple):
+    """A record and the time (Unix ms, PostgreSQL's clock) up to which it is known to be true.
+
+    `as_of_ms` is None for a replica that cannot tell how far behind it is.
+    """
+
+    record: LinkRecord
+    as_of_ms: int | None
+
+
+class DomainRow(msgspec.Struct, frozen=True, array_like=True):
+    """A domain, where its root leads, and where its unknown codes lead."""
+
+    host: str
+    default_target: str | None
+    not_found_target: str | None
+
+
+async def find_links(postgres: Postgres, keys: Sequence[LinkKey]) -> dict[LinkKey, Found]:
+    """Return what stands in the table under each of `keys`; those without a row are left out."""
+    hosts, codes = zip(*map(split_key, keys), strict=True)
+    async with _answering(postgres) as connection:
+        rows = await connection.fetch(_FIND, hosts, codes)
+    return {
+        link_key(row["host"], row["key_code"]): Found(record_of(row), row["as_of_ms"])
+        for row in rows
+    }
+
+
+async def count_visit(postgres: Postgres, key: LinkKey, version: int) -> bool:
+    """Count one visit of a limited link; False if none is left or `version` is not current."""
+    return await _ask(postgres, _COUNT, key, version)
+
+
+async def has_visits_left(postgres: Postgres, key: LinkKey, version: int) -> bool:
+    """Say what count_visit would, without counting."""
+    return await _ask(postgres, _LEFT, key, version)
+
+
+async def list_domains(postgres: Postgres) -> list[DomainRow]:
+    """Return all domains."""
+    async with _answering(postgres) as connection:
+        rows = await connection.fetch(_DOMAINS)
+    return [DomainRow(*row.values()) for row in rows]
+
+
+async def _ask(postgres: Postgres, statement: str, key: LinkKey, version: int) -> bool:
+    async with _answering(postgres) as connection:
+        return await connection.fetchval(statement, *split_key(key), version) is True
+
+
+@contextlib.asynccontextmanager
+async def _answering(postgres: Postgres) -> AsyncIterator[Connection]:
+    try:
+        async with postgres.connection() as connection:
+            yield connection
+    except asyncpg.PostgresError as error:
+        log.error("PostgreSQL refused a statement", error=str(error), sqlstate=error.sqlstate)  # noqa: TRY400  # its text says all, at any rate of requests
+        raise DatabaseUnavailable(f"PostgreSQL refused: {error}") from error

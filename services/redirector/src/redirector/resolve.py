@@ -1,0 +1,135 @@
+"""What a request for a link gets: a pure decision over plain values.
+
+No I/O, no clock, no framework: `resolve(record, ask, now_ms)` is all that the rules of links
+are. The adaptors carry the decision out.
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from shortcore.links import Kind, LinkRecord
+
+
+class Outcome(enum.Enum):
+    """What is to be done."""
+
+    REDIRECT = "redirect"
+    """Send the visitor to `location` with `status`."""
+    COUNT = "count"
+    """As REDIRECT, but only if the visit can be counted down in PostgreSQL first."""
+    PASSWORD = "password"  # noqa: S105  # the name of an outcome
+    """Ask for the password."""
+    PREVIEW = "preview"
+    """Show where the link leads, without going there."""
+    EXPIRED = "expired"
+    """Over; send the visitor to `location` instead."""
+    GONE = "gone"
+    """Over or deleted: 410."""
+    NOT_YET = "not_yet"
+    """Not valid before a time that will come: a 404 that nobody may remember."""
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The parts of a request that a link's rules look at.
+
+    `query` is what follows the question mark, `rest` the path after the code from its slash
+    on; both still escaped. `unlocked` says that the right password was given.
+    """
+
+    query: str = ""
+    rest: str = ""
+    preview: bool = False
+    unlocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`location` and `status` are set where the outcome sends the visitor somewhere."""
+
+    outcome: Outcome
+    location: str = ""
+    status: int = 0
+
+
+_NOT_FOUND = Decision(Outcome.NOT_FOUND)
+_NOT_YET = Decision(Outcome.NOT_YET)
+_GONE = Decision(Outcome.GONE)
+_PASSWORD = Decision(Outcome.PASSWORD)
+_PREVIEW = Decision(Outcome.PREVIEW)
+
+# What may not stand in a header or would end the query it is put into.
+_UNSAFE = re.compile(r"[^!-~]|#")
+
+
+def is_plain(record: LinkRecord) -> bool:
+    """Say whether every request for the link gets the same answer, at any time."""
+    return record.kind is not Kind.ACTIVE or not (
+        record.limited
+        or record.forward_query
+        or record.forward_path
+        or record.valid_from_ms is not None
+        or record.expires_at_ms is not None
+        or record.password_hash is not None
+    )
+
+
+def resolve(record: LinkRecord, ask: Ask, now_ms: int) -> Decision:  # noqa: PLR0911  # one a rule
+    """Decide what `ask` gets at `now_ms` (Unix ms)."""
+    if record.kind is Kind.DELETED:
+        return _GONE
+    if record.kind is not Kind.ACTIVE:
+        return _NOT_FOUND
+    if ask.rest and not _accepts(record, ask.rest):
+        return _NOT_FOUND
+    if record.valid_from_ms is not None and now_ms < record.valid_from_ms:
+        return _NOT_YET
+    if record.expires_at_ms is not None and now_ms >= record.expires_at_ms:
+        return over(record)
+    if ask.preview:
+        return _PREVIEW
+    if record.password_hash is not None and not ask.unlocked:
+        return _PASSWORD
+    outcome = Outcome.COUNT if record.limited else Outcome.REDIRECT
+    return Decision(outcome, location_of(record, ask), record.status_code)
+
+
+def over(record: LinkRecord) -> Decision:
+    """Return the decision for a link past its expiry or its last visit."""
+    if record.expired_target is not None:
+        return Decision(Outcome.EXPIRED, record.expired_target, 302)
+    return _GONE
+
+
+def location_of(record: LinkRecord, ask: Ask) -> str:
+    """Return the target with what the link forwards put into it."""
+    query = ask.query if record.forward_query else ""
+    rest = ask.rest if record.forward_path else ""
+    if not query and not rest:
+        return record.target
+    head, hash_sign, fragment = record.target.partition("#")
+    path, mark, own_query = head.partition("?")
+    if rest:
+        path = path.removesuffix("/") + _escape(rest)
+    if query:
+        own_query = f"{own_query}&{_escape(query)}" if own_query else _escape(query)
+        mark = "?"
+    return path + mark + own_query + hash_sign + fragment
+
+
+def _accepts(record: LinkRecord, rest: str) -> bool:
+    if not record.forward_path:
+        return rest == "/"  # many a program adds a slash at the end
+    # Browsers resolve `..` (also escaped) before they ask: it would climb out of the target.
+    return not any(unquote(segment) in {".", ".."} for segment in rest.split("/"))
+
+
+def _escape(text: str) -> str:
+    return _UNSAFE.sub(_percent, text)
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))

@@ -1,0 +1,1 @@
+"""Thin adaptors between a server and the redirector."""

@@ -1,0 +1,143 @@
+"""A redirector in the test's own loop over real servers, its clock in the test's hand."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from redirector.app import Redirector, open_redirector
+from redirector.respond import as_bytes
+from redirector.serve.asgi import application
+from shortcore.settings import RedirectorSettings
+
+HOST = "go.example"
+SECRET = "0123456789abcdef0123456789abcdef"  # of the tests only
+
+
+class Clock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+        self.start_ms = 1_800_000_000_000
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now_ms(self) -> int:
+        return self.start_ms + round((self.seconds - 1_000.0) * 1000)
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@dataclass
+class Table:
+    """Writes rows as the writer would, without announcing them anywhere."""
+
+    connection: "asyncpg.Connection[asyncpg.Record]"
+
+    async def domain(self, host: str = HOST, **columns: Any) -> int:
+        return int(await self._insert("domains", "id", host=host, **columns))
+
+    async def link(self, code: str, target: str = "https://target.example/", **columns: Any) -> int:
+        """Insert a link; returns its version."""
+        host = columns.pop("host", HOST)
+        domain_id = await self.connection.fetchval("SELECT id FROM domains WHERE host = $1", host)
+        if domain_id is None:
+            domain_id = await self.domain(host)
+        columns = {"id": 1, "domain_id": domain_id, "code": code, "target": target} | columns
+        return int(await self._insert("links", "version", **columns))
+
+    async def edit(self, code: str, **columns: Any) -> int:
+        """Change a link; returns its new version."""
+        changes = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, 2))
+        return int(
+            await self.connection.fetchval(
+                f"UPDATE links SET {changes}, version = nextval('link_versions')"
+                " WHERE code = $1 RETURNING version",
+                code,
+                *columns.values(),
+            )
+        )
+
+    async def _insert(self, table: str, returning: str, **columns: Any) -> Any:
+        places = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
+        return await self.connection.fetchval(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING {returning}",
+            *columns.values(),
+        )
+
+
+@dataclass
+class Running:
+    """A started redirector and a client of its ASGI application."""
+
+    redirector: Redirector
+    http: httpx.AsyncClient
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.http.get(path, **options)
+
+    def count(self, layer: str, result: str) -> int:
+        counts = self.redirector.counts
+        return counts.values[counts.lookup(layer, result)]
+
+
+Run = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def table(database_url: str) -> AsyncIterator[Table]:
+    connection = await asyncpg.connect(database_url)
+    yield Table(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def run(
+    database_url: str, redis_url: str, redis_prefix: str, clock: Clock
+) -> AsyncIterator[Run]:
+    """A function that starts a redirector; settings and clocks may be given by name."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            *,
+            seconds: Callable[[], float] = clock,
+            now_ms: Callable[[], int] = clock.now_ms,
+            **settings: Any,
+        ) -> Running:
+            redirector = await open_redirector(
+                RedirectorSettings(
+                    **{
+                        "postgres_url": database_url,
+                        "redis_url": redis_url,
+                        "redis_prefix": redis_prefix,
+                        "default_domain": HOST,
+                        "code_secret": SECRET,
+                        "redis_timeout_ms": 1000,
+                        "postgres_timeout_ms": 3000,
+                    }
+                    | settings
+                ),
+                encode=as_bytes,
+                clock=seconds,
+                now_ms=now_ms,
+            )
+            stack.push_async_callback(redirector.close)
+            await redirector.start()
+            transport = httpx.ASGITransport(application(redirector), client=("192.0.2.9", 1))  # type: ignore[arg-type]  # httpx names the same types its own way
+            http = httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}")
+            await stack.enter_async_context(http)
+            return Running(redirector, http)
+
+        yield start
