@@ -38,7 +38,13 @@ def configure(level: str, log_format: LogFormat, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # The default one, of rich, prints local variables: URLs with their passwords.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if console
         else [
             structlog.processors.format_exc_info,

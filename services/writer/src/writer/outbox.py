@@ -38,7 +38,7 @@ ORDER BY l.updated_at DESC, l.domain_id DESC, l.code DESC LIMIT $5
 """  # noqa: S608  # RECORD_COLUMNS is a constant of ours
 
 _BACKLOG = f"""
-SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT {BACKLOG_COUNTED}) AS some) AS rows,
+SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT {BACKLOG_COUNTED}) AS counted) AS rows,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - created_at)
               FROM outbox ORDER BY id LIMIT 1), 0)::float8 AS oldest_s
 """  # noqa: S608  # a constant of ours

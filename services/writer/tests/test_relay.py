@@ -1,0 +1,582 @@
+"""The relay against real PostgreSQL and Valkey: nothing is lost, nothing goes back."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+from harness.servers import flush
+
+from shortcore.breaker import Breaker
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.changes import START, Change, ChangeFeed, entry_order
+from shortcore.errors import CacheUnavailable
+from shortcore.links import Kind, LinkKey, LinkRecord, link_key
+from shortcore.postgres import open_postgres
+from shortcore.redis import open_redis
+from shortcore.settings import RelaySettings, load
+from shortctl.embedded import EmbeddedValkey
+from shortctl.ports import free_port
+from writer import outbox
+from writer.relay import Relay
+
+HOST = "go.example"
+RUN = (
+    "import asyncio; from shortcore.settings import RelaySettings, load;"
+    "from writer.relay import main; asyncio.run(main(load(RelaySettings)))"
+)
+
+
+class Links:
+    """Changes links as the writer does: the row and its outbox row in one transaction."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.sql = connection
+
+    async def domain(self) -> None:
+        await self.sql.execute("INSERT INTO domains (host) VALUES ($1)", HOST)
+
+    async def put(self, code: str, target: str) -> int:
+        version: int = await self.sql.fetchval(
+            "WITH link AS (INSERT INTO links (id, domain_id, code, target) VALUES (0, 1, $1, $2) "
+            "ON CONFLICT (domain_id, code) DO UPDATE SET target = $2, updated_at = now(), "
+            "version = nextval('link_versions') RETURNING domain_id, code, version) "
+            "INSERT INTO outbox (domain_id, host, code, version) "
+            f"SELECT domain_id, '{HOST}', code, version FROM link RETURNING version",
+            code,
+            target,
+        )
+        return version
+
+    async def purge(self, code: str) -> int:
+        version: int = await self.sql.fetchval(
+            "WITH gone AS (DELETE FROM links WHERE code = $1) "
+            f"INSERT INTO outbox (domain_id, host, code, version) VALUES (1, '{HOST}', $1, "
+            "nextval('link_versions')) RETURNING version",
+            code,
+        )
+        return version
+
+    async def waiting(self) -> int:
+        count: int = await self.sql.fetchval("SELECT count(*) FROM outbox")
+        return count
+
+
+class Stack:
+    """One relay with what it needs, and what a redirector would see."""
+
+    def __init__(self, relay, store, feed, settings):
+        self.relay: Relay = relay
+        self.store: CacheStore = store
+        self.feed: ChangeFeed = feed
+        self.settings: RelaySettings = settings
+
+    async def target(self, code: str) -> str | None:
+        record = await self.store.get(link_key(HOST, code))
+        return None if record is None else record.target
+
+
+@contextlib.asynccontextmanager
+async def stack(database_url, redis_url, prefix, **settings):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(database_url, redis_url, prefix, **settings).items():
+            patch.setenv(name, value)
+        loaded = load(RelaySettings)
+    postgres = await open_postgres(
+        database_url,
+        name="postgres",
+        pool_size=4,
+        statement_cache=64,
+        timeout_ms=2000,
+        breaker=breaker(),
+        application="test",
+    )
+    timeout_ms = loaded.relay_redis_timeout_ms
+    client = open_redis(redis_url, timeout_ms=timeout_ms, pool_size=8, application="test")
+    keys = CacheKeys(prefix)
+    store = CacheStore(
+        client,
+        keys,
+        lifetimes=Lifetimes(86_400_000, 30_000, 86_400_000, 2000),
+        timeout_ms=timeout_ms,
+        breaker=breaker(),
+        now_ms=lambda: int(time.time() * 1000),
+    )
+    feed = ChangeFeed(client, keys, max_length=1000, max_age_s=3600)
+    relay = Relay(postgres, store, feed, client, loaded)
+    try:
+        yield Stack(relay, store, feed, loaded)
+    finally:
+        await relay.stop()
+        await postgres.close()
+        await store.close()
+
+
+def environment(database_url, redis_url, prefix, **settings):
+    values = {"postgres_url": database_url, "redis_url": redis_url, "redis_prefix": prefix}
+    return {f"SHORTLINKS_{k.upper()}": str(v) for k, v in (values | settings).items()}
+
+
+def breaker():
+    return Breaker(failures=3, open_s=0.05, clock=time.monotonic)
+
+
+async def until(condition, within_s=10.0):
+    deadline = time.monotonic() + within_s
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.01)
+
+
+async def all_changes(feed: ChangeFeed) -> list[Change]:
+    position, changes = START, []
+    while True:
+        batch = await feed.read(position, wait_ms=1)
+        assert not batch.gap
+        if batch.position == position:
+            return changes
+        changes += batch.changes
+        position = batch.position
+
+
+@pytest.fixture
+async def links(database_url):
+    connection = await asyncpg.connect(database_url)
+    links = Links(connection)
+    await links.domain()
+    yield links
+    await connection.close()
+
+
+@pytest.fixture
+async def one(database_url, redis_url, redis_prefix, links):
+    async with stack(database_url, redis_url, redis_prefix) as made:
+        yield made
+
+
+async def test_a_batch_brings_the_newest_version_of_each_link_once(one, links):
+    await links.put("a", "https://old.example/")
+    await links.put("b", "https://b.example/")
+    newest = await links.put("a", "https://new.example/")
+    assert await one.relay.deliver() == 3
+    assert await one.target("a") == "https://new.example/"
+    assert await one.target("b") == "https://b.example/"
+    changes = await all_changes(one.feed)
+    assert sorted(change.key for change in changes) == [f"{HOST}/a", f"{HOST}/b"]
+    assert {c.key: c.version for c in changes}[LinkKey(f"{HOST}/a")] == newest
+    assert await links.waiting() == 0
+    assert await one.relay.deliver() == 0
+
+
+async def test_a_batch_takes_the_oldest_rows_first(database_url, redis_url, redis_prefix, links):
+    async with stack(database_url, redis_url, redis_prefix, relay_batch_size=2) as one:
+        for code in "abc":
+            await links.put(code, "https://x.example/")
+        assert await one.relay.deliver() == 2
+        assert [c.key for c in await all_changes(one.feed)] == [f"{HOST}/a", f"{HOST}/b"]
+
+
+async def test_a_purged_link_becomes_an_absence_that_nothing_older_undoes(one, links):
+    old = await links.put("a", "https://a.example/")
+    await one.relay.deliver()
+    version = await links.purge("a")
+    await one.relay.deliver()
+    stale = LinkRecord(old, Kind.ACTIVE, 1, "https://a.example/")
+    await one.store.publish(link_key(HOST, "a"), stale)
+    record = await one.store.get(link_key(HOST, "a"))
+    assert (record.kind, record.version) == (Kind.ABSENT, version)
+
+
+async def test_a_change_of_a_domain_is_told_to_the_feed_alone(one, links, redis_url):
+    await links.sql.execute(
+        "INSERT INTO outbox (domain_id, host, code, version) VALUES (1, $1, '', 7)", HOST
+    )
+    await one.relay.deliver()
+    assert [(c.key, c.version) for c in await all_changes(one.feed)] == [(f"{HOST}/", 7)]
+    assert await one.store.get(LinkKey(f"{HOST}/")) is None
+
+
+async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
+    database_url, redis_url, redis_prefix, links
+):
+    final: dict[str, tuple[int, str]] = {}
+    seen: dict[str, int] = {}
+    async with (
+        stack(database_url, redis_url, redis_prefix, relay_batch_size=7) as one,
+        stack(database_url, redis_url, redis_prefix, relay_batch_size=5) as two,
+    ):
+        await one.relay.start()
+        await two.relay.start()
+        for round_ in range(60):
+            for code in "abcde":
+                target = f"https://{code}.example/{round_}"
+                final[code] = (await links.put(code, target), target)
+            for code in "abcde":
+                record = await one.store.get(link_key(HOST, code))
+                if record is not None:
+                    assert record.version >= seen.get(code, 0)
+                    seen[code] = record.version
+
+        async def empty() -> bool:
+            return await links.waiting() == 0
+
+        await until(empty)
+        for code, (version, target) in final.items():
+            record = await two.store.get(link_key(HOST, code))
+            assert (record.version, record.target) == (version, target)
+        newest: dict[LinkKey, int] = {}
+        for change in await all_changes(one.feed):
+            newest[change.key] = max(newest.get(change.key, 0), change.version)
+        assert newest == {link_key(HOST, code): version for code, (version, _) in final.items()}
+        assert one.relay.batches > 0
+        assert two.relay.batches > 0
+
+
+@pytest.mark.fault
+async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
+    database_url, redis_prefix, links, server_folder
+):
+    valkey = EmbeddedValkey(server_folder / "valkey")
+    valkey.start()
+    try:
+        async with stack(database_url, valkey.url, redis_prefix) as one:
+            await one.relay.start()
+            valkey.stop()
+            for number in range(20):
+                await links.put(f"c{number}", f"https://c.example/{number}")
+
+            async def failing() -> bool:
+                return one.relay.errors["redis"] >= 2 and one.relay.waiting_rows == 20
+
+            await until(failing)
+            assert one.relay.oldest_s > 0
+            assert await links.waiting() == 20
+            valkey.start()
+
+            async def arrived() -> bool:
+                return await links.waiting() == 0 and await one.target("c19") is not None
+
+            await until(arrived)
+            assert await one.target("c0") == "https://c.example/0"
+    finally:
+        valkey.stop()
+
+
+@contextlib.contextmanager
+def process(database_url, redis_url, prefix, log: Path, **settings):
+    env = os.environ | environment(
+        database_url, redis_url, prefix, relay_admin_port=free_port(), **settings
+    )
+    with log.open("wb") as out:
+        relay = subprocess.Popen([sys.executable, "-c", RUN], env=env, stdout=out, stderr=out)
+    try:
+        yield relay
+    finally:
+        relay.kill()
+        relay.wait()
+
+
+@pytest.mark.fault
+async def test_a_relay_killed_between_the_feed_and_the_delete_repeats_its_batch(
+    database_url, redis_url, redis_prefix, links, tmp_path, one
+):
+    await one.relay.watch()  # makes the row of feed_position
+    holder = await asyncpg.connect(database_url)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("SELECT * FROM feed_position FOR UPDATE")
+    for number in range(10):
+        await links.put(f"c{number}", f"https://c.example/{number}")
+    with process(
+        database_url, redis_url, redis_prefix, tmp_path / "log", postgres_write_timeout_ms=60_000
+    ) as victim:
+
+        async def told() -> bool:
+            return len(await all_changes(one.feed)) == 10
+
+        await until(told, 20)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+    await transaction.rollback()
+    await holder.close()
+
+    async def released() -> bool:
+        return await one.relay.deliver() == 10
+
+    await until(released)
+    assert len(await all_changes(one.feed)) == 20
+    assert await links.waiting() == 0
+
+
+@pytest.mark.fault
+async def test_a_relay_killed_while_redis_hangs_leaves_its_batch_to_another(
+    database_url, redis_prefix, links, tmp_path, server_folder
+):
+    valkey = EmbeddedValkey(server_folder / "valkey")
+    valkey.start()
+    valkey.pause()
+    try:
+        await links.put("a", "https://a.example/")
+        with process(
+            database_url, valkey.url, redis_prefix, tmp_path / "log", relay_redis_timeout_ms=60_000
+        ) as victim:
+
+            async def claimed() -> bool:
+                rows = await links.sql.fetch("SELECT 1 FROM outbox FOR UPDATE SKIP LOCKED")
+                return not rows
+
+            await until(claimed, 20)
+            victim.kill()
+            victim.wait()
+        valkey.resume()
+        async with stack(database_url, valkey.url, redis_prefix) as one:
+
+            async def arrived() -> bool:
+                await one.relay.deliver()
+                return await one.target("a") == "https://a.example/"
+
+            await until(arrived)
+    finally:
+        valkey.resume()
+        valkey.stop()
+
+
+@pytest.mark.fault
+async def test_sigterm_ends_a_relay_in_order_also_while_it_waits_for_its_servers(
+    database_url, redis_url, redis_prefix, links, tmp_path
+):
+    await links.put("a", "https://a.example/")
+    with process(database_url, redis_url, redis_prefix, tmp_path / "log") as relay:
+
+        async def delivered() -> bool:
+            return await links.waiting() == 0
+
+        await until(delivered, 20)
+        relay.terminate()
+        assert await asyncio.to_thread(relay.wait, 10) == 0
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    log = tmp_path / "waiting"
+    with process(nowhere, redis_url, redis_prefix, log, log_format="json") as relay:
+
+        async def waiting() -> bool:
+            return "waiting for the database" in log.read_text()
+
+        await until(waiting, 20)
+        relay.terminate()
+        assert await asyncio.to_thread(relay.wait, 10) == 0
+
+
+async def test_the_position_of_the_feed_is_remembered_with_the_deletion(one, links):
+    await one.relay.watch()
+    await links.put("a", "https://a.example/")
+    await one.relay.deliver()
+    position = await outbox.position(links.sql)
+    assert position.last == entry_order(await one.feed.end())
+    await one.relay.watch()
+    assert one.relay.rollbacks == 0
+
+
+async def snapshot(one: Stack) -> dict[bytes, bytes]:
+    client = one.relay._client
+    return {key: await client.dump(key) for key in await client.keys("*")}
+
+
+async def go_back(one: Stack, saved: dict[bytes, bytes]) -> None:
+    """What a restart from an old snapshot does to the keys."""
+    client = one.relay._client
+    await client.flushall()
+    for key, value in saved.items():
+        await client.restore(key, 0, value)
+
+
+async def test_changes_that_redis_lost_are_sent_again(one, links):
+    await one.relay.watch()
+    for code in "abc":
+        await links.put(code, "https://old.example/")
+    await one.relay.deliver()
+    saved = await snapshot(one)
+    end_then = await one.feed.end()
+    newest = await links.put("a", "https://new.example/")
+    await one.relay.deliver()
+    await go_back(one, saved)
+    assert await one.target("a") == "https://old.example/"
+    assert await one.feed.end() == end_then
+
+    await one.relay.watch()
+    assert one.relay.rollbacks == 1
+    while await one.relay.republish():
+        pass
+    assert await one.target("a") == "https://new.example/"
+    batch = await one.feed.read(end_then, wait_ms=1)
+    assert Change(link_key(HOST, "a"), newest, batch.changes[0].at_ms) == batch.changes[0]
+    assert await links.sql.fetchval("SELECT count(*) FROM republish") == 0
+    await one.relay.watch()
+    assert one.relay.rollbacks == 1
+
+
+async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
+    one, database_url, redis_url, redis_prefix, links
+):
+    await one.relay.watch()
+    await links.put("a", "https://old.example/")
+    await one.relay.deliver()
+    saved = await snapshot(one)
+    await links.put("a", "https://new.example/")
+    await one.relay.deliver()
+    await go_back(one, saved)
+    async with stack(database_url, redis_url, redis_prefix) as later:
+        await later.relay.start()
+
+        async def repaired() -> bool:
+            return await later.target("a") == "https://new.example/"
+
+        await until(repaired)
+
+
+async def test_a_republish_resumes_where_another_relay_left_it(
+    database_url, redis_url, redis_prefix, links
+):
+    settings = {"relay_batch_size": 2}
+    async with (
+        stack(database_url, redis_url, redis_prefix, **settings) as one,
+        stack(database_url, redis_url, redis_prefix, **settings) as two,
+    ):
+        await one.relay.watch()
+        codes = "abcdefg"
+        for code in codes:
+            await links.put(code, f"https://{code}.example/")
+        while await one.relay.deliver():
+            pass
+        flush(redis_url)
+        await one.relay.watch()
+        await two.relay.watch()
+        assert one.relay.rollbacks + two.relay.rollbacks == 1
+        assert await one.relay.republish() == 2
+        sent = [await two.relay.republish() for _ in range(4)]
+        assert sent == [2, 2, 1, 0]
+        assert [await one.target(code) for code in codes] == [
+            f"https://{c}.example/" for c in codes
+        ]
+
+
+async def test_a_link_untouched_for_longer_than_redis_keeps_anything_is_not_sent_again(one, links):
+    await one.relay.watch()
+    await links.put("old", "https://old.example/")
+    await links.put("new", "https://new.example/")
+    await links.sql.execute(
+        "UPDATE links SET updated_at = now() - interval '25 hours' WHERE code = 'old'"
+    )
+    await one.relay.deliver()
+    flush(one.settings.redis_url.get_secret_value())
+    await one.relay.watch()
+    assert await one.relay.republish() == 1
+    assert await one.target("old") is None
+
+
+async def test_flushing_redis_shows_readers_of_the_feed_a_gap(one, links):
+    await one.relay.watch()
+    await links.put("a", "https://a.example/")
+    await one.relay.deliver()
+    position = await one.feed.end()
+    flush(one.settings.redis_url.get_secret_value())
+    batch = await one.feed.read(position, wait_ms=1)
+    assert batch.gap
+    await links.put("b", "https://b.example/")
+    await one.relay.deliver()
+    batch = await one.feed.read(position, wait_ms=1)
+    assert batch.gap
+    assert [change.key for change in batch.changes] == [f"{HOST}/b"]
+
+
+@pytest.mark.fault
+async def test_another_server_behind_the_same_url_is_noticed(
+    database_url, redis_prefix, links, server_folder
+):
+    valkey = EmbeddedValkey(server_folder / "valkey")
+    valkey.start()
+    try:
+        async with stack(database_url, valkey.url, redis_prefix) as one:
+            await one.relay.start()
+            await links.put("a", "https://a.example/")
+
+            async def there() -> bool:
+                known = await outbox.position(links.sql)
+                return known is not None and await links.waiting() == 0
+
+            await until(there)
+            valkey.kill()
+            valkey.start()
+
+            async def again() -> bool:
+                # The first call may still meet the connection of the killed server.
+                with contextlib.suppress(CacheUnavailable):
+                    return await one.target("a") == "https://a.example/"
+                return False
+
+            await until(again)
+            assert one.relay.rollbacks == 1
+    finally:
+        valkey.stop()
+
+
+async def test_a_notice_brings_a_change_within_milliseconds(
+    database_url, redis_url, redis_prefix, links, capsys
+):
+    async with stack(database_url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
+        await one.relay.start()
+
+        async def listening() -> bool:
+            return bool(
+                await links.sql.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND application_name = 'shortlinks-relay-listen' AND query LIKE 'LISTEN%'"
+                )
+            )
+
+        await until(listening)
+        position = await one.feed.end()
+        took = []
+        for number in range(100):
+            await links.put("a", f"https://a.example/{number}")
+            committed = time.perf_counter()
+            await links.sql.execute(f"NOTIFY {outbox.CHANNEL}")
+            batch = await one.feed.read(position, wait_ms=500)
+            took.append((time.perf_counter() - committed) * 1000)
+            assert batch.changes, "no change within 500 ms of its notice"
+            position = batch.position
+    took.sort()
+    with capsys.disabled():
+        print(f"\ncommit to feed: p50 {statistics.median(took):.1f} ms, p99 {took[98]:.1f} ms")  # noqa: T201  # the figure is part of the result
+
+
+@pytest.mark.fault
+async def test_listening_resumes_when_its_connection_is_cut(
+    database_url, redis_url, redis_prefix, links
+):
+    listener = (
+        "FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name = 'shortlinks-relay-listen' AND query LIKE 'LISTEN%'"
+    )
+    async with stack(database_url, redis_url, redis_prefix) as one:
+        await one.relay.start()
+
+        async def listening() -> bool:
+            return bool(await links.sql.fetchval(f"SELECT count(*) {listener}"))
+
+        await until(listening)
+        first = await links.sql.fetchval(f"SELECT pid {listener}")
+        await links.sql.fetchval("SELECT pg_terminate_backend($1)", first)
+
+        async def another() -> bool:
+            pid = await links.sql.fetchval(f"SELECT max(pid) {listener}")
+            return pid not in (None, first)
+
+        await until(another)
