@@ -1,0 +1,78 @@
+"""Make a virtual environment ready to ship: what runs, compiled, the same bytes each time.
+
+`python finish.py ENVIRONMENT MODULE…` runs inside a build. All bytecode goes to
+`ENVIRONMENT/bytecode` (PYTHONPYCACHEPREFIX), also that of the standard library as far as the
+modules import it: upstream images ship none, so on a read-only file system every start would
+compile it anew.
+"""
+# ruff: noqa: INP001  # a script of the build, not a package
+
+import importlib.util
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# Sources of extension modules, type stubs, and tests that some wheels carry.
+NEVER_RUN = {".c", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"}
+HEALTHCHECK = "http.client"
+IMPORT = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*(getattr(module, "__file__", None) for module in list(sys.modules.values())), sep="\\n")
+"""
+
+
+def main() -> None:
+    """Strip, compile, then give every file the same time and mode."""
+    environment, *modules = sys.argv[1:]
+    root = Path(environment)
+    strip(root)
+    sys.pycache_prefix = str(root / "bytecode")
+    for source in sorted({*root.glob("lib/**/*.py"), *imported(modules)}):
+        # Unchecked: nothing may look at a source's time, which differs from build to build.
+        py_compile.compile(
+            str(source),
+            cfile=importlib.util.cache_from_source(str(source)),
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+    level(root, int(os.environ["SOURCE_DATE_EPOCH"]))
+
+
+def strip(root: Path) -> None:
+    """Remove what no service ever opens."""
+    for script in (root / "bin").iterdir():
+        if not script.name.startswith(("python", "shortlinks-")):
+            script.unlink()
+    for folder in sorted(root.glob("lib/**/tests")):
+        shutil.rmtree(folder)
+    for file in sorted(root.glob("lib/**/*")):
+        if file.suffix in NEVER_RUN:
+            file.unlink()
+    shutil.rmtree(root / "include", ignore_errors=True)
+
+
+def imported(modules: list[str]) -> set[Path]:
+    """Return the source files that importing `modules` reads, the standard library's included."""
+    found = subprocess.run(  # noqa: S603  # our own interpreter and names from the Dockerfile
+        [sys.executable, "-c", IMPORT, *modules, HEALTHCHECK],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return {Path(line) for line in found.stdout.splitlines() if line.endswith(".py")}
+
+
+def level(root: Path, time: int) -> None:
+    """Give all files of `root` one time, and modes that do not depend on a umask."""
+    for path in [root, *root.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        os.utime(path, (time, time), follow_symlinks=False)
+
+
+main()

@@ -1,0 +1,53 @@
+# The redirector's image: answers short links.
+#
+#   docker build -f docker/redirector.Dockerfile -t shortlinks-redirector .
+#   docker run … shortlinks-redirector [serve]
+#
+# BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. Builds with
+# BuildKit and with the classic builder, and gives the same files each time (SOURCE_DATE_EPOCH).
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+# Bytecode and wheels must not depend on the hash seed of this run.
+ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY requirements/build.txt requirements/redirector.txt requirements/
+RUN python3 -m venv /build \
+ && /build/bin/pip install --quiet --require-hashes --no-deps --only-binary=:all: -r requirements/build.txt \
+ && python3 -m venv --without-pip /opt/shortlinks \
+ && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --require-hashes \
+    --no-deps --only-binary=:all: -r requirements/redirector.txt
+
+# Our own packages are built by what was just installed and checked: no network from here on.
+ARG SOURCE_DATE_EPOCH=0
+COPY libs/shortcore libs/shortcore
+COPY services/redirector services/redirector
+RUN /build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels \
+    ./libs/shortcore ./services/redirector \
+ && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --no-index --no-deps \
+    --find-links /wheels shortcore shortlinks-redirector
+COPY docker/finish.py /src/
+RUN /opt/shortlinks/bin/python finish.py /opt/shortlinks redirector.main uvicorn.protocols.http.httptools_impl
+
+FROM ${BASE}
+ARG VERSION=0.0.0+local
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="shortlinks-redirector" \
+      org.opencontainers.image.description="The Shortlinks redirector: answers look-ups, cache first" \
+      org.opencontainers.image.source="https://github.com/shortlinks/shortlinks" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+COPY --from=build /opt/shortlinks /opt/shortlinks
+ENV PATH=/opt/shortlinks/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX=/opt/shortlinks/bytecode
+USER 65532:65532
+WORKDIR /
+EXPOSE 8001 9001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/opt/shortlinks/bin/python", "-S", "-c", \
+    "import http.client as h,os;c=h.HTTPConnection('127.0.0.1',int(os.environ.get('SHORTLINKS_REDIRECTOR_ADMIN_PORT','9001')),timeout=2);c.request('GET','/livez');raise SystemExit(c.getresponse().status!=200)"]
+ENTRYPOINT ["/opt/shortlinks/bin/shortlinks-redirector"]
+CMD ["serve"]

@@ -1,0 +1,54 @@
+# The writer's image: the API, the relay and the migrations, one command each.
+#
+#   docker build -f docker/writer.Dockerfile -t shortlinks-writer .
+#   docker run … shortlinks-writer [serve | relay | migrate | create-key]
+#
+# BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. Builds with
+# BuildKit and with the classic builder, and gives the same files each time (SOURCE_DATE_EPOCH).
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+# Bytecode and wheels must not depend on the hash seed of this run.
+ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY requirements/build.txt requirements/writer.txt requirements/
+RUN python3 -m venv /build \
+ && /build/bin/pip install --quiet --require-hashes --no-deps --only-binary=:all: -r requirements/build.txt \
+ && python3 -m venv --without-pip /opt/shortlinks \
+ && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --require-hashes \
+    --no-deps --only-binary=:all: -r requirements/writer.txt
+
+# Our own packages are built by what was just installed and checked: no network from here on.
+ARG SOURCE_DATE_EPOCH=0
+COPY libs/shortcore libs/shortcore
+COPY services/writer services/writer
+RUN /build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels \
+    ./libs/shortcore ./services/writer \
+ && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --no-index --no-deps \
+    --find-links /wheels shortcore shortlinks-writer
+COPY docker/finish.py /src/
+RUN /opt/shortlinks/bin/python finish.py /opt/shortlinks writer.main uvicorn.protocols.http.h11_impl
+
+FROM ${BASE}
+ARG VERSION=0.0.0+local
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="shortlinks-writer" \
+      org.opencontainers.image.description="The Shortlinks API, its outbox relay and its migrations" \
+      org.opencontainers.image.source="https://github.com/shortlinks/shortlinks" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+COPY --from=build /opt/shortlinks /opt/shortlinks
+ENV PATH=/opt/shortlinks/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX=/opt/shortlinks/bytecode
+USER 65532:65532
+WORKDIR /
+EXPOSE 8000 9000 9002
+STOPSIGNAL SIGTERM
+# The relay has an admin port of its own; what runs here is in the arguments of process 1.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/opt/shortlinks/bin/python", "-S", "-c", \
+    "import http.client as h,os;r=b'relay' in open('/proc/1/cmdline','rb').read().split(b'\\0');e=os.environ.get;p=e('SHORTLINKS_RELAY_ADMIN_PORT','9002') if r else e('SHORTLINKS_WRITER_ADMIN_PORT','9000');c=h.HTTPConnection('127.0.0.1',int(p),timeout=2);c.request('GET','/livez');raise SystemExit(c.getresponse().status!=200)"]
+ENTRYPOINT ["/opt/shortlinks/bin/shortlinks-writer"]
+CMD ["serve"]
