@@ -5,6 +5,7 @@ server holds one GET for most of a minute. Here a call fails after `timeout_ms`,
 (the caller has a better answer: the next layer), and a breaker keeps the next ones away.
 """
 
+import asyncio
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -100,11 +101,33 @@ def _sentinel(parts: SplitResult, options: dict[str, Any], pool_size: int) -> ar
         "username": query.get("sentinel_username", [None])[0],
         "password": query.get("sentinel_password", [None])[0],
     }
-    sentinel = aredis.Sentinel(_addresses(parts, 26379), sentinel_kwargs=sentinel_options)
-    client: aredis.Redis = sentinel.master_for(
-        name, db=_database(database), max_connections=pool_size, **options
+    sentinels = _Sentinels(_addresses(parts, 26379), sentinel_kwargs=sentinel_options)
+    client: aredis.Redis = sentinels.master_for(
+        name,
+        redis_class=_SentinelClient,
+        db=_database(database),
+        max_connections=pool_size,
+        **options,
     )
     return client
+
+
+class _Sentinels(aredis.Sentinel):
+    async def discover_master(self, service_name: str) -> Any:
+        try:
+            return await super().discover_master(service_name)
+        except (asyncio.CancelledError, *AWAY):
+            # The first one may hang and use up the caller's whole deadline: the next call
+            # begins with another.
+            self.sentinels.append(self.sentinels.pop(0))
+            raise
+
+
+class _SentinelClient(aredis.Redis):
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        # redis-py leaves the connections to the Sentinels open.
+        await super().aclose(close_connection_pool)
+        await self.connection_pool.sentinel_manager.aclose()
 
 
 def _addresses(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
