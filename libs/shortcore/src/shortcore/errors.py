@@ -11,6 +11,7 @@ ShortlinksError
  ├ NotFound
  │  ├ LinkNotFound          404
  │  ├ DomainNotFound        404
+ │  ├ KeyNotFound           404
  │  └ RouteNotFound         404  no such path in the API
  ├ MethodNotAllowed         405
  ├ Conflict
@@ -21,6 +22,7 @@ ShortlinksError
  │  └ RequestInFlight       409  the same Idempotency-Key is being worked on
  ├ VersionMismatch          412  If-Match names a version that is not the newest
  ├ BodyTooLarge             413
+ ├ UnsupportedMediaType     415  the body is not of a type that the route reads
  ├ InvalidInput             422  fields that break a rule
  ├ IdempotencyKeyReused     422  the key was used with another body
  ├ RateLimited              429
@@ -102,6 +104,12 @@ class DomainNotFound(NotFound):
     type, title = "domain-not-found", "Domain not found"
 
 
+class KeyNotFound(NotFound):
+    """There is no such API key."""
+
+    type, title = "key-not-found", "Key not found"
+
+
 class RouteNotFound(NotFound):
     """The API has no such path."""
 
@@ -160,6 +168,12 @@ class BodyTooLarge(ShortlinksError):
     """The body is longer than the limit of its route."""
 
     type, status, title = "body-too-large", 413, "Body too large"
+
+
+class UnsupportedMediaType(ShortlinksError):
+    """The body is not of a media type that the route reads."""
+
+    type, status, title = "unsupported-media-type", 415, "Unsupported media type"
 
 
 class InvalidInput(ShortlinksError):

@@ -1,0 +1,85 @@
+"""After a commit: offer the new records to Redis and wake the relay, both at best effort.
+
+The outbox row is what counts; all here only makes the change visible sooner.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+
+import structlog
+
+from shortcore.cache.store import CacheStore, Published
+from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
+from shortcore.links import LinkKey, LinkRecord
+from shortcore.postgres import Postgres
+from writer import outbox
+from writer.batching import Batcher
+
+log = structlog.stdlib.get_logger(__name__)
+
+_NOTICE_EVERY_S = 0.002
+_BATCH = 500
+_WAITING = 5000
+
+Announcement = tuple[LinkKey, LinkRecord]
+
+
+class Announcer:
+    """Tells Redis and the relay of committed changes.
+
+    `publish_failures` counts records that Redis did not take in time; the relay brings them.
+    """
+
+    def __init__(self, cache: CacheStore, postgres: Postgres) -> None:
+        self.publish_failures = 0
+        self._cache = cache
+        self._postgres = postgres
+        self._wanted = asyncio.Event()
+        self._batcher: Batcher[Announcement, Published] = Batcher(
+            self._publish, max_items=_BATCH, max_waiting=_WAITING
+        )
+
+    async def announce(self, records: Sequence[Announcement]) -> None:
+        """Offer `records` to Redis within its deadline, and wake the relay in the background."""
+        self._wanted.set()
+        if len(records) == 1:
+            await self._offer(self._batcher.submit(records[0]))
+        elif records:
+            await self._offer(self._publish(records))
+
+    def wake_relay(self) -> None:
+        """Have the relay look at the outbox soon."""
+        self._wanted.set()
+
+    async def notify_forever(self) -> None:
+        """Send the notices: at most one in 2 ms, for any number of commits.
+
+        Not inside the transactions, as NOTIFY would make their commits wait for each other
+        (docs/adr/0003).
+        """
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.notify()
+            except DatabaseUnavailable as error:
+                log.warning("the relay was not woken; it looks by itself", error=error.detail)
+            await asyncio.sleep(_NOTICE_EVERY_S)
+
+    async def notify(self) -> None:
+        """Send one notice now; raises DatabaseUnavailable."""
+        async with self._postgres.connection() as connection:
+            await connection.execute("SELECT pg_notify($1, '')", outbox.CHANNEL)
+
+    async def _offer(self, publishing: Awaitable[object]) -> None:
+        try:
+            await publishing
+        except Unavailable as error:
+            log.debug("not published; the relay does it", error=error.detail)
+
+    async def _publish(self, records: Sequence[Announcement]) -> Sequence[Published | Exception]:
+        try:
+            return await self._cache.publish_many(records)
+        except CacheUnavailable:
+            self.publish_failures += len(records)
+            raise

@@ -1,0 +1,80 @@
+"""The HTTP application: routes, and every error as a problem."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from shortcore.errors import (
+    InternalError,
+    MalformedRequest,
+    MethodNotAllowed,
+    RouteNotFound,
+    ShortlinksError,
+)
+from writer.domains.endpoints import router as domains
+from writer.gate import CALLER, Caller, Gate
+from writer.keys.endpoints import router as keys
+from writer.links.endpoints import router as links
+from writer.openapi import document
+from writer.parts import Parts
+from writer.problems import answer_of, error_of_validation
+
+
+def create_app(parts: Parts) -> Gate:
+    """Return the ASGI application over `parts`, which the caller starts and closes."""
+    app = FastAPI(
+        title="Shortlinks",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for router in (links, domains, keys):
+        app.include_router(router)
+    app.exception_handler(ShortlinksError)(_on_error)
+    app.exception_handler(RequestValidationError)(_on_invalid)
+    app.exception_handler(HTTPException)(_on_framework)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app, version("shortlinks-writer"))
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return Gate(app, parts.key_ring, parts.measures, parts.settings.body_max_bytes)
+
+
+async def _on_error(request: Request, error: ShortlinksError) -> Response:
+    return _respond(request, error)
+
+
+async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
+    return _respond(request, error_of_validation(error.errors()))
+
+
+async def _on_framework(request: Request, error: HTTPException) -> Response:
+    """Reword what the framework itself refuses."""
+    # It wraps whatever reading the body raises, also what the gate raised there.
+    if isinstance(error.__cause__, ShortlinksError):
+        return _respond(request, error.__cause__)
+    path = request.url.path
+    known: dict[int, ShortlinksError] = {
+        400: MalformedRequest("The body is not valid JSON in UTF-8."),
+        404: RouteNotFound(f"The API has no path {path}; see /api/openapi.json."),
+        405: MethodNotAllowed(f"{request.method} is not possible on {path}."),
+    }
+    found = known.get(error.status_code) or InternalError(str(error.detail))
+    response = _respond(request, found)
+    response.headers.update(error.headers or {})  # Allow, for 405
+    return response
+
+
+def _respond(request: Request, error: ShortlinksError) -> Response:
+    caller: Caller = request.scope[CALLER]
+    body, headers = answer_of(error, caller.request_id)
+    return Response(body, error.status, headers)

@@ -1,0 +1,68 @@
+"""Adaptive batches: work runs at once when nothing else runs, and what comes meanwhile is joined.
+
+With one caller there is no delay and no batch; with many, one round trip serves all who wait
+(group commit; DeWitt et al., SIGMOD 1984).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from shortcore.errors import Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """Hands items to `run` in batches of at most `max_items`, one batch at a time.
+
+    `run` returns one result for each item, in order; a result that is an exception is raised
+    to the caller of its item alone, while an exception that `run` raises goes to all.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        *,
+        max_items: int,
+        max_waiting: int,
+    ) -> None:
+        self._run = run
+        self._max_items = max_items
+        self._max_waiting = max_waiting
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def submit(self, item: T) -> R:
+        """Return the result of `item`; raises Unavailable when too many wait already."""
+        if len(self._waiting) >= self._max_waiting:
+            raise Unavailable("Too many requests are waiting; try again soon.")
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                count = min(self._max_items, len(self._waiting))
+                batch = [self._waiting.popleft() for _ in range(count)]
+                await self._run_batch(batch)
+        finally:
+            self._worker = None
+
+    async def _run_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
+        try:
+            results = await self._run([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001  # handed to every caller, who raises it
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue  # its caller went away
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,1 @@
+"""Domains: the hosts that short links live on."""

@@ -1,0 +1,91 @@
+"""The domains in memory: every create needs one, and every target is checked against all."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from shortcore.errors import DatabaseUnavailable, DomainNotFound
+from shortcore.postgres import Postgres
+from shortcore.settings import WriterSettings
+from shortcore.urls import TargetPolicy, normalise_host
+from writer.domains import repository
+from writer.domains.repository import Domain
+
+log = structlog.stdlib.get_logger(__name__)
+
+REFRESH_EVERY_S = 3.0
+_ASK_AGAIN_S = 0.2
+
+
+class DomainBook:
+    """Knows all domains as of some seconds ago, and asks again about one that it does not know.
+
+    `policy` holds the rules for targets, with every domain among the hosts that are refused.
+    """
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        settings: WriterSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.default_host = settings.default_domain
+        self.policy: TargetPolicy = settings.target_policy(frozenset({self.default_host}))
+        self._postgres = postgres
+        self._settings = settings
+        self._clock = clock
+        self._by_host: dict[str, Domain] = {}
+        self._by_id: dict[int, Domain] = {}
+        self._read_at = float("-inf")
+
+    async def open(self) -> None:
+        """Add the default domain where it is missing, and read all."""
+        async with self._postgres.connection() as connection:
+            await repository.add_domain(connection, self.default_host, None, None)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read all domains; raises DatabaseUnavailable, keeping what was known."""
+        async with self._postgres.connection() as connection:
+            domains = await repository.all_domains(connection)
+        self._read_at = self._clock()
+        hosts = frozenset(domain.host for domain in domains)
+        if hosts != self._by_host.keys():
+            self.policy = self._settings.target_policy(hosts | {self.default_host})
+        self._by_host = {domain.host: domain for domain in domains}
+        self._by_id = {domain.id: domain for domain in domains}
+
+    async def refresh_forever(self) -> None:
+        """Follow what other writers change."""
+        while True:
+            await asyncio.sleep(REFRESH_EVERY_S)
+            try:
+                await self.refresh()
+            except DatabaseUnavailable as error:
+                log.warning("domains were not refreshed", error=error.detail)
+
+    async def find(self, host: str | None) -> Domain:
+        """Return the domain `host` in any spelling, or the default one for None.
+
+        Raises DomainNotFound.
+        """
+        try:
+            name = self.default_host if host is None else normalise_host(host)
+        except ValueError:
+            raise DomainNotFound("This is no host name; see GET /api/v1/domains.") from None
+        domain = self._by_host.get(name)
+        # Another writer may have added it a moment ago; but made-up names must not become a
+        # query each.
+        if domain is None and self._clock() - self._read_at > _ASK_AGAIN_S:
+            await self.refresh()
+            domain = self._by_host.get(name)
+        if domain is None:
+            raise DomainNotFound(f"There is no domain {name}; see GET /api/v1/domains.")
+        return domain
+
+    def host_of(self, domain_id: int) -> str | None:
+        """Return the host of a domain, or None when it is not known here yet."""
+        domain = self._by_id.get(domain_id)
+        return None if domain is None else domain.host

@@ -1,0 +1,57 @@
+"""HTTP for domains."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from writer.domains.repository import Domain
+from writer.domains.schemas import CreateDomain, DomainList, EditDomain, view_of
+from writer.etags import etag
+from writer.openapi import answers
+from writer.parts import Parts
+from writer.requests import IfMatch, JsonRoute, PartsOf, json_response
+
+router = APIRouter(prefix="/api/v1/domains", tags=["domains"], route_class=JsonRoute)
+
+
+@router.get("", summary="List domains", responses=answers(200, "DomainList"))
+async def list_domains(parts: PartsOf) -> Response:
+    """Return every domain by host."""
+    default = parts.domain_book.default_host
+    return json_response(DomainList([view_of(each, default) for each in await parts.domains.all()]))
+
+
+@router.post("", summary="Add a domain", responses=answers(201, "DomainView", 409, 422))
+async def add_domain(parts: PartsOf, body: CreateDomain) -> Response:
+    """Add a host that short links can live on."""
+    return _one(parts, await parts.domains.add(body), 201)
+
+
+@router.get("/{host}", summary="Get a domain", responses=answers(200, "DomainView", 404))
+async def get_domain(parts: PartsOf, host: str) -> Response:
+    """Return one domain."""
+    return _one(parts, await parts.domains.get(host))
+
+
+@router.patch(
+    "/{host}", summary="Edit a domain", responses=answers(200, "DomainView", 404, 412, 422)
+)
+async def edit_domain(
+    parts: PartsOf, host: str, body: EditDomain, if_match: IfMatch = None
+) -> Response:
+    """Merge the body into the domain (RFC 7396)."""
+    return _one(parts, await parts.domains.edit(host, body, if_match))
+
+
+@router.delete(
+    "/{host}", summary="Remove a domain", status_code=204, responses=answers(204, None, 404, 409)
+)
+async def remove_domain(parts: PartsOf, host: str) -> Response:
+    """Remove a host without links, which is not the default one."""
+    await parts.domains.remove(host)
+    return Response(status_code=204)
+
+
+def _one(parts: Parts, domain: Domain, status: int = 200) -> Response:
+    view = view_of(domain, parts.domain_book.default_host)
+    headers = {"etag": etag(domain.version)} | ({"location": view.self} if status == 201 else {})  # noqa: PLR2004  # created
+    return json_response(view, status, headers)

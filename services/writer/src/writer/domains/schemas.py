@@ -1,0 +1,57 @@
+"""What a domain looks like in requests and answers."""
+
+from datetime import datetime
+
+import msgspec
+from pydantic import ConfigDict, Field
+
+from writer.domains.repository import Domain
+from writer.fields import Input, Text, Url
+
+
+class EditDomain(Input):
+    """A JSON merge patch (RFC 7396): what is absent stays, null takes a target away."""
+
+    default_target: Url | None = Field(None, description="Where the bare host leads.")
+    not_found_target: Url | None = Field(None, description="Where unknown codes lead.")
+
+
+class CreateDomain(EditDomain):
+    """A domain to add."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"host": "go.example.com"}]})
+
+    host: Text = Field(description="A host name, without scheme, port or path.", max_length=300)
+
+
+class DomainView(msgspec.Struct, frozen=True):
+    """A domain in answers."""
+
+    host: str
+    default_target: str | None
+    not_found_target: str | None
+    default: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    self: str
+
+
+class DomainList(msgspec.Struct, frozen=True):
+    """All domains."""
+
+    items: list[DomainView]
+
+
+def view_of(domain: Domain, default_host: str) -> DomainView:
+    """Return `domain` as answers show it."""
+    return DomainView(
+        host=domain.host,
+        default_target=domain.default_target,
+        not_found_target=domain.not_found_target,
+        default=domain.host == default_host,
+        version=domain.version,
+        created_at=domain.created_at,
+        updated_at=domain.updated_at,
+        self=f"/api/v1/domains/{domain.host}",
+    )

@@ -1,0 +1,76 @@
+"""Types of input fields: what every text, instant and tag must be, and the rules they break."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+MAX_TITLE: Final = 512
+MAX_NOTE: Final = 4096
+MAX_TAGS: Final = 32
+MAX_TAG: Final = 64
+MAX_PASSWORD: Final = 128
+MAX_VISITS: Final = 10**12
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_TAG = re.compile(r"[^\s,\x00-\x1f\x7f]+")
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+class Input(BaseModel):
+    """A request body: unknown fields are refused and nothing is converted silently."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "The text holds a NUL character, which cannot be stored.")
+    return text
+
+
+def _instant(value: object) -> object:
+    if value is None or isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise PydanticCustomError(
+            "instant", "Write a time with its offset, such as 2030-01-31T12:00:00Z (RFC 3339)."
+        )
+    try:
+        instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("instant", "There is no such date or time.") from None
+    if not _EARLIEST <= instant < _LATEST:
+        raise PydanticCustomError("range", "A time lies between the years 1970 and 9999.")
+    # Redis and the redirector count milliseconds; finer digits would round up past the end.
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def _tag(text: str) -> str:
+    if not _TAG.fullmatch(text):
+        raise PydanticCustomError("charset", "A tag holds no blanks, commas or control characters.")
+    return text
+
+
+def _distinct(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+Title = Annotated[Text, Field(max_length=MAX_TITLE)]
+Note = Annotated[Text, Field(max_length=MAX_NOTE)]
+Url = Annotated[Text, Field(min_length=1, max_length=1_000_000)]
+Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
+Tag = Annotated[Text, Field(min_length=1, max_length=MAX_TAG), AfterValidator(_tag)]
+Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS), AfterValidator(_distinct)]
+Visits = Annotated[int, Field(ge=1, le=MAX_VISITS)]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]

@@ -1,0 +1,142 @@
+"""Around every request: an id, a log line, figures, the API key, a bounded body, an answer.
+
+Plain ASGI, outside of the framework, so that no route can be forgotten and a refused request
+costs next to nothing: its body is not read.
+"""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shortcore.admin import Message, Receive, Scope, Send
+from shortcore.errors import BodyTooLarge, InternalError, MalformedRequest, ShortlinksError
+from writer.auth import KeyRing
+from writer.measures import Measures
+from writer.problems import answer_of
+
+log = structlog.stdlib.get_logger(__name__)
+
+PROTECTED = "/api/v1"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
+
+
+@dataclass(slots=True)
+class Caller:
+    """What is known of a request before its route is: found under `CALLER` in the scope."""
+
+    request_id: str
+    key_id: int | None = None
+
+
+CALLER = "shortlinks.caller"
+
+
+class Gate:
+    """Wraps the application."""
+
+    def __init__(self, app: Any, keys: KeyRing, measures: Measures, body_max_bytes: int) -> None:
+        self._app = app
+        self._keys = keys
+        self._measures = measures
+        self._body_max_bytes = body_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        caller = Caller(_request_id(headers.get(b"x-request-id")))
+        scope[CALLER] = caller
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=caller.request_id)
+        answer = _Answer(send, caller.request_id)
+        try:
+            if scope["path"].startswith(PROTECTED):
+                authorization = headers.get(b"authorization")
+                caller.key_id = await self._keys.recognise(
+                    None if authorization is None else authorization.decode("latin-1")
+                )
+            bounded = _bounded(headers.get(b"content-length"), receive, self._body_max_bytes)
+            await self._app(scope, bounded, answer.send)
+        except ShortlinksError as error:
+            await answer.tell(error)
+        except Exception:
+            log.exception("the request failed")
+            await answer.tell(_internal())
+        finally:
+            self._account(scope, answer.status, time.perf_counter() - began)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        self._measures.request(route, scope["method"], status, seconds)
+        log.info(
+            "request",
+            method=scope["method"],
+            route=route,
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
+
+
+class _Answer:
+    """Passes an answer on with the request's id, and remembers how it began."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.status = 0
+        self._send = send
+        self._request_id = request_id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._request_id.encode()),
+            ]
+        await self._send(message)
+
+    async def tell(self, error: ShortlinksError) -> None:
+        if self.status:
+            return  # it has begun: the server cuts the connection
+        body, headers = answer_of(error, self._request_id)
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _request_id(sent: bytes | None) -> str:
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent.decode()
+    return secrets.token_hex(16)
+
+
+def _internal() -> InternalError:
+    return InternalError("Something went wrong here; the log tells more under the request's id.")
+
+
+def _bounded(content_length: bytes | None, receive: Receive, limit: int) -> Receive:
+    too_large = BodyTooLarge(f"A body has {limit} bytes at the most.")
+    if content_length is not None:
+        if not content_length.isdigit():
+            raise MalformedRequest("Content-Length is no number.")
+        if int(content_length) > limit:
+            raise too_large
+    left = limit
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise too_large
+        return message
+
+    return bounded

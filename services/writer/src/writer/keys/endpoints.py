@@ -1,0 +1,37 @@
+"""HTTP for API keys."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from writer.keys.schemas import CreateKey, KeyList, view_of
+from writer.openapi import answers
+from writer.requests import JsonRoute, PartsOf, json_response
+
+router = APIRouter(prefix="/api/v1/keys", tags=["keys"], route_class=JsonRoute)
+
+KeyId = Annotated[int, Path(ge=1, lt=2**63)]
+
+
+@router.get("", summary="List keys", responses=answers(200, "KeyList"))
+async def list_keys(parts: PartsOf) -> Response:
+    """Return every key without its secret, revoked ones included."""
+    return json_response(KeyList([view_of(key) for key in await parts.keys.all()]))
+
+
+@router.post("", summary="Make a key", responses=answers(201, "KeyView", 422))
+async def create_key(parts: PartsOf, body: CreateKey) -> Response:
+    """Make a key; this answer is the only one that shows its text."""
+    key, secret = await parts.keys.create(body.name, body.expires_at)
+    view = view_of(key, secret)
+    return json_response(view, 201, {"location": view.self, "cache-control": "no-store"})
+
+
+@router.delete(
+    "/{key_id}", summary="Revoke a key", status_code=204, responses=answers(204, None, 404)
+)
+async def revoke_key(parts: PartsOf, key_id: KeyId) -> Response:
+    """Revoke a key for ever; every writer refuses it within 5 s."""
+    await parts.keys.revoke(key_id)
+    return Response(status_code=204)

@@ -1,0 +1,54 @@
+"""What an API key looks like in requests and answers."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from pydantic import ConfigDict, Field
+
+from writer.fields import Input, Instant, Text
+from writer.keys.repository import ApiKey
+
+
+class CreateKey(Input):
+    """A key to make."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "newsletter"}]})
+
+    name: Annotated[Text, Field(min_length=1, max_length=200)] = Field(description="Whose key.")
+    expires_at: Instant | None = Field(None, description="Refused from this time on.")
+
+
+class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key in answers; `key` is its text, shown once, in the answer to its creation."""
+
+    id: int
+    name: str
+    prefix: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    self: str
+    key: str = ""
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    """All keys."""
+
+    items: list[KeyView]
+
+
+def view_of(key: ApiKey, secret: str = "") -> KeyView:
+    """Return `key` as answers show it."""
+    return KeyView(
+        id=key.id,
+        name=key.name,
+        prefix=f"sl_{key.prefix}",
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        last_used_at=key.last_used_at,
+        revoked_at=key.revoked_at,
+        self=f"/api/v1/keys/{key.id}",
+        key=secret,
+    )

@@ -1,0 +1,51 @@
+"""What the API does with keys."""
+
+from datetime import datetime
+
+import asyncpg
+
+from shortcore.errors import KeyNotFound
+from shortcore.postgres import Connection, Postgres
+from writer.auth import KeyRing
+from writer.keys import repository
+from writer.keys.repository import ApiKey
+from writer.keys.secret import digest_of, new_secret
+
+
+class KeyService:
+    """Makes and revokes keys."""
+
+    def __init__(self, postgres: Postgres, ring: KeyRing) -> None:
+        self._postgres = postgres
+        self._ring = ring
+
+    async def all(self) -> list[ApiKey]:
+        """Return every key, revoked ones included."""
+        async with self._postgres.connection() as connection:
+            return await repository.all_keys(connection)
+
+    async def create(self, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
+        """Make a key; returns it and its text, which nobody can show again."""
+        async with self._postgres.connection() as connection:
+            return await create_key(connection, name, expires_at)
+
+    async def revoke(self, key_id: int) -> None:
+        """Revoke a key for ever; other writers refuse it within seconds. Raises KeyNotFound."""
+        async with self._postgres.connection() as connection:
+            found = await repository.revoke_key(connection, key_id)
+        if not found:
+            raise KeyNotFound(f"There is no key {key_id}.")
+        self._ring.forget()
+
+
+async def create_key(
+    connection: Connection, name: str, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key on `connection`, outside of a transaction; returns it and its text."""
+    while True:
+        secret, prefix = new_secret()
+        try:
+            key = await repository.add_key(connection, name, prefix, digest_of(secret), expires_at)
+        except asyncpg.UniqueViolationError:
+            continue  # one prefix of 36^8 twice: throw again
+        return key, secret

@@ -1,0 +1,1 @@
+"""Links: create, read, edit, delete, restore, list."""

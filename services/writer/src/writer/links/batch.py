@@ -1,0 +1,146 @@
+"""Many links in one request: one statement, a result for each item, or all or nothing."""
+
+from collections.abc import Iterator, Sequence
+
+import asyncpg
+import msgspec
+from pydantic import ValidationError
+
+from shortcore.errors import (
+    CodeTaken,
+    FieldError,
+    InvalidInput,
+    ShortlinksError,
+)
+from writer import idempotency
+from writer.idempotency import Answer, Attempt
+from writer.links.creation import Draft, Placed
+from writer.links.schemas import BatchAnswer, BatchLinks, BatchResult, CreateLink
+from writer.links.service import LinkService
+from writer.links.stored import StoredLink
+from writer.passwords import MAX_PER_BATCH
+from writer.problems import error_of_validation, invalid, problem_of
+
+Prepared = Draft | ShortlinksError
+
+
+class BatchService:
+    """Creates many links."""
+
+    def __init__(self, links: LinkService, max_items: int) -> None:
+        self._links = links
+        self._max_items = max_items
+
+    async def create(self, batch: BatchLinks, attempt: Attempt | None) -> Answer:
+        """Create what can be created, or nothing unless all can (`atomic`).
+
+        Raises InvalidInput or CodeTaken whose fields name the items (`/items/3/code`) when
+        `atomic` and one or more fail.
+        """
+        if attempt is not None and (earlier := await self._links.earlier(attempt)) is not None:
+            return earlier
+        self._check_size(batch)
+        prepared = await self._prepare(batch)
+        if batch.atomic:
+            _raise_all([item for item in prepared if isinstance(item, ShortlinksError)])
+        drafts = [item for item in prepared if isinstance(item, Draft)]
+        try:
+            answer, created = await self._place(batch, prepared, drafts, attempt)
+        except asyncpg.ForeignKeyViolationError:
+            raise invalid(
+                [FieldError("/items", "unknown", "A domain of these links was just removed.")]
+            ) from None
+        await self._links.announce_new(created)
+        return answer
+
+    async def _place(
+        self,
+        batch: BatchLinks,
+        prepared: Sequence[Prepared],
+        drafts: Sequence[Draft],
+        attempt: Attempt | None,
+    ) -> tuple[Answer, list[StoredLink]]:
+        links = self._links
+        timeout_ms = links.settings.postgres_write_timeout_ms
+        async with (
+            links.postgres.connection(timeout_ms) as connection,
+            connection.transaction(),
+        ):
+            if attempt is not None:
+                earlier = await links.claim(connection, attempt)
+                if earlier is not None:
+                    return earlier, []
+            placed = await links.creator.place(connection, drafts) if drafts else []
+            if batch.atomic:
+                _raise_all([each for each in placed if isinstance(each, ShortlinksError)])
+            queue: Iterator[Placed] = iter(placed)
+            outcome = [
+                item if isinstance(item, ShortlinksError) else next(queue) for item in prepared
+            ]
+            answer = Answer(200, {}, msgspec.json.encode(self._view(outcome)))
+            if attempt is not None:
+                await idempotency.store(connection, attempt, answer)
+        return answer, [each for each in placed if isinstance(each, StoredLink)]
+
+    def _check_size(self, batch: BatchLinks) -> None:
+        if len(batch.items) > self._max_items:
+            detail = f"A batch holds {self._max_items} links at the most; send several batches."
+            raise invalid([FieldError("/items", "length", detail)])
+        passwords = sum(isinstance(item, dict) and "password" in item for item in batch.items)
+        if passwords > MAX_PER_BATCH:
+            detail = f"A batch holds {MAX_PER_BATCH} links with a password at the most."
+            raise invalid([FieldError("/items", "length", detail)])
+
+    async def _prepare(self, batch: BatchLinks) -> list[Prepared]:
+        prepared: list[Prepared] = []
+        codes: set[tuple[int, str]] = set()
+        for index, item in enumerate(batch.items):
+            try:
+                draft = await self._draft(item, f"/items/{index}")
+                if draft.code is not None:
+                    _claim_code(draft, codes)
+                prepared.append(draft)
+            except (InvalidInput, CodeTaken) as error:
+                prepared.append(error)
+        return prepared
+
+    async def _draft(self, item: object, at: str) -> Draft:
+        try:
+            link = CreateLink.model_validate(item)
+        except ValidationError as error:
+            raise error_of_validation(
+                (dict(fault) for fault in error.errors(include_url=False)), at
+            ) from None
+        if link.find_if_exists:
+            field = FieldError(f"{at}/find_if_exists", "conflict", "A batch only creates.")
+            raise invalid([field])
+        return await self._links.draft(link, at)
+
+    def _view(self, outcome: Sequence[Placed]) -> BatchAnswer:
+        return BatchAnswer(
+            [
+                BatchResult(each.status, problem=problem_of(each))
+                if isinstance(each, ShortlinksError)
+                else BatchResult(201, link=self._links.view(each))
+                for each in outcome
+            ]
+        )
+
+
+def _claim_code(draft: Draft, codes: set[tuple[int, str]]) -> None:
+    code = (draft.domain.id, draft.code or "")
+    if code in codes:
+        detail = f"The code {draft.code} is taken by an item before this one."
+        raise CodeTaken(detail, fields=[FieldError(f"{draft.at}/code", "taken", detail)])
+    codes.add(code)
+
+
+def _raise_all(errors: Sequence[ShortlinksError]) -> None:
+    """Raise one error that tells of all `errors`; a broken rule weighs more than a taken code."""
+    if not errors:
+        return
+    fields = [field for error in errors for field in error.fields]
+    detail = f"Nothing was created: {len(errors)} of the links cannot be; `errors` names each."
+    if all(isinstance(error, CodeTaken) for error in errors):
+        raise CodeTaken(detail, fields=fields)
+    raise InvalidInput(detail, fields=fields)

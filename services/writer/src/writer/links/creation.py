@@ -1,0 +1,132 @@
+"""Placing new links: an id, a code, one statement; and what happens when the code is in use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from shortcore.codes import CodeSpace
+from shortcore.errors import (
+    CodeTaken,
+    DomainNotFound,
+    FieldError,
+    InternalError,
+    ShortlinksError,
+)
+from shortcore.postgres import Connection, Postgres
+from writer.batching import Batcher
+from writer.domains.repository import Domain
+from writer.ids import IdBlocks
+from writer.links.repository import find_link, insert_links
+from writer.links.stored import LinkValues, NewLink, StoredLink
+
+Placed = StoredLink | ShortlinksError
+
+_ROUNDS = 16
+"""How often a generated code may meet a custom one before we give up. Somebody who can choose
+codes cannot foresee generated ones, so that one round is already rare."""
+
+_BATCH = 100
+_WAITING = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A link that passed every rule; `code` is None where one is to be generated.
+
+    `at` is where the link lies in the request (a JSON pointer), for errors.
+    """
+
+    domain: Domain
+    code: str | None
+    values: LinkValues
+    at: str = ""
+
+
+class Creator:
+    """Places drafts, alone or many in one statement."""
+
+    def __init__(
+        self, postgres: Postgres, ids: IdBlocks, codes: CodeSpace, timeout_ms: int
+    ) -> None:
+        self._postgres = postgres
+        self._ids = ids
+        self._codes = codes
+        self._timeout_ms = timeout_ms
+        self._batcher: Batcher[Draft, StoredLink] = Batcher(
+            self._place_committed, max_items=_BATCH, max_waiting=_WAITING
+        )
+
+    async def create(self, draft: Draft) -> StoredLink:
+        """Place and commit one draft, together with others that come at the same time.
+
+        Raises CodeTaken, DomainNotFound, Unavailable.
+        """
+        return await self._batcher.submit(draft)
+
+    async def place(self, connection: Connection, drafts: Sequence[Draft]) -> list[Placed]:
+        """Insert `drafts` on `connection`; returns the link, or the error, of each in order.
+
+        Of drafts that want the same code one at the most gets it. Raises
+        asyncpg.ForeignKeyViolationError when a domain was removed meanwhile.
+        """
+        placed: dict[int, Placed] = {}
+        left = list(range(len(drafts)))
+        for _ in range(_ROUNDS):
+            news = await self._with_ids(connection, [drafts[index] for index in left])
+            rows = await insert_links(connection, news)
+            again = []
+            for index, new in zip(left, news, strict=True):
+                if (row := rows.get(new.id)) is not None:
+                    placed[index] = row
+                elif new.custom:
+                    placed[index] = await _taken(connection, drafts[index], new.code)
+                else:
+                    again.append(index)  # a custom code sits where this id leads: take the next
+            left = again
+            if not left:
+                return [placed[index] for index in range(len(drafts))]
+        raise InternalError(f"No free code was found within {_ROUNDS} attempts.")
+
+    async def _with_ids(self, connection: Connection, drafts: Sequence[Draft]) -> list[NewLink]:
+        ids = await self._ids.take(len(drafts), connection)
+        return [
+            NewLink(
+                id=number,
+                domain_id=draft.domain.id,
+                host=draft.domain.host,
+                code=draft.code or self._codes.encode(number),
+                custom=draft.code is not None,
+                values=draft.values,
+            )
+            for number, draft in zip(ids, drafts, strict=True)
+        ]
+
+    async def _place_committed(self, drafts: Sequence[Draft]) -> list[Placed]:
+        try:
+            async with self._postgres.connection(self._timeout_ms) as connection:
+                return await self.place(connection, drafts)
+        except asyncpg.ForeignKeyViolationError:
+            if len(drafts) == 1:
+                return [domain_gone(drafts[0])]
+        # One of them names a domain that was just removed; only its own request shall fail.
+        return [(await self._place_committed([draft]))[0] for draft in drafts]
+
+
+def domain_gone(draft: Draft) -> DomainNotFound:
+    """Return the error of a draft whose domain was removed meanwhile."""
+    return DomainNotFound(
+        f"There is no domain {draft.domain.host}.",
+        fields=[FieldError(f"{draft.at}/domain", "unknown", "There is no such domain.")],
+    )
+
+
+async def _taken(connection: Connection, draft: Draft, code: str) -> CodeTaken:
+    holder = await find_link(connection, draft.domain.host, code)
+    where = (
+        " by a link in the trash: restore or purge that one" if holder and holder.deleted else ""
+    )
+    return CodeTaken(
+        f"The code {code} is taken on {draft.domain.host}{where}.",
+        fields=[FieldError(f"{draft.at}/code", "taken", f"The code {code} is taken{where}.")],
+    )

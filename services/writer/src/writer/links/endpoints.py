@@ -1,0 +1,170 @@
+"""HTTP for links."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from writer.cursor import decode_cursor, encode_cursor
+from writer.etags import etag, none_match
+from writer.fields import Instant, Tag, Text
+from writer.links import listing
+from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
+from writer.links.stored import StoredLink
+from writer.openapi import answers
+from writer.parts import Parts
+from writer.requests import (
+    AttemptOf,
+    IfMatch,
+    JsonRoute,
+    PartsOf,
+    json_response,
+    stored_response,
+)
+
+router = APIRouter(prefix="/api/v1", tags=["links"], route_class=JsonRoute)
+
+_ONE = "/links/{domain}/{code}"
+
+
+class ListQuery(BaseModel):
+    """Which links, and how many at once; a parameter that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(50, ge=1, le=200, description="Links in a page.")
+    cursor: Text | None = Field(None, description="`next` of the page before.")
+    domain: Text | None = None
+    tag: list[Tag] = Field(default_factory=list, max_length=32, description="All of these.")
+    state: Literal["active", "disabled", "deleted", "expired", "scheduled"] | None = Field(
+        None, description="All but deleted ones if absent."
+    )
+    q: Text | None = Field(
+        None, min_length=1, max_length=200, description="Part of the target, title or code."
+    )
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+    sort: Literal["created_at", "-created_at", "updated_at", "-updated_at"] = "-created_at"
+
+
+@router.post("/links", summary="Create a link", responses=answers(201, "LinkView", 200, 409, 422))
+async def create_link(parts: PartsOf, body: CreateLink, attempt: AttemptOf) -> Response:
+    """Create a link; 200 only where `find_if_exists` found one."""
+    return stored_response(await parts.links.create(body, attempt))
+
+
+@router.post(
+    "/links:batch", summary="Create many links", responses=answers(200, "BatchAnswer", 409, 422)
+)
+async def create_links(parts: PartsOf, body: BatchLinks, attempt: AttemptOf) -> Response:
+    """Create up to 1,000 links; each item has its own result, unless `atomic`."""
+    return stored_response(await parts.batches.create(body, attempt))
+
+
+@router.get("/links", summary="List links", responses=answers(200, "LinkPage", 404, 422))
+async def list_links(
+    request: Request, parts: PartsOf, query: Annotated[ListQuery, Query()]
+) -> Response:
+    """Return a page of links; `next` and the header Link lead to the following one."""
+    domain = None if query.domain is None else await parts.domain_book.find(query.domain)
+    cursor = None if query.cursor is None else decode_cursor(query.cursor, query.sort)
+    wanted = listing.Query(
+        sort=query.sort,
+        limit=query.limit,
+        cursor=cursor,
+        host=None if domain is None else domain.host,
+        tags=tuple(query.tag),
+        state=query.state,
+        text=query.q,
+        created_after=query.created_after,
+        created_before=query.created_before,
+    )
+    async with parts.postgres.connection(parts.settings.postgres_write_timeout_ms) as connection:
+        links = await listing.list_links(connection, wanted)
+    page, more = links[: query.limit], len(links) > query.limit
+    cursor_on = _cursor_after(query.sort, page[-1]) if more else None
+    view = LinkPage([parts.links.view(link) for link in page], cursor_on)
+    return json_response(view, headers={"link": _link_header(request, cursor_on)})
+
+
+@router.get(_ONE, summary="Get a link", responses=answers(200, "LinkView", 304, 404))
+async def get_link(
+    parts: PartsOf,
+    domain: str,
+    code: str,
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:
+    """Return one link, also from the trash."""
+    link = await parts.links.get(domain, code)
+    if none_match(if_none_match, link.version):
+        return Response(status_code=304, headers={"etag": etag(link.version)})
+    return _one(parts, link)
+
+
+@router.patch(_ONE, summary="Edit a link", responses=answers(200, "LinkView", 404, 409, 412, 422))
+async def edit_link(
+    parts: PartsOf, domain: str, code: str, body: EditLink, if_match: IfMatch = None
+) -> Response:
+    """Merge the body into the link (RFC 7396)."""
+    return _one(parts, await parts.links.edit(domain, code, body, if_match))
+
+
+@router.delete(
+    _ONE, summary="Delete a link", status_code=204, responses=answers(204, None, 404, 409, 412)
+)
+async def delete_link(
+    parts: PartsOf,
+    domain: str,
+    code: str,
+    if_match: IfMatch = None,
+    *,
+    purge: Annotated[bool, Query(description="Remove a link that is in the trash.")] = False,
+) -> Response:
+    """Put the link into the trash, or remove it from there for ever."""
+    if purge:
+        await parts.links.purge(domain, code, if_match)
+    else:
+        await parts.links.trash(domain, code, if_match)
+    return Response(status_code=204)
+
+
+@router.post(
+    _ONE + ":restore", summary="Restore a link", responses=answers(200, "LinkView", 404, 412)
+)
+async def restore_link(
+    parts: PartsOf, domain: str, code: str, if_match: IfMatch = None
+) -> Response:
+    """Take the link out of the trash, as an active one."""
+    return _one(parts, await parts.links.restore(domain, code, if_match))
+
+
+@router.get("/tags", tags=["tags"], summary="List tags", responses=answers(200, "TagList"))
+async def list_tags(parts: PartsOf) -> Response:
+    """Return up to 10,000 tags with the number of links that are not in the trash."""
+    async with parts.postgres.connection(parts.settings.postgres_write_timeout_ms) as connection:
+        counts = await listing.count_tags(connection)
+    return json_response(TagList([TagCount(tag, links) for tag, links in counts]))
+
+
+def _one(parts: Parts, link: StoredLink) -> Response:
+    return json_response(parts.links.view(link), headers={"etag": etag(link.version)})
+
+
+def _cursor_after(sort: str, link: StoredLink) -> str:
+    at = link.created_at if sort.endswith("created_at") else link.updated_at
+    return encode_cursor(sort, at, link.record.link_id)
+
+
+def _link_header(request: Request, cursor: str | None) -> str:
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+
+    def to(rel: str, more: list[tuple[str, str]]) -> str:
+        query = urlencode(kept + more)
+        return f'<{request.url.path}{"?" if query else ""}{query}>; rel="{rel}"'
+
+    links = [to("first", [])]
+    if cursor is not None:
+        links.append(to("next", [("cursor", cursor)]))
+    return ", ".join(links)

@@ -1,0 +1,90 @@
+"""All SQL that lists links: keyset pagination, filters, order; and the tags."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shortcore.postgres import Connection
+from writer.cursor import Cursor
+from writer.links.repository import COLUMNS, stored
+from writer.links.stored import StoredLink
+
+SORTS = {
+    "created_at": ("created_at", "ASC", ">"),
+    "-created_at": ("created_at", "DESC", "<"),
+    "updated_at": ("updated_at", "ASC", ">"),
+    "-updated_at": ("updated_at", "DESC", "<"),
+}
+"""The orders of a list: the column, its direction, and what comes after a cursor."""
+
+_NOT_OVER = "(l.expires_at IS NULL OR l.expires_at > now())"
+_BEGUN = "(l.valid_from IS NULL OR l.valid_from <= now())"
+STATES = {
+    "active": f"l.state = 'active' AND {_NOT_OVER} AND {_BEGUN}",
+    "disabled": "l.state = 'disabled'",
+    "deleted": "l.state = 'deleted'",
+    "expired": "l.state = 'active' AND l.expires_at <= now()",
+    "scheduled": f"l.state = 'active' AND {_NOT_OVER} AND l.valid_from > now()",
+}
+"""What a list can be narrowed to by state."""
+
+_TAGS = """SELECT tag, count(*) FROM links AS l, unnest(l.tags) AS tag
+WHERE l.tags <> '{}' AND l.state <> 'deleted' GROUP BY tag ORDER BY tag LIMIT 10000"""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which links, in which order, after which cursor; `limit` is the length of the page."""
+
+    sort: str
+    limit: int
+    cursor: Cursor | None = None
+    host: str | None = None
+    tags: tuple[str, ...] = ()
+    state: str | None = None
+    text: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+async def list_links(connection: Connection, query: Query) -> list[StoredLink]:
+    """Return up to `query.limit` + 1 links: one more says that there is another page."""
+    column, direction, after = SORTS[query.sort]
+    arguments: list[object] = []
+
+    def bind(value: object) -> str:
+        arguments.append(value)
+        return f"${len(arguments)}"
+
+    where = [STATES[query.state] if query.state else "l.state <> 'deleted'"]
+    if query.host is not None:
+        where.append(f"d.host = {bind(query.host)}")
+    if query.tags:
+        where.append(f"l.tags <> '{{}}' AND l.tags @> {bind(list(query.tags))}::text[]")
+    if query.text is not None:
+        pattern = bind(f"%{_escaped(query.text)}%")
+        where.append(
+            f"(l.target ILIKE {pattern} OR l.title ILIKE {pattern} OR l.code ILIKE {pattern})"
+        )
+    if query.created_after is not None:
+        where.append(f"l.created_at > {bind(query.created_after)}")
+    if query.created_before is not None:
+        where.append(f"l.created_at < {bind(query.created_before)}")
+    if query.cursor is not None:
+        where.append(
+            f"(l.{column}, l.id) {after} ({bind(query.cursor.at)}, {bind(query.cursor.id)})"
+        )
+    statement = (
+        f"SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id"  # noqa: S608  # every value is bound
+        f" WHERE {' AND '.join(where)}"
+        f" ORDER BY l.{column} {direction}, l.id {direction} LIMIT {bind(query.limit + 1)}"
+    )
+    return [stored(row, row["host"]) for row in await connection.fetch(statement, *arguments)]
+
+
+async def count_tags(connection: Connection) -> list[tuple[str, int]]:
+    """Return the tags of links that are not in the trash and how many carry each."""
+    return [(row[0], row[1]) for row in await connection.fetch(_TAGS)]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")

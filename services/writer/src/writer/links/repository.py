@@ -1,0 +1,205 @@
+"""All SQL that reads one link or changes links; lists are in `listing`."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+import asyncpg
+
+from shortcore.links import LinkState, Version
+from shortcore.postgres import Connection
+from shortcore.rows import RECORD_COLUMNS, record_of
+from writer.links.stored import LinkValues, NewLink, StoredLink
+
+COLUMNS = f"""{RECORD_COLUMNS}, l.domain_id, l.code, l.valid_from, l.expires_at, l.max_visits,
+    l.visits, l.tags, l.note, l.created_at, l.updated_at, l.deleted_at"""
+
+_OUTBOX = "o AS (INSERT INTO outbox (domain_id, host, code, version) SELECT "
+
+# A purge and an insert of the same code: without the fence, an insert could take its version,
+# wait for the purge to commit, and then stand with a version below the purge's tombstone,
+# which would hide it. The sub-select makes the fence come before nextval of the version.
+_PURGE_FENCE = 7_236_002
+_FENCED = f"(SELECT pg_advisory_xact_lock_shared({_PURGE_FENCE})) AS fence"  # a constant
+
+# Rows go in by domain and code: two batches with the same codes in opposite order would wait
+# for each other otherwise.
+_INSERT = f"""
+WITH l AS (
+    INSERT INTO links AS l (id, domain_id, code, target, status_code, state, custom, valid_from,
+        expires_at, expired_target, max_visits, password_hash, forward_query, forward_path, title,
+        tags, note, created_at, updated_at)
+    SELECT n.id, n.domain_id, n.code, n.target, n.status_code, n.state, n.custom, n.valid_from,
+        n.expires_at, n.expired_target, n.max_visits, n.password_hash, n.forward_query,
+        n.forward_path, n.title, string_to_array(n.tags, ','), n.note, n.at, n.at
+    FROM {_FENCED}, (
+        SELECT *, clock_timestamp() AS at
+        FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::smallint[],
+            $6::text[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::text[],
+            $11::bigint[], $12::text[], $13::boolean[], $14::boolean[], $15::text[], $16::text[],
+            $17::text[])
+        AS n (id, domain_id, code, target, status_code, state, custom, valid_from, expires_at,
+            expired_target, max_visits, password_hash, forward_query, forward_path, title, tags,
+            note)
+        ORDER BY n.domain_id, n.code COLLATE "C"
+    ) AS n
+    ON CONFLICT (domain_id, code) DO NOTHING
+    RETURNING *
+), {_OUTBOX} l.domain_id, h.host, l.code, l.version
+    FROM l JOIN unnest($1::bigint[], $18::text[]) AS h (id, host) USING (id))
+SELECT {COLUMNS} FROM l
+"""  # noqa: S608  # constants only
+
+_ONE = f"""SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id
+WHERE d.host = $1 AND l.code = $2"""  # noqa: S608  # constants only
+
+_SAVE = f"""
+WITH l AS (
+    UPDATE links AS l SET target = $4, status_code = $5, state = $6, valid_from = $7,
+        expires_at = $8, expired_target = $9, max_visits = $10, password_hash = $11,
+        forward_query = $12, forward_path = $13, title = $14, tags = $15, note = $16,
+        version = nextval('link_versions'), updated_at = clock_timestamp(),
+        deleted_at = CASE WHEN $6 = 'deleted' THEN clock_timestamp() END
+    WHERE domain_id = $1 AND code = $2 RETURNING *
+), {_OUTBOX} l.domain_id, $3, l.code, l.version FROM l)
+SELECT {COLUMNS} FROM l
+"""  # noqa: S608  # constants only
+
+_PURGE = f"""
+WITH l AS (DELETE FROM links WHERE domain_id = $1 AND code = $2 RETURNING domain_id, code),
+{_OUTBOX} domain_id, $3, code, nextval('link_versions') FROM l RETURNING version)
+SELECT version FROM o
+"""  # noqa: S608  # constants only
+
+_SAME = f"""SELECT {COLUMNS} FROM links AS l
+WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.status_code = $4
+    AND l.valid_from IS NOT DISTINCT FROM $5 AND l.expires_at IS NOT DISTINCT FROM $6
+    AND l.expired_target IS NOT DISTINCT FROM $7 AND l.max_visits IS NOT DISTINCT FROM $8
+    AND l.password_hash IS NULL AND l.forward_query = $9 AND l.forward_path = $10
+    AND l.title IS NOT DISTINCT FROM $11 AND l.tags = $12 AND l.note IS NOT DISTINCT FROM $13
+    AND ($14::text IS NULL OR l.code = $14)
+    AND (l.expires_at IS NULL OR l.expires_at > now())
+ORDER BY l.created_at, l.id LIMIT 1"""  # noqa: S608  # constants only
+
+
+async def insert_links(connection: Connection, links: Sequence[NewLink]) -> dict[int, StoredLink]:
+    """Insert `links` and their outbox rows in one statement; returns those inserted, by id.
+
+    A link that is missing met its code in use. Raises asyncpg.ForeignKeyViolationError when a
+    domain is gone, having inserted nothing.
+    """
+    column = [[*map(attrgetter(name), links)] for name in ("id", "domain_id", "code")]
+    values = [link.values for link in links]
+    rows = await connection.fetch(
+        _INSERT,
+        *column,
+        [each.target for each in values],
+        [each.status_code for each in values],
+        [each.state.value for each in values],
+        [link.custom for link in links],
+        [each.valid_from for each in values],
+        [each.expires_at for each in values],
+        [each.expired_target for each in values],
+        [each.max_visits for each in values],
+        [each.password_hash for each in values],
+        [each.forward_query for each in values],
+        [each.forward_path for each in values],
+        [each.title for each in values],
+        [",".join(each.tags) for each in values],  # no tag holds a comma
+        [each.note for each in values],
+        [link.host for link in links],
+    )
+    hosts = {link.id: link.host for link in links}
+    return {row["id"]: stored(row, hosts[row["id"]]) for row in rows}
+
+
+async def find_link(
+    connection: Connection, host: str, code: str, *, lock: bool = False
+) -> StoredLink | None:
+    """Return one link, also from the trash; `lock` keeps it as it is until the transaction ends."""
+    row = await connection.fetchrow(_ONE + " FOR UPDATE OF l" if lock else _ONE, host, code)
+    return None if row is None else stored(row, row["host"])
+
+
+async def save_link(connection: Connection, link: StoredLink, values: LinkValues) -> StoredLink:
+    """Write `values` to a locked link as its newest version, with an outbox row."""
+    row = await connection.fetchrow(_SAVE, link.domain_id, link.code, link.host, *_columns(values))
+    return stored(row, link.host)  # type: ignore[arg-type]  # it is locked, so it is there
+
+
+async def fence_purge(connection: Connection) -> None:
+    """Wait until no insert is under way, and let none begin before the transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _PURGE_FENCE)
+
+
+async def purge_link(connection: Connection, link: StoredLink) -> Version:
+    """Remove the row of a locked link for ever; returns the version of its absence.
+
+    The transaction must have called `fence_purge` before anything else.
+    """
+    version = await connection.fetchval(_PURGE, link.domain_id, link.code, link.host)
+    return Version(version)
+
+
+async def find_same(
+    connection: Connection, domain_id: int, host: str, code: str | None, values: LinkValues
+) -> StoredLink | None:
+    """Return the oldest link that would do what a link with `values` would, if there is one.
+
+    The transaction keeps others from looking for the same target, so that of two equal
+    requests one creates and the other finds.
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", values.target, domain_id
+    )
+    target, status_code, state, *rest = _columns(values)
+    del rest[4]  # a link with a password is never the same: only its hash is known
+    row = await connection.fetchrow(_SAME, domain_id, target, state, status_code, *rest, code)
+    return None if row is None else stored(row, host)
+
+
+def stored(row: asyncpg.Record, host: str) -> StoredLink:
+    """Return the link of a row that was selected with COLUMNS."""
+    values = LinkValues(
+        target=row["target"],
+        status_code=row["status_code"],
+        state=LinkState(row["state"]),
+        valid_from=row["valid_from"],
+        expires_at=row["expires_at"],
+        expired_target=row["expired_target"],
+        max_visits=row["max_visits"],
+        password_hash=row["password_hash"],
+        forward_query=row["forward_query"],
+        forward_path=row["forward_path"],
+        title=row["title"],
+        tags=tuple(row["tags"]),
+        note=row["note"],
+    )
+    return StoredLink(
+        host=host,
+        code=row["code"],
+        domain_id=row["domain_id"],
+        values=values,
+        visits=row["visits"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        deleted_at=row["deleted_at"],
+        record=record_of(row),
+    )
+
+
+def _columns(values: LinkValues) -> tuple[object, ...]:
+    return (
+        values.target,
+        values.status_code,
+        values.state.value,
+        values.valid_from,
+        values.expires_at,
+        values.expired_target,
+        values.max_visits,
+        values.password_hash,
+        values.forward_query,
+        values.forward_path,
+        values.title,
+        list(values.tags),
+        values.note,
+    )

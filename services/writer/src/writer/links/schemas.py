@@ -1,0 +1,205 @@
+"""What a link looks like in requests and answers."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
+
+from shortcore.links import LinkState
+from writer.fields import Input, Instant, Note, Password, Tags, Text, Title, Url, Visits
+from writer.links.stored import LinkValues, StoredLink
+from writer.problems import Problem
+
+RedirectStatus = Literal[301, 302, 307, 308]
+SettableState = Literal["active", "disabled"]
+
+_EXAMPLE: dict[str, JsonValue] = {
+    "target": "https://example.com/a/long/path?with=query",
+    "code": "spring-sale",
+    "expires_at": "2030-01-31T12:00:00Z",
+    "tags": ["campaign"],
+}
+
+
+class CreateLink(Input):
+    """A link to create. Only `target` is required."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    target: Url = Field(description="Where the link leads: an absolute URL, http or https.")
+    code: Text | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
+    domain: Text | None = Field(None, description="Host of the short URL; the default if absent.")
+    status_code: RedirectStatus = Field(302, description="Status of the redirect.")
+    state: SettableState = "active"
+    valid_from: Instant | None = Field(None, description="No redirect before this time.")
+    expires_at: Instant | None = Field(None, description="No redirect from this time on.")
+    expired_target: Url | None = Field(None, description="Where it leads after its end.")
+    max_visits: Visits | None = Field(None, description="How many visits it serves.")
+    password: Password | None = Field(None, description="What visitors must enter first.")
+    forward_query: bool = Field(False, description="Append the visitor's query to the target.")
+    forward_path: bool = Field(False, description="Append what follows the code to the target.")
+    title: Title | None = None
+    tags: Tags = Field(default_factory=list)
+    note: Note | None = None
+    find_if_exists: bool = Field(
+        False, description="Answer 200 with an equal link of this domain instead of a second one."
+    )
+
+
+class EditLink(Input):
+    """A JSON merge patch (RFC 7396): what is absent stays, null sets a field to its default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"target": "https://example.com/new"}]}
+    )
+
+    target: Url | None = None
+    status_code: RedirectStatus | None = None
+    state: SettableState | None = None
+    valid_from: Instant | None = None
+    expires_at: Instant | None = None
+    expired_target: Url | None = None
+    max_visits: Visits | None = None
+    password: Password | None = None
+    forward_query: bool | None = None
+    forward_path: bool | None = None
+    title: Title | None = None
+    tags: Tags | None = None
+    note: Note | None = None
+
+
+class BatchLinks(Input):
+    """Many links to create at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [_EXAMPLE], "atomic": False}]}
+    )
+
+    items: Annotated[
+        list[object],
+        Field(min_length=1),
+        WithJsonSchema(
+            {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/CreateLink"}}
+        ),
+    ]
+    atomic: bool = Field(False, description="Create all or nothing.")
+
+
+class LinkView(msgspec.Struct, frozen=True):
+    """A link in answers."""
+
+    code: str
+    domain: str
+    short_url: str
+    target: str
+    status_code: int
+    state: str
+    status: str
+    """active, disabled, scheduled, expired, exhausted or deleted: what a visitor meets now."""
+    valid_from: datetime | None
+    expires_at: datetime | None
+    expired_target: str | None
+    max_visits: int | None
+    visits: int
+    has_password: bool
+    forward_query: bool
+    forward_path: bool
+    title: str | None
+    tags: tuple[str, ...]
+    note: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    self: str
+
+
+class BatchResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one item of a batch."""
+
+    status: int
+    link: LinkView | None = None
+    problem: Problem | None = None
+
+
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """What became of all items, in their order."""
+
+    items: list[BatchResult]
+
+
+class LinkPage(msgspec.Struct, frozen=True):
+    """One page of a list; `next` is the cursor of the following one."""
+
+    items: list[LinkView]
+    next: str | None
+
+
+class TagCount(msgspec.Struct, frozen=True):
+    """A tag, and how many links that are not in the trash carry it."""
+
+    tag: str
+    links: int
+
+
+class TagList(msgspec.Struct, frozen=True):
+    """All tags."""
+
+    items: list[TagCount]
+
+
+def status_of(link: StoredLink, now: datetime) -> str:
+    """Return what a visitor meets at `now`; the order is that of the redirector's decisions."""
+    values = link.values
+    if values.state is not LinkState.ACTIVE:
+        return values.state.value
+    if values.expires_at is not None and values.expires_at <= now:
+        return "expired"
+    if values.max_visits is not None and link.visits >= values.max_visits:
+        return "exhausted"
+    if values.valid_from is not None and now < values.valid_from:
+        return "scheduled"
+    return LinkState.ACTIVE.value
+
+
+def api_path(host: str, code: str) -> str:
+    """Return the path of a link in this API."""
+    return f"/api/v1/links/{host}/{code}"
+
+
+class Presenter:
+    """Makes views; knows how short URLs are written here."""
+
+    def __init__(self, scheme: str, port: int | None) -> None:
+        self._scheme = scheme
+        self._port = "" if port is None else f":{port}"
+
+    def view(self, link: StoredLink, now: datetime) -> LinkView:
+        """Return `link` as answers show it at `now`."""
+        values: LinkValues = link.values
+        return LinkView(
+            code=link.code,
+            domain=link.host,
+            short_url=f"{self._scheme}://{link.host}{self._port}/{link.code}",
+            target=values.target,
+            status_code=values.status_code,
+            state=values.state.value,
+            status=status_of(link, now),
+            valid_from=values.valid_from,
+            expires_at=values.expires_at,
+            expired_target=values.expired_target,
+            max_visits=values.max_visits,
+            visits=link.visits,
+            has_password=values.password_hash is not None,
+            forward_query=values.forward_query,
+            forward_path=values.forward_path,
+            title=values.title,
+            tags=values.tags,
+            note=values.note,
+            version=link.version,
+            created_at=link.created_at,
+            updated_at=link.updated_at,
+            deleted_at=link.deleted_at,
+            self=api_path(link.host, link.code),
+        )

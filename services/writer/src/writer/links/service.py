@@ -1,0 +1,213 @@
+"""What the API does with one link: decides, and keeps to the order of commit and announcement."""
+
+import contextlib
+from dataclasses import dataclass, replace
+
+import asyncpg
+import msgspec
+
+from shortcore.codes import CodeError, check_custom_code
+from shortcore.errors import Conflict, DomainNotFound, LinkDeleted, LinkNotFound, ShortlinksError
+from shortcore.links import LinkState, absent, link_key
+from shortcore.postgres import Connection, Postgres
+from shortcore.settings import WriterSettings
+from shortcore.urls import normalise_host
+from writer import idempotency
+from writer.announce import Announcer
+from writer.clock import Now
+from writer.domains.book import DomainBook
+from writer.etags import etag, require_match
+from writer.idempotency import Answer, Attempt
+from writer.links import repository
+from writer.links.creation import Creator, Draft, domain_gone
+from writer.links.rules import Faults, check_code, values_of_edit, values_of_new
+from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
+from writer.links.stored import StoredLink
+from writer.passwords import hash_password
+from writer.problems import invalid
+
+
+@dataclass(slots=True)
+class LinkService:
+    """Creates, reads, edits, deletes, restores."""
+
+    postgres: Postgres
+    settings: WriterSettings
+    domains: DomainBook
+    creator: Creator
+    announcer: Announcer
+    presenter: Presenter
+    now: Now
+    created_total: int = 0
+
+    async def create(self, link: CreateLink, attempt: Attempt | None) -> Answer:
+        """Create a link, or find an equal one when the request asks for that.
+
+        With an `attempt`, an answer that was given before is given again.
+        """
+        if attempt is not None and (earlier := await self.earlier(attempt)) is not None:
+            return earlier
+        draft = await self.draft(link)
+        if attempt is None and not link.find_if_exists:
+            created = await self.creator.create(draft)
+            await self.announce_new([created])
+            return self._answer(201, created)
+        return await self._create_once(link, draft, attempt)
+
+    async def _create_once(self, link: CreateLink, draft: Draft, attempt: Attempt | None) -> Answer:
+        try:
+            async with self._transaction() as connection, connection.transaction():
+                if attempt is not None:
+                    earlier = await self.claim(connection, attempt)
+                    if earlier is not None:
+                        return earlier
+                found = await self._find(connection, draft) if link.find_if_exists else None
+                created = found or (await self.creator.place(connection, [draft]))[0]
+                if isinstance(created, ShortlinksError):
+                    raise created
+                answer = self._answer(200 if found else 201, created)
+                if attempt is not None:
+                    await idempotency.store(connection, attempt, answer)
+        except asyncpg.ForeignKeyViolationError:
+            raise domain_gone(draft) from None
+        if found is None:
+            await self.announce_new([created])
+        return answer
+
+    async def draft(self, link: CreateLink, at: str = "") -> Draft:
+        """Check `link` against every rule; raises InvalidInput that names all that are broken."""
+        faults = Faults(at)
+        domain = None
+        try:
+            domain = await self.domains.find(link.domain)
+        except DomainNotFound as error:
+            faults.add("domain", "unknown", error.detail)
+        values = values_of_new(link, self.domains.policy, self.now(), faults)
+        if link.code is not None:
+            check_code(link.code, self.settings.reserved_codes, faults)
+        if faults.fields or domain is None:
+            raise invalid(faults.fields)
+        if link.password is not None:
+            values = replace(values, password_hash=await hash_password(link.password))
+        return Draft(domain, link.code, values, at)
+
+    async def get(self, host: str, code: str) -> StoredLink:
+        """Return a link, also from the trash; raises LinkNotFound."""
+        host, code = _address(host, code)
+        async with self.postgres.connection() as connection:
+            return _there(await repository.find_link(connection, host, code), host, code)
+
+    async def edit(self, host: str, code: str, edit: EditLink, if_match: str | None) -> StoredLink:
+        """Merge `edit` into the link; without any change it keeps its version."""
+        host, code = _address(host, code)
+        password_hash = None if edit.password is None else await hash_password(edit.password)
+        async with self._transaction() as connection, connection.transaction():
+            old = await self._locked(connection, host, code, if_match)
+            if old.deleted:
+                raise LinkDeleted("The link is in the trash; restore it first.")
+            faults = Faults()
+            values = values_of_edit(old.values, edit, self.domains.policy, self.now(), faults)
+            if faults.fields:
+                raise invalid(faults.fields)
+            if "password" in edit.model_fields_set:
+                values = replace(values, password_hash=password_hash)
+            if values == old.values:
+                return old
+            new = await repository.save_link(connection, old, values)
+        await self._announce(new)
+        return new
+
+    async def trash(self, host: str, code: str, if_match: str | None) -> None:
+        """Put the link into the trash; one that is there already stays as it is."""
+        host, code = _address(host, code)
+        async with self._transaction() as connection, connection.transaction():
+            old = await self._locked(connection, host, code, if_match)
+            if old.deleted:
+                return
+            values = replace(old.values, state=LinkState.DELETED)
+            new = await repository.save_link(connection, old, values)
+        await self._announce(new)
+
+    async def purge(self, host: str, code: str, if_match: str | None) -> None:
+        """Remove a link that is in the trash for ever; its code is free again."""
+        host, code = _address(host, code)
+        async with self._transaction() as connection, connection.transaction():
+            await repository.fence_purge(connection)
+            old = await self._locked(connection, host, code, if_match)
+            if not old.deleted:
+                raise Conflict("Only a link in the trash can be purged; delete it first.")
+            version = await repository.purge_link(connection, old)
+        await self.announcer.announce([(link_key(host, code), absent(version))])
+
+    async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
+        """Take the link out of the trash, as an active one; any other stays as it is."""
+        host, code = _address(host, code)
+        async with self._transaction() as connection, connection.transaction():
+            old = await self._locked(connection, host, code, if_match)
+            if not old.deleted:
+                return old
+            values = replace(old.values, state=LinkState.ACTIVE)
+            new = await repository.save_link(connection, old, values)
+        await self._announce(new)
+        return new
+
+    def view(self, link: StoredLink) -> LinkView:
+        """Return `link` as answers show it."""
+        return self.presenter.view(link, self.now())
+
+    async def earlier(self, attempt: Attempt) -> Answer | None:
+        """Return the answer to an earlier, equal request.
+
+        Asked before the rules are: what was valid then may be refused now (an expiry that has
+        passed), and the second answer must equal the first.
+        """
+        async with self.postgres.connection() as connection:
+            return await idempotency.earlier(connection, attempt, self.settings.idempotency_ttl_s)
+
+    async def claim(self, connection: Connection, attempt: Attempt) -> Answer | None:
+        """Claim the attempt's key in the caller's transaction, or return the earlier answer."""
+        return await idempotency.claim(connection, attempt, self.settings.idempotency_ttl_s)
+
+    async def announce_new(self, links: list[StoredLink]) -> None:
+        """Announce committed new links."""
+        self.created_total += len(links)
+        await self.announcer.announce(
+            [(link_key(link.host, link.code), link.record) for link in links]
+        )
+
+    async def _announce(self, link: StoredLink) -> None:
+        await self.announcer.announce([(link_key(link.host, link.code), link.record)])
+
+    def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
+        return self.postgres.connection(self.settings.postgres_write_timeout_ms)
+
+    async def _locked(
+        self, connection: Connection, host: str, code: str, if_match: str | None
+    ) -> StoredLink:
+        link = _there(await repository.find_link(connection, host, code, lock=True), host, code)
+        require_match(if_match, link.version)
+        return link
+
+    async def _find(self, connection: Connection, draft: Draft) -> StoredLink | None:
+        return await repository.find_same(
+            connection, draft.domain.id, draft.domain.host, draft.code, draft.values
+        )
+
+    def _answer(self, status: int, link: StoredLink) -> Answer:
+        headers = {"location": api_path(link.host, link.code), "etag": etag(link.version)}
+        return Answer(status, headers, msgspec.json.encode(self.view(link)))
+
+
+def _address(host: str, code: str) -> tuple[str, str]:
+    # What cannot be an address is simply not there, and PostgreSQL is not asked with it.
+    try:
+        check_custom_code(code, frozenset())
+        return normalise_host(host), code
+    except (CodeError, ValueError):
+        raise LinkNotFound("There is no such link.") from None
+
+
+def _there(link: StoredLink | None, host: str, code: str) -> StoredLink:
+    if link is None:
+        raise LinkNotFound(f"There is no link {code} on {host}.")
+    return link

@@ -1,0 +1,62 @@
+"""A link as the writer knows it: what its owner set, and what the database adds."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shortcore.links import LinkId, LinkRecord, LinkState
+
+
+@dataclass(frozen=True, slots=True)
+class LinkValues:
+    """All that an owner can set and change."""
+
+    target: str
+    status_code: int = 302
+    state: LinkState = LinkState.ACTIVE
+    valid_from: datetime | None = None
+    expires_at: datetime | None = None
+    expired_target: str | None = None
+    max_visits: int | None = None
+    password_hash: str | None = None
+    forward_query: bool = False
+    forward_path: bool = False
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewLink:
+    """A link that is to be inserted; `custom` says that somebody chose the code."""
+
+    id: LinkId
+    domain_id: int
+    host: str
+    code: str
+    custom: bool
+    values: LinkValues
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLink:
+    """A row of `links`, and the record of it that redirectors read."""
+
+    host: str
+    code: str
+    domain_id: int
+    values: LinkValues
+    visits: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    record: LinkRecord
+
+    @property
+    def version(self) -> int:
+        """The version of this state of the link."""
+        return self.record.version
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is in the trash."""
+        return self.values.state is LinkState.DELETED

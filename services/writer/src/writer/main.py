@@ -1,0 +1,97 @@
+"""The command `shortlinks-writer`: serve, relay, migrate, create-key."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import asyncpg
+import uvloop
+
+from shortcore import logging
+from shortcore.errors import ConfigurationError
+from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
+from writer.keys.service import create_key
+from writer.serve import serve
+
+CONFIGURATION_FAULT = 2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a fault of configuration is a line each on stderr and exit code 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # a command line prints
+        raise SystemExit(CONFIGURATION_FAULT) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shortlinks-writer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, run, help_ in (
+        ("serve", _serve, "serve the API"),
+        ("relay", _relay, "bring changes from the outbox to Redis"),
+        ("migrate", _migrate, "bring the database schema up to date"),
+    ):
+        commands.add_parser(name, help=help_).set_defaults(run=run)
+    key = commands.add_parser("create-key", help="make an API key and print it")
+    key.add_argument("--name", required=True, help="whose key it is")
+    key.set_defaults(run=_create_key)
+    return parser
+
+
+def _serve(_: argparse.Namespace) -> None:
+    settings = load(WriterSettings)
+    logging.configure(settings.log_level, settings.log_format, "writer")
+    uvloop.run(serve(settings))
+
+
+def _relay(_: argparse.Namespace) -> None:
+    from writer import relay  # noqa: PLC0415  # the other commands need none of it
+
+    settings = load(RelaySettings)
+    logging.configure(settings.log_level, settings.log_format, "relay")
+    uvloop.run(relay.main(settings))
+
+
+def _migrate(_: argparse.Namespace) -> None:
+    from writer.migrations import upgrade  # noqa: PLC0415  # loads Alembic, which takes its time
+
+    url = load(PostgresSettings).postgres_url.get_secret_value()
+    with _Away():
+        upgrade(url)
+
+
+def _create_key(arguments: argparse.Namespace) -> None:
+    url = load(PostgresSettings).postgres_url.get_secret_value()
+
+    async def run() -> str:
+        async with (
+            asyncpg.create_pool(url, min_size=1, max_size=1, timeout=10) as pool,
+            pool.acquire() as connection,
+        ):
+            _, secret = await create_key(connection, arguments.name)
+        return secret
+
+    with _Away():
+        print(asyncio.run(run()))  # noqa: T201  # a command line prints
+
+
+class _Away:
+    """Turns what PostgreSQL and the way to it say into one line for the operator."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, asyncpg.UndefinedTableError):
+            raise ConfigurationError(
+                "The database has no schema yet: run `shortctl migrate`."
+            ) from error
+        if isinstance(
+            error, (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+        ):
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigurationError(f"SHORTLINKS_POSTGRES_URL: {first}") from error

@@ -1,0 +1,186 @@
+"""What the application is made of: built once at the start, closed in reverse at the end."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from shortcore.breaker import Breaker
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.codes import CodeSpace
+from shortcore.errors import DatabaseUnavailable
+from shortcore.metrics import FromMemory, new_registry
+from shortcore.postgres import Postgres, open_postgres
+from shortcore.redis import open_redis
+from shortcore.settings import WriterSettings
+from writer.announce import Announcer
+from writer.auth import KeyRing
+from writer.background import Background
+from writer.clock import Now, utc_now
+from writer.domains.book import DomainBook
+from writer.domains.service import DomainService
+from writer.idempotency import purge_forever
+from writer.ids import IdBlocks
+from writer.keys.service import KeyService
+from writer.links.batch import BatchService
+from writer.links.creation import Creator
+from writer.links.schemas import Presenter
+from writer.links.service import LinkService
+from writer.measures import Measures
+
+log = structlog.stdlib.get_logger(__name__)
+
+APPLICATION = "shortlinks-writer"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that requests need; the application's typed state."""
+
+    settings: WriterSettings
+    postgres: Postgres
+    cache: CacheStore
+    domain_book: DomainBook
+    domains: DomainService
+    keys: KeyService
+    key_ring: KeyRing
+    links: LinkService
+    batches: BatchService
+    announcer: Announcer
+    background: Background
+    measures: Measures
+    registry: CollectorRegistry
+    now: Now
+
+    async def start(self) -> None:
+        """Read what the first request needs, and begin the work beside the requests.
+
+        Raises DatabaseUnavailable.
+        """
+        await self.domain_book.open()
+        for work in (
+            self.domain_book.refresh_forever(),
+            self.key_ring.note_uses_forever(),
+            self.announcer.notify_forever(),
+            purge_forever(self.postgres, self.settings.idempotency_ttl_s),
+        ):
+            self.background.spawn(work)
+
+    async def flush(self) -> None:
+        """Finish what was begun: the relay hears of the last commits, keys of their last use."""
+        await self.background.close()
+        await self.key_ring.note_uses()
+        try:
+            await self.announcer.notify()
+        except DatabaseUnavailable as error:
+            log.warning("the relay was not woken; it looks by itself", error=error.detail)
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncIterator[Parts]:
+    """Build everything and close it at the end; connects to nothing yet."""
+
+    def breaker() -> Breaker:
+        return Breaker(
+            failures=settings.breaker_failures,
+            open_s=settings.breaker_open_ms / 1000,
+            clock=time.monotonic,
+        )
+
+    postgres = await open_postgres(
+        settings.postgres_url.get_secret_value(),
+        name="postgres",
+        pool_size=settings.postgres_pool_size,
+        statement_cache=settings.postgres_statement_cache,
+        timeout_ms=settings.postgres_timeout_ms,
+        breaker=breaker(),
+        application=APPLICATION,
+    )
+    cache = CacheStore(
+        open_redis(
+            settings.redis_url.get_secret_value(),
+            timeout_ms=settings.redis_timeout_ms,
+            pool_size=settings.redis_pool_size,
+            application=APPLICATION,
+        ),
+        CacheKeys(settings.redis_prefix),
+        lifetimes=Lifetimes(
+            link_ms=settings.cache_ttl_s * 1000,
+            negative_ms=settings.cache_negative_ttl_s * 1000,
+            tombstone_ms=settings.cache_tombstone_ttl_s * 1000,
+            fill_max_age_ms=settings.cache_fill_max_age_ms,
+        ),
+        timeout_ms=settings.publish_timeout_ms,
+        breaker=breaker(),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+    parts = _assemble(settings, postgres, cache, now)
+    try:
+        yield parts
+    finally:
+        await parts.background.close()
+        await cache.close()
+        await postgres.close()
+
+
+def _assemble(settings: WriterSettings, postgres: Postgres, cache: CacheStore, now: Now) -> Parts:
+    background = Background()
+    registry = new_registry()
+    announcer = Announcer(cache, postgres)
+    book = DomainBook(postgres, settings)
+    ring = KeyRing(postgres, now)
+    codes = CodeSpace(settings.code_secret.get_secret_value().encode())
+    links = LinkService(
+        postgres=postgres,
+        settings=settings,
+        domains=book,
+        creator=Creator(
+            postgres,
+            IdBlocks(postgres, background.spawn),
+            codes,
+            settings.postgres_write_timeout_ms,
+        ),
+        announcer=announcer,
+        presenter=Presenter(settings.short_url_scheme, settings.short_url_port),
+        now=now,
+    )
+    registry.register(_figures(links, announcer, postgres, cache))
+    return Parts(
+        settings=settings,
+        postgres=postgres,
+        cache=cache,
+        domain_book=book,
+        domains=DomainService(postgres, book, announcer),
+        keys=KeyService(postgres, ring),
+        key_ring=ring,
+        links=links,
+        batches=BatchService(links, settings.batch_max_items),
+        announcer=announcer,
+        background=background,
+        measures=Measures(registry),
+        registry=registry,
+        now=now,
+    )
+
+
+def _figures(
+    links: LinkService, announcer: Announcer, postgres: Postgres, cache: CacheStore
+) -> FromMemory:
+    figures = FromMemory()
+    figures.counter("shortlinks_links_created", "Links created.", lambda: links.created_total)
+    figures.counter(
+        "shortlinks_publish_failures",
+        "Records that Redis did not take in time; the relay brings them.",
+        lambda: announcer.publish_failures,
+    )
+    figures.gauge(
+        "shortlinks_breaker_state",
+        "0 closed, 1 half-open, 2 open.",
+        lambda: {"postgres": int(postgres.breaker.state), "redis": int(cache.breaker.state)},
+        "dependency",
+    )
+    return figures

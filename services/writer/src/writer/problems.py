@@ -1,0 +1,125 @@
+"""Every error as an RFC 9457 problem: one shape, stable types, a pointer to each bad field."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from shortcore.errors import URN, FieldError, InvalidInput, MalformedRequest, ShortlinksError
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_MAX_ERRORS = 50
+_MAX_POINTER = 200
+
+# pydantic's names change with its releases; these are ours and do not.
+_RULES = {
+    "missing": "required",
+    "extra_forbidden": "unknown-field",
+    "string_too_long": "length",
+    "string_too_short": "length",
+    "too_long": "length",
+    "too_short": "length",
+    "literal_error": "choice",
+    "enum": "choice",
+    "greater_than": "range",
+    "greater_than_equal": "range",
+    "less_than": "range",
+    "less_than_equal": "range",
+    "string_unicode": "encoding",
+    "int_parsing": "type",
+    "int_parsing_size": "range",
+}
+_SENTENCES = {
+    "missing": "This field is required.",
+    "extra_forbidden": "There is no such field.",
+    "string_unicode": "The text holds half a surrogate pair, which is no character.",
+}
+_OWN_RULES = frozenset({"nul", "instant", "range", "charset"})
+
+
+class ProblemField(msgspec.Struct, frozen=True):
+    """One broken rule."""
+
+    pointer: str
+    rule: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an error: RFC 9457, with `errors` as its example in section 3."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = ""
+    errors: list[ProblemField] = []
+
+
+def problem_of(error: ShortlinksError, request_id: str = "") -> Problem:
+    """Return the problem that tells of `error`; `request_id` finds it in our logs."""
+    return Problem(
+        type=URN + error.type,
+        title=error.title,
+        status=error.status,
+        detail=_printable(error.detail),
+        instance=f"urn:shortlinks:request:{request_id}" if request_id else "",
+        errors=[
+            ProblemField(_printable(f.pointer)[:_MAX_POINTER], f.rule, _printable(f.detail))
+            for f in error.fields[:_MAX_ERRORS]
+        ],
+    )
+
+
+def answer_of(error: ShortlinksError, request_id: str) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of the answer that tells of `error`."""
+    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2 demands the header of this one
+        headers["www-authenticate"] = 'Bearer realm="shortlinks"'
+    return msgspec.json.encode(problem_of(error, request_id)), headers
+
+
+def error_of_validation(faults: Iterable[Mapping[str, Any]], at: str = "") -> ShortlinksError:
+    """Turn pydantic's errors into one of ours; `at` is the pointer of what was validated."""
+    fields = []
+    for fault in faults:
+        if fault["type"] == "json_invalid":
+            return MalformedRequest(
+                f"The body is not valid JSON at character {fault['loc'][-1]}: "
+                f"{fault['ctx']['error']}."
+            )
+        fields.append(_field(fault, at))
+    return InvalidInput(_summary(fields), fields=fields)
+
+
+def invalid(fields: Sequence[FieldError]) -> InvalidInput:
+    """Return the error that names `fields`."""
+    return InvalidInput(_summary(fields), fields=fields)
+
+
+def pointer(parts: Iterable[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) to `parts`."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def _field(fault: Mapping[str, Any], at: str) -> FieldError:
+    kind = str(fault["type"])
+    rule = kind if kind in _OWN_RULES else _RULES.get(kind, "type")
+    detail = _SENTENCES.get(kind, str(fault["msg"]).rstrip(".") + ".")
+    place, *rest = fault["loc"] or ("body",)
+    if place in {"query", "header", "path"} and not at:
+        return FieldError(f"?{rest[0]}" if place == "query" else str(rest[0]), rule, detail)
+    return FieldError(at + pointer(fault["loc"] if at else rest), rule, detail)
+
+
+def _summary(fields: Sequence[FieldError]) -> str:
+    if len(fields) == 1:
+        return fields[0].detail
+    return f"{len(fields)} rules are broken; `errors` names each."
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

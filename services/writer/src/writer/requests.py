@@ -1,0 +1,92 @@
+"""What endpoints ask of a request: its parts, its caller, its media type; and how they answer."""
+
+import hashlib
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import Depends, Header, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from shortcore.errors import Unauthorized, UnsupportedMediaType
+from writer.gate import CALLER, Caller
+from writer.idempotency import Answer, Attempt, check_key
+from writer.parts import Parts
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+class JsonRoute(APIRoute):
+    """A route whose body, if there is one, must say that it is JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Check the media type before the framework reads the body."""
+        handle = super().get_route_handler()
+        accepted = (JSON, MERGE_PATCH) if "PATCH" in (self.methods or ()) else (JSON,)
+
+        async def checked(request: Request) -> Response:
+            if self.body_field is not None and _has_body(request):
+                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if kind not in accepted:
+                    raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}.")
+            return await handle(request)
+
+        return checked
+
+
+def _has_body(request: Request) -> bool:
+    return (
+        request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    )
+
+
+async def parts(request: Request) -> Parts:
+    """Return what the application is made of."""
+    made: Parts = request.app.state.parts
+    return made
+
+
+async def attempt(
+    request: Request,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 printable characters: the same request with the same key is"
+            " done once and answered the same.",
+        ),
+    ] = None,
+) -> Attempt | None:
+    """Return the caller's attempt, if it sent an Idempotency-Key."""
+    if key is None:
+        return None
+    check_key(key)
+    caller: Caller = request.scope[CALLER]
+    if caller.key_id is None:
+        raise Unauthorized("An Idempotency-Key needs an API key beside it.")
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+    digest.update(await request.body())
+    return Attempt(caller.key_id, key, digest.digest())
+
+
+PartsOf = Annotated[Parts, Depends(parts)]
+AttemptOf = Annotated[Attempt | None, Depends(attempt)]
+IfMatch = Annotated[
+    str | None,
+    Header(alias="If-Match", description='Do it only to this version, such as `"42"` (ETag).'),
+]
+
+
+def json_response(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return `body` as JSON."""
+    return Response(msgspec.json.encode(body), status, headers, JSON)
+
+
+def stored_response(answer: Answer) -> Response:
+    """Return an answer that was made, or kept, as bytes."""
+    headers = answer.headers | ({"idempotency-replayed": "true"} if answer.replayed else {})
+    return Response(answer.body, answer.status, headers, JSON)

@@ -1,0 +1,68 @@
+"""`shortlinks-writer serve`: from settings to an orderly end."""
+
+import asyncio
+import time
+
+import structlog
+
+from shortcore import drain
+from shortcore.admin import AdminApp
+from shortcore.errors import ConfigurationError, DatabaseUnavailable
+from shortcore.health import Health
+from shortcore.postgres import Postgres
+from shortcore.schema import check_schema
+from shortcore.settings import WriterSettings, redact_url
+from writer.app import create_app
+from writer.parts import open_parts
+
+log = structlog.stdlib.get_logger(__name__)
+
+WAIT_FOR_POSTGRES_S = 10.0
+_ASK_EVERY_S = 0.25
+
+
+async def serve(settings: WriterSettings) -> None:
+    """Serve the API until a signal comes.
+
+    Raises ConfigurationError when a port is taken, PostgreSQL does not come up, or its schema
+    does not fit. Redis may be away.
+    """
+    async with open_parts(settings) as parts:
+        await _fitting_schema(parts.postgres, redact_url(settings.postgres_url.get_secret_value()))
+        await parts.start()
+        health = Health()
+        health.add(parts.postgres.check)
+        health.add(parts.cache.check)
+        admin = AdminApp(health, parts.registry, "writer")
+        try:
+            admin_server = drain.UvicornServer(
+                admin, settings.writer_host, settings.writer_admin_port
+            )
+            public_server = drain.UvicornServer(
+                create_app(parts), settings.writer_host, settings.writer_port, http="httptools"
+            )
+        except OSError as error:
+            raise ConfigurationError(str(error)) from error
+        await drain.run(
+            health=health,
+            admin=admin_server,
+            public=public_server,
+            drain_delay_ms=settings.drain_delay_ms,
+            drain_timeout_ms=settings.drain_timeout_ms,
+            flush=[parts.flush],
+        )
+
+
+async def _fitting_schema(postgres: Postgres, shown_url: str) -> None:
+    """Wait for PostgreSQL to come up, as both may be starting, then check its schema."""
+    deadline = time.monotonic() + WAIT_FOR_POSTGRES_S
+    while True:
+        try:
+            async with postgres.connection() as connection:
+                await check_schema(connection)
+        except DatabaseUnavailable as error:
+            if time.monotonic() > deadline:
+                raise ConfigurationError(f"{shown_url}: {error.detail}") from error
+            await asyncio.sleep(_ASK_EVERY_S)
+        else:
+            return
