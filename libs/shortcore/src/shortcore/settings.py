@@ -317,15 +317,15 @@ ALL: tuple[type[_Base], ...] = (WriterSettings, RelaySettings, RedirectorSetting
 S = TypeVar("S", bound=_Base)
 
 
-def load(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
-    """Read and check the settings of one service.
+def load(kind: type[S], environ: Mapping[str, str] | None = None, **given: str) -> S:
+    """Read and check the settings of one service; `given` ones go before all others.
 
     Raises ConfigurationError whose text has one line for each fault.
     """
     environ = os.environ if environ is None else environ
     faults = _unknown(environ)
     try:
-        settings = kind()
+        settings = kind(**given)
     except ValidationError as error:
         faults += [_line(dict(fault)) for fault in error.errors(include_url=False)]
     except (OSError, ValueError) as error:

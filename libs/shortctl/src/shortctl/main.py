@@ -2,7 +2,7 @@
 
 import typer
 
-from shortctl import dev
+from shortctl import cache, dev, docs, doctor, keys, links, migrate
 
 app = typer.Typer(
     help="Run, administer and inspect Shortlinks.",
@@ -17,3 +17,9 @@ def main() -> None:
 
 
 app.command("dev")(dev.dev)
+app.command("migrate")(migrate.migrate)
+app.add_typer(keys.app, name="keys")
+app.add_typer(links.app, name="links")
+app.add_typer(cache.app, name="cache")
+app.command("doctor")(doctor.doctor)
+app.command("docs")(docs.docs)

@@ -1,0 +1,265 @@
+"""Import: batches in order, a few in flight, each sent under a key made from its content.
+
+The key of a batch is a hash of it and of the key before, so that a batch that is sent again
+(after a lost answer, or by `--resume`) is answered by the API from memory and creates nothing
+twice, while equal batches at two places of a file are two.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from shortcore.codes import CodeError, check_custom_code
+from shortcore.links import REDIRECT_STATUSES
+from shortcore.urls import TargetError, TargetPolicy, normalise_target
+from shortctl.client import check
+from shortctl.links.rows import Fault, Row
+
+BATCH_ROWS = 1000
+BATCH_BYTES = 2 * 1024 * 1024
+IN_FLIGHT = 4
+TRIES = 6
+LONGEST_PAUSE_S = 10.0
+PATH = "/api/v1/links:batch"
+
+_AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
+"""Answers after which the same request may succeed; 409: the first try is still worked on."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far an import came: batches done, the key of the last one, and what became of rows."""
+
+    batches: int = 0
+    key: str = ""
+    created: int = 0
+    reused: int = 0
+    failed: int = 0
+
+
+class CheckpointFile:
+    """The file beside the input that `--resume` goes on from; without a path it keeps nothing."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def load(self) -> Checkpoint | None:
+        """Return what was kept, or None. Raises ValueError for a file that is not ours."""
+        if self._path is None or not self._path.exists():
+            return None
+        return msgspec.json.decode(self._path.read_bytes(), type=Checkpoint)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keep `checkpoint`."""
+        if self._path is not None:
+            staging = self._path.with_name(self._path.name + ".new")
+            staging.write_bytes(msgspec.json.encode(checkpoint))
+            staging.replace(self._path)
+
+    def remove(self) -> None:
+        """Forget: the import is complete."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+class OtherFileError(Exception):
+    """The input is not the one that the checkpoint was made from."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows to send together; `body` is empty when none of them can be sent."""
+
+    key: str
+    body: bytes
+    lines: list[int]
+    faults: list[Fault] = field(default_factory=list)
+
+
+class Importer:
+    """Sends rows to the API in batches and tells what became of each.
+
+    `reached` is up to date after each batch; `on_fault` hears of every row that failed,
+    `on_progress` of every batch.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        checkpoints: CheckpointFile,
+        on_fault: Callable[[Fault], None],
+        on_progress: Callable[[Checkpoint], None],
+    ) -> None:
+        self.reached = Checkpoint()
+        self._client = client
+        self._checkpoints = checkpoints
+        self._on_fault = on_fault
+        self._on_progress = on_progress
+
+    async def run(self, rows: Iterable[Row], since: Checkpoint | None = None) -> None:
+        """Import `rows`, leaving out the batches that `since` says are done.
+
+        Raises Refused or httpx.TransportError when the API refuses a whole batch or stays
+        away, and OtherFileError when `rows` are not those of `since`.
+        """
+        flights: deque[tuple[Batch, asyncio.Task[list[dict[str, object]]]]] = deque()
+        try:
+            for number, batch in enumerate(batches(rows), 1):
+                if since is not None and number <= since.batches:
+                    if number == since.batches and batch.key != since.key:
+                        raise OtherFileError
+                    self.reached = since
+                    continue
+                flights.append((batch, asyncio.create_task(self._send(batch))))
+                if len(flights) == IN_FLIGHT:
+                    await self._settle(*flights.popleft())
+            while flights:
+                await self._settle(*flights.popleft())
+            if since is not None and self.reached.batches < since.batches:
+                raise OtherFileError
+        finally:
+            for _, task in flights:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
+        self._checkpoints.remove()
+
+    async def _settle(self, batch: Batch, task: "asyncio.Task[list[dict[str, object]]]") -> None:
+        created = reused = 0
+        faults = list(batch.faults)
+        for line, result in zip(batch.lines, await task, strict=True):
+            if result["status"] == httpx.codes.CREATED:
+                created += 1
+            elif result["status"] == httpx.codes.OK:
+                reused += 1
+            else:
+                faults += _faults_of(line, result.get("problem"))
+        failed_lines = {fault.line for fault in faults}
+        for fault in sorted(faults, key=lambda fault: fault.line):
+            self._on_fault(fault)
+        now = self.reached
+        self.reached = Checkpoint(
+            now.batches + 1,
+            batch.key,
+            now.created + created,
+            now.reused + reused,
+            now.failed + len(failed_lines),
+        )
+        self._checkpoints.save(self.reached)
+        self._on_progress(self.reached)
+
+    async def _send(self, batch: Batch) -> list[dict[str, object]]:
+        if not batch.body:
+            return []
+        pause = 0.2
+        for attempt in range(1, TRIES + 1):
+            try:
+                response = await self._client.post(
+                    PATH,
+                    content=batch.body,
+                    headers={
+                        "content-type": "application/json",
+                        "idempotency-key": batch.key,
+                    },
+                )
+                if response.status_code not in _AGAIN or attempt == TRIES:
+                    check(response)
+                    items: list[dict[str, object]] = response.json()["items"]
+                    return items
+                pause = max(pause, _retry_after(response))
+            except httpx.TransportError:
+                if attempt == TRIES:
+                    raise
+            await asyncio.sleep(min(pause, LONGEST_PAUSE_S))
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
+
+
+def batches(rows: Iterable[Row]) -> Iterator[Batch]:
+    """Group `rows` into batches bounded by rows and bytes; the same rows give the same keys."""
+    key = ""
+    lines: list[int] = []
+    items: list[bytes] = []
+    faults: list[Fault] = []
+    size = 0
+    for row in rows:
+        item = b"" if row.faults else msgspec.json.encode(row.item)
+        if len(lines) + len(faults) >= BATCH_ROWS or (items and size + len(item) > BATCH_BYTES):
+            yield (made := _batch(key, items, lines, faults))
+            key = made.key
+            items, lines, faults, size = [], [], [], 0
+        if row.faults:
+            faults.extend(row.faults)
+            continue
+        items.append(item)
+        lines.append(row.line)
+        size += len(item)
+    if lines or faults:
+        yield _batch(key, items, lines, faults)
+
+
+def validate(row: Row) -> list[Fault]:
+    """Return what is wrong with a row as far as can be told without the API."""
+    if row.faults:
+        return list(row.faults)
+    checks: dict[str, Callable[[str], object]] = {
+        "target": lambda target: normalise_target(target, _POLICY),
+        "expired_target": lambda target: normalise_target(target, _POLICY),
+        "code": check_custom_code,
+    }
+    faults = []
+    if row.item.get("target") is None:
+        faults.append(Fault(row.line, "target", "required", "This field is required."))
+    for name, rule_of in checks.items():
+        value = row.item.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            faults.append(Fault(row.line, name, "type", "This field is a text."))
+            continue
+        try:
+            rule_of(value)
+        except (TargetError, CodeError) as error:
+            faults.append(Fault(row.line, name, error.rule, str(error)))
+    if row.item.get("status_code", 302) not in REDIRECT_STATUSES:
+        sentence = "A redirect's status is 301, 302, 307 or 308."
+        faults.append(Fault(row.line, "status_code", "choice", sentence))
+    return faults
+
+
+_POLICY = TargetPolicy()
+
+
+def _batch(key: str, items: Sequence[bytes], lines: list[int], faults: list[Fault]) -> Batch:
+    body = b'{"items":[' + b",".join(items) + b"]}" if items else b""
+    digest = hashlib.blake2b(key.encode() + b"\0" + body, digest_size=20)
+    # A batch of nothing but faults is a step of the chain, too.
+    digest.update(str(len(faults)).encode())
+    return Batch(f"import-{digest.hexdigest()}", body, lines, faults)
+
+
+def _faults_of(line: int, problem: object) -> list[Fault]:
+    if not isinstance(problem, dict):
+        return [Fault(line, "", "unknown", "The API gave no reason.")]
+    named = [
+        Fault(line, _field(each["pointer"]), each["rule"], each["detail"])
+        for each in problem.get("errors", ())
+    ]
+    if named:
+        return named
+    rule = str(problem.get("type", "")).rpartition(":")[2]
+    return [Fault(line, "code" if rule == "code-taken" else "", rule, str(problem.get("detail")))]
+
+
+def _field(pointer: str) -> str:
+    parts = pointer.removeprefix("/").split("/")
+    return "/".join(parts[2:] if parts[0] == "items" and len(parts) > 1 else parts)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else 0.0
