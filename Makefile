@@ -10,7 +10,7 @@ TESTS     ?=
 PORT_BASE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs lock clean
+.PHONY: help run test lint format docs lock images compose-secrets clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,20 @@ lock: $(VENV)/.built ## Resolve the dependencies anew into requirements/*.txt
 	$(COMPILE) $(PROJECTS:%=%/pyproject.toml) -c requirements/dev.txt -o requirements/run.txt
 	$(COMPILE) services/writer/pyproject.toml libs/shortcore/pyproject.toml -c requirements/dev.txt -o requirements/writer.txt
 	$(COMPILE) services/redirector/pyproject.toml libs/shortcore/pyproject.toml -c requirements/dev.txt -o requirements/redirector.txt
+
+# The commit's time and content decide an image, not the moment of the build.
+EPOCH     ?= $(shell git log -1 --format=%ct)
+BASE      ?= python:3.11-slim
+REGISTRY  ?=
+TAG       ?= local
+IMAGE_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --build-arg REVISION=$(shell git rev-parse HEAD) \
+             --build-arg CREATED=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)
+
+images: ## Build the images of writer and redirector (REGISTRY=…/ TAG=… BASE=…)
+	$(foreach s,writer redirector,docker build --quiet --file docker/$(s).Dockerfile --tag $(REGISTRY)shortlinks-$(s):$(TAG) $(IMAGE_ARGS) . &&) true
+
+compose-secrets: ## Write the passwords of docker/compose.yaml, once
+	@docker/create-secrets
 
 clean: ## Remove the environment and the state of `make run`
 	rm -rf $(VENV) .state

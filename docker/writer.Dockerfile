@@ -33,9 +33,10 @@ FROM ${BASE}
 ARG VERSION=0.0.0+local
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+ARG SOURCE=https://github.com/shortlinks/shortlinks
 LABEL org.opencontainers.image.title="shortlinks-writer" \
       org.opencontainers.image.description="The Shortlinks API, its outbox relay and its migrations" \
-      org.opencontainers.image.source="https://github.com/shortlinks/shortlinks" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
