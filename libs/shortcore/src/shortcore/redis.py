@@ -13,6 +13,7 @@ import redis.asyncio as aredis
 import redis.exceptions
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from shortcore.errors import ConfigurationError
@@ -57,7 +58,25 @@ def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -
     if more:
         raise ConfigurationError("SHORTLINKS_REDIS_URL: several hosts need +sentinel or +cluster")
     database = _database(parts.path.strip("/"))
-    return aredis.Redis(host=host, port=port, db=database, max_connections=pool_size, **options)
+    if scheme == "rediss":
+        options["connection_class"] = aredis.SSLConnection
+        del options["ssl"]
+    pool = aredis.BlockingConnectionPool(
+        host=host,
+        port=port,
+        db=database,
+        max_connections=pool_size,
+        timeout=timeout_ms / 1000,
+        **options,
+    )
+    return aredis.Redis.from_pool(pool)
+
+
+class _BlockingSentinelPool(SentinelConnectionPool, aredis.BlockingConnectionPool):
+    """Of the primary that Sentinel names; a caller beyond the pool's size waits its turn.
+
+    The plain pools raise at once, and a burst of callers would look like a server that is away.
+    """
 
 
 async def servers_of(client: Client) -> str:
@@ -101,7 +120,9 @@ def _sentinel(parts: SplitResult, options: dict[str, Any], pool_size: int) -> ar
         "username": query.get("sentinel_username", [None])[0],
         "password": query.get("sentinel_password", [None])[0],
     }
-    sentinels = _Sentinels(_addresses(parts, 26379), sentinel_kwargs=sentinel_options)
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]  # inherited from redis-py
+        _addresses(parts, 26379), sentinel_kwargs=sentinel_options
+    )
     client: aredis.Redis = sentinels.master_for(
         name,
         redis_class=_SentinelClient,
@@ -127,7 +148,8 @@ class _SentinelClient(aredis.Redis):
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         # redis-py leaves the connections to the Sentinels open.
         await super().aclose(close_connection_pool)
-        await self.connection_pool.sentinel_manager.aclose()
+        pool: Any = self.connection_pool
+        await pool.sentinel_manager.aclose()
 
 
 def _addresses(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:

@@ -317,7 +317,7 @@ ALL: tuple[type[_Base], ...] = (WriterSettings, RelaySettings, RedirectorSetting
 S = TypeVar("S", bound=_Base)
 
 
-def load(kind: type[S], environ: Mapping[str, str] | None = None, **given: str) -> S:
+def load(kind: type[S], environ: Mapping[str, str] | None = None, **given: Any) -> S:
     """Read and check the settings of one service; `given` ones go before all others.
 
     Raises ConfigurationError whose text has one line for each fault.

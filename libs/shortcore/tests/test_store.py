@@ -1,0 +1,233 @@
+import asyncio
+import time
+
+import pytest
+import redis as sync_redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from shortcore.breaker import Breaker
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.record import MAX_VERSION, decode_record, encode_record
+from shortcore.cache.scripts import PUBLISH
+from shortcore.cache.store import CacheStore, Lifetimes, Published
+from shortcore.errors import CacheUnavailable
+from shortcore.links import Kind, LinkKey, LinkRecord, absent
+from shortcore.redis import open_redis
+from shortctl.ports import free_port
+
+KEY = LinkKey("go.example/a")
+LIFETIMES = Lifetimes(
+    link_ms=600_000, negative_ms=30_000, tombstone_ms=900_000, fill_max_age_ms=2000
+)
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def link(version, kind=Kind.ACTIVE, **fields):
+    return LinkRecord(version, kind, 1, f"https://a.example/{version}", **fields)
+
+
+def new_breaker():
+    return Breaker(failures=3, open_s=30, clock=time.monotonic)
+
+
+def new_store(url, prefix, timeout_ms=2000, breaker=None):
+    client = open_redis(url, timeout_ms=timeout_ms, pool_size=8, application="test")
+    return CacheStore(
+        client,
+        CacheKeys(prefix),
+        lifetimes=LIFETIMES,
+        timeout_ms=timeout_ms,
+        breaker=breaker or new_breaker(),
+        now_ms=now_ms,
+        jitter=lambda: 0.5,
+    )
+
+
+@pytest.fixture
+async def store(redis_url, redis_prefix):
+    made = new_store(redis_url, redis_prefix)
+    yield made
+    await made.close()
+
+
+async def ttl(store):
+    return await store._client.pttl(store._keys.link(KEY))
+
+
+offers = st.tuples(st.integers(0, 6), st.sampled_from(list(Kind)), st.booleans())
+
+
+@given(st.lists(offers, min_size=1, max_size=12))
+@example([(3, Kind.ACTIVE, False), (2, Kind.DELETED, False), (0, Kind.ABSENT, True)])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_in_any_order_of_publishes_deletes_and_fills_the_highest_version_wins(
+    redis_url, redis_prefix, changes
+):
+    # Hypothesis runs this many times in one test: the key is the example's own.
+    client = sync_redis.Redis.from_url(redis_url)
+    name = f"{redis_prefix}l:{{{KEY}}}"
+    client.delete(name)
+    script = client.register_script(PUBLISH)
+    best = -1
+    for version, kind, fill in changes:
+        record = absent() if version == 0 else LinkRecord(version, kind, 1, f"t{version}")
+        age = (str(now_ms()), "60000") if fill else ("", "0")
+        taken = script(keys=[name], args=[encode_record(record), 60_000, *age])
+        assert taken == (1 if version > best else 0)
+        best = max(best, version)
+        assert decode_record(client.get(name)).version == best
+    client.close()
+
+
+async def test_concurrent_offers_leave_the_newest_whoever_is_last(store):
+    records = [link(version) for version in range(1, 101)]
+    await asyncio.gather(*(store.publish(KEY, record) for record in reversed(records)))
+    assert await store.get(KEY) == link(100)
+
+
+async def test_versions_are_compared_exactly_up_to_the_largest(store):
+    assert await store.publish(KEY, link(MAX_VERSION - 1)) is Published.TAKEN
+    assert await store.publish(KEY, link(MAX_VERSION - 2)) is Published.OLDER
+    assert await store.publish(KEY, link(MAX_VERSION)) is Published.TAKEN
+    assert await store.publish(KEY, link(MAX_VERSION)) is Published.OLDER
+
+
+async def test_a_tombstone_stands_against_a_late_filler(store):
+    await store.measure_clock()
+    await store.publish(KEY, LinkRecord(5, Kind.DELETED, 1))
+    assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.OLDER
+    assert (await store.get(KEY)).kind is Kind.DELETED
+
+
+async def test_a_fill_that_was_read_too_long_ago_is_refused_even_into_nothing(store):
+    await store.measure_clock()
+    late = now_ms() - LIFETIMES.fill_max_age_ms - 200
+    assert await store.fill(KEY, link(4), read_at_ms=late) is Published.EXPIRED
+    assert await store.get(KEY) is None
+    assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.TAKEN
+
+
+async def test_a_fill_is_judged_by_the_clock_of_redis(store):
+    await store.measure_clock()
+    store.clock_offset_ms -= 5000  # as if ours were 5 s ahead
+    assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.EXPIRED
+    assert await store.fill(KEY, link(4), read_at_ms=now_ms() + 5000) is Published.TAKEN
+
+
+async def test_nothing_is_filled_before_the_clock_was_measured(store):
+    assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.EXPIRED
+
+
+async def test_many_records_are_taken_or_refused_each_by_itself(store):
+    keys = [LinkKey(f"go.example/{letter}") for letter in "abc"]
+    await store.publish(keys[1], link(9))
+    results = await store.publish_many([(key, link(5)) for key in keys])
+    assert results == [Published.TAKEN, Published.OLDER, Published.TAKEN]
+    unknown = LinkKey("go.example/none")
+    assert await store.get_many([*keys, unknown]) == [link(5), link(9), link(5), None]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (link(1), 570_000),  # 5% less, by the jitter of this store
+        (absent(), 30_000),
+        (absent(8), 900_000),
+        (LinkRecord(1, Kind.DELETED), 900_000),
+    ],
+)
+async def test_a_record_lives_as_long_as_its_kind(store, record, expected):
+    await store.publish(KEY, record)
+    assert expected - 2000 < await ttl(store) <= expected
+
+
+async def test_a_record_never_outlives_its_link(store):
+    await store.publish(KEY, link(1, expires_at_ms=now_ms() + 5000))
+    assert 0 < await ttl(store) <= 5000
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"x", b"seven b", b"\xff" * 30, b"\x00" * 7 + b"\x09" + b"garbage"]
+)
+async def test_garbage_under_a_key_is_a_miss(store, garbage):
+    await store._client.set(store._keys.link(KEY), garbage)
+    assert await store.get(KEY) is None
+    assert store.corrupt_total == 1
+
+
+@pytest.mark.parametrize("garbage", [b"", b"seven b", b"\xff" * 30])
+async def test_garbage_that_names_no_version_gives_way_to_a_record(store, garbage):
+    await store._client.set(store._keys.link(KEY), garbage)
+    assert await store.publish(KEY, link(1)) is Published.TAKEN
+    assert await store.get(KEY) == link(1)
+
+
+async def test_a_key_of_another_type_gives_way_and_holds_up_no_batch(store):
+    other = LinkKey("go.example/b")
+    await store._client.rpush(store._keys.link(KEY), "a list")
+    assert await store.publish_many([(KEY, link(1)), (other, link(1))]) == [
+        Published.TAKEN,
+        Published.TAKEN,
+    ]
+    assert await store.get_many([KEY, other]) == [link(1), link(1)]
+
+
+async def test_a_server_that_is_away_is_told_in_one_error_and_then_left_alone(redis_prefix):
+    store = new_store(f"redis://127.0.0.1:{free_port()}/0", redis_prefix, timeout_ms=200)
+    for _ in range(3):
+        with pytest.raises(CacheUnavailable):
+            await store.get(KEY)
+    assert not store.check().ok
+    began = time.perf_counter()
+    for _ in range(100):
+        with pytest.raises(CacheUnavailable):
+            await store.publish(KEY, link(1))
+    assert time.perf_counter() - began < 0.1
+    await store.close()
+
+
+async def test_a_server_that_never_answers_costs_its_deadline_and_no_more(redis_prefix):
+    async def mute(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = new_store(f"redis://127.0.0.1:{port}/0", redis_prefix, timeout_ms=100)
+    try:
+        for call in (
+            lambda: store.get_many([KEY]),
+            lambda: store.publish_many([(KEY, link(1)), (KEY, link(2))]),
+            store.measure_clock,
+        ):
+            began = time.perf_counter()
+            with pytest.raises(CacheUnavailable, match="100 ms|Timeout"):
+                await call()
+            assert 0.09 < time.perf_counter() - began < 0.3
+    finally:
+        await store.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, redis_prefix):
+    from shortctl.embedded import EmbeddedValkey  # noqa: PLC0415  # only this test starts one
+
+    valkey = EmbeddedValkey(
+        server_folder / "valkey", options={"maxmemory": "1", "maxmemory-policy": "noeviction"}
+    )
+    valkey.start()
+    store = new_store(valkey.url, redis_prefix)
+    try:
+        with pytest.raises(CacheUnavailable, match="(?i)memory"):
+            await store.publish(KEY, link(1))
+        with pytest.raises(CacheUnavailable, match="(?i)memory"):
+            await store.publish_many([(KEY, link(1)), (KEY, link(2))])
+        assert await store.get(KEY) is None
+    finally:
+        await store.close()
+        valkey.stop()
