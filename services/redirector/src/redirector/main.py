@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ async def serve(settings: RedirectorSettings) -> None:
     Raises ConfigurationError, or OSError when a port is taken.
     """
     redirector = await open_redirector(settings, encode=as_bytes)
+    _quieten_gc()
     await drain.run(
         health=redirector.health,
         admin=UvicornServer(
@@ -63,6 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _quieten_gc() -> None:
+    # A request leaves no cycles behind, but each full collection walks every cached link: with
+    # Python's own thresholds that is a tenth of the time, in pauses of tens of milliseconds.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _options() -> dict[str, object]:

@@ -1,0 +1,220 @@
+"""The local cache: its laws, checked against a simple model, and its size."""
+
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from shortcore.cache.local import ENTRY_OVERHEAD_BYTES, SECOND_CHANCES, LocalCache
+from shortcore.links import Kind, LinkKey, LinkRecord, absent
+
+TTL_S, NEGATIVE_TTL_S, STALE_S = 30.0, 5.0, 100.0
+# As many as there are keys, so that no floor is forgotten; the bytes make entries go.
+MAX_ENTRIES, MAX_BYTES = 8, 5 * ENTRY_OVERHEAD_BYTES
+KEYS = st.sampled_from([LinkKey(f"go.example/{number}") for number in range(8)])
+VERSIONS = st.integers(0, 6)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def link(version: int, target: str = "https://t.example/") -> LinkRecord:
+    return LinkRecord(version, Kind.ACTIVE, 1, target) if version else absent()
+
+
+def cache_of(
+    clock: Callable[[], float], *, entries: int = MAX_ENTRIES, size: int = MAX_BYTES
+) -> LocalCache[object]:
+    return LocalCache(
+        max_entries=entries,
+        max_bytes=size,
+        ttl_s=TTL_S,
+        negative_ttl_s=NEGATIVE_TTL_S,
+        stale_s=STALE_S,
+        refresh_ahead=0.75,
+        prepare=lambda key, record: (key, record),
+        clock=clock,
+    )
+
+
+class Machine(RuleBasedStateMachine):
+    """The model: of each key the newest version ever shown, and what was last accepted when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.cache = cache_of(self.clock)
+        self.seen: dict[LinkKey, int] = {}
+        self.accepted: dict[LinkKey, tuple[LinkRecord, float]] = {}
+
+    @rule(key=KEYS, version=VERSIONS, length=st.integers(0, 3000), age=st.floats(0, 40))
+    def put(self, key: LinkKey, version: int, length: int, age: float) -> None:
+        record = link(version, "x" * length)
+        read_at = self.clock.now - age
+        entry = self.cache.put(key, record, read_at=read_at)
+        assert (entry is None) == (version < self.seen.get(key, 0))
+        if entry is not None:
+            assert entry.answer == (key, record)
+            self.seen[key] = version
+            self.accepted[key] = (record, read_at)
+
+    @rule(key=KEYS, version=VERSIONS)
+    def invalidate(self, key: LinkKey, version: int) -> None:
+        self.cache.invalidate(key, version)
+        if version > self.seen.get(key, 0):
+            self.seen[key] = version
+            assert self.cache.get(key) is None
+            assert self.cache.stale(key) is None
+
+    @rule(key=KEYS, version=VERSIONS)
+    def the_primary_went_back(self, key: LinkKey, version: int) -> None:
+        record = link(version)
+        assert self.cache.put(key, record, read_at=self.clock.now, lower=True) is not None
+        self.seen[key] = version
+        self.accepted[key] = (record, self.clock.now)
+
+    @rule(key=KEYS)
+    def get(self, key: LinkKey) -> None:
+        entry = self.cache.get(key)
+        if entry is not None:
+            record, read_at = self.accepted[key]
+            assert entry.record is record
+            assert entry.record.version >= self.seen[key]
+            ttl = TTL_S if record.version else NEGATIVE_TTL_S
+            assert self.clock.now < read_at + ttl
+
+    @rule(key=KEYS)
+    def stale(self, key: LinkKey) -> None:
+        entry = self.cache.stale(key)
+        if entry is not None:
+            record, read_at = self.accepted[key]
+            assert entry.record is record
+            assert entry.record.version >= self.seen[key]
+            life = TTL_S + STALE_S if record.version else NEGATIVE_TTL_S
+            assert self.clock.now < read_at + life
+
+    @rule()
+    def expire(self) -> None:
+        self.cache.expire()
+        assert not any(self.cache.get(key) for key in self.cache.entries)
+
+    @rule(seconds=st.floats(0, 60))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def never_above_its_bounds(self) -> None:
+        assert len(self.cache) <= MAX_ENTRIES
+        assert self.cache.bytes <= MAX_BYTES
+        assert self.cache.bytes == sum(entry.size for entry in self.cache.entries.values())
+
+    @invariant()
+    def never_below_a_floor(self) -> None:
+        # There is room for a floor of every key, so none is forgotten here.
+        for key, version in self.seen.items():
+            assert self.cache.floor(key) == version
+
+
+TestLaws = Machine.TestCase
+TestLaws.settings = hypothesis.settings(max_examples=100, stateful_step_count=30)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def key(number: int) -> LinkKey:
+    return LinkKey(f"go.example/{number}")
+
+
+def test_a_hit_does_not_lengthen_a_life(clock):
+    cache = cache_of(clock)
+    cache.put(key(1), link(1), read_at=clock.now)
+    for _ in range(29):
+        clock.now += 1
+        assert cache.get(key(1)) is not None
+    clock.now += 1
+    assert cache.get(key(1)) is None
+
+
+def test_what_was_hit_outlives_what_was_not(clock):
+    cache = cache_of(clock, entries=10, size=10**6)
+    for number in range(10):
+        cache.put(key(number), link(1), read_at=clock.now)
+    assert cache.get(key(0)) is not None
+    for number in range(10, 15):
+        cache.put(key(number), link(1), read_at=clock.now)
+    assert cache.get(key(0)) is not None
+    assert cache.get(key(1)) is None
+    assert cache.evictions == 5
+
+
+def test_an_eviction_passes_only_so_many_that_were_hit(clock):
+    cache = cache_of(clock, entries=1000, size=10**8)
+    for number in range(1000):
+        cache.put(key(number), link(1), read_at=clock.now)
+        cache.get(key(number))
+    cache.put(key(1000), link(1), read_at=clock.now)
+    assert cache.get(key(SECOND_CHANCES)) is None
+    assert sum(not entry.visited for entry in cache.entries.values()) == SECOND_CHANCES + 1
+
+
+def test_a_link_that_was_evicted_does_not_come_back_older(clock):
+    cache = cache_of(clock, entries=1, size=10**6)
+    cache.put(key(1), link(7), read_at=clock.now)
+    cache.put(key(2), link(1), read_at=clock.now)
+    assert cache.put(key(1), link(6), read_at=clock.now) is None
+    assert cache.put(key(1), link(7), read_at=clock.now) is not None
+
+
+def test_floors_are_bounded(clock):
+    cache = cache_of(clock, entries=100, size=10**6)
+    for number in range(10_000):
+        cache.invalidate(key(number), 5)
+    assert len(cache._floors) <= 100
+    assert cache.floor(key(9_999)) == 5
+
+
+def test_a_link_larger_than_the_cache_is_answered_but_not_kept(clock):
+    cache = cache_of(clock)
+    assert cache.put(key(1), link(1, "x" * MAX_BYTES), read_at=clock.now) is not None
+    assert len(cache) == 0
+    assert cache.bytes == 0
+    assert cache.floor(key(1)) == 1
+
+
+def test_a_prolonged_entry_ends_with_its_stale_time(clock):
+    cache = cache_of(clock)
+    entry = cache.put(key(1), link(1), read_at=clock.now)
+    assert entry is not None
+    clock.now += TTL_S + STALE_S - 0.5
+    assert cache.get(key(1)) is None
+    cache.prolong(entry, 1.0)
+    assert cache.get(key(1)) is entry
+    clock.now += 0.5
+    assert cache.get(key(1)) is None
+    assert cache.stale(key(1)) is None
+
+
+def test_a_negative_entry_is_never_served_stale(clock):
+    cache = cache_of(clock)
+    cache.put(key(1), absent(), read_at=clock.now)
+    clock.now += NEGATIVE_TTL_S
+    assert cache.get(key(1)) is None
+    assert cache.stale(key(1)) is None
+
+
+def test_after_changes_were_lost_entries_serve_only_as_a_last_resort(clock):
+    cache = cache_of(clock)
+    cache.put(key(1), link(3), read_at=clock.now)
+    cache.expire()
+    assert cache.get(key(1)) is None
+    assert cache.stale(key(1)) is not None
+    assert cache.put(key(1), link(2), read_at=clock.now) is None

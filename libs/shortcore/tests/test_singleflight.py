@@ -1,0 +1,125 @@
+"""How look-ups of one key are shared, and those of many keys collected."""
+
+import asyncio
+
+import pytest
+
+from shortcore.singleflight import Batches, Flights
+
+
+class Work:
+    """Records the batches; each ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.after: list[list[int]] = []
+        self.release = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self, keys: list[int]) -> None:
+        self.batches.append(keys)
+        await self.release.wait()
+        if self.error is not None:
+            raise self.error
+
+    def batches_of(self, *, size: int = 10, workers: int = 1, waiting: int = 100) -> Batches[int]:
+        return Batches(self, self.after.append, size=size, workers=workers, waiting=waiting)
+
+
+async def ticks(number: int = 3) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_a_flight_is_started_once_and_lands_at_all_who_wait():
+    flights: Flights[str, int] = Flights()
+    assert flights.start("a")
+    assert not flights.start("a")
+    waiters = [flights.wait("a") for _ in range(1000)]
+    assert flights.land("a", 7)
+    assert await asyncio.gather(*waiters) == [7] * 1000
+    assert len(flights) == 0
+    assert not flights.land("a", 8)
+
+
+async def test_a_waiter_who_leaves_fails_nobody():
+    flights: Flights[str, int] = Flights()
+    flights.start("a")
+    first, second = flights.wait("a"), flights.wait("a")
+    first.cancel()
+    flights.land("a", 7)
+    assert await second == 7
+
+
+async def test_keys_of_one_tick_travel_together():
+    work = Work()
+    batches = work.batches_of()
+    for key in range(5):
+        assert batches.add(key)
+    await ticks()
+    assert work.batches == [[0, 1, 2, 3, 4]]
+    work.release.set()
+    await ticks()
+    assert work.after == [[0, 1, 2, 3, 4]]
+
+
+async def test_while_all_workers_are_busy_a_bigger_batch_grows():
+    work = Work()
+    batches = work.batches_of(workers=2)
+    for key in range(4):
+        batches.add(key)
+        await ticks()
+    assert work.batches == [[0], [1]]
+    work.release.set()
+    await ticks(6)
+    assert work.batches == [[0], [1], [2, 3]]
+
+
+async def test_a_batch_has_at_most_its_size():
+    work = Work()
+    batches = work.batches_of(size=3, workers=5)
+    for key in range(7):
+        batches.add(key)
+    await ticks()
+    assert work.batches == [[0, 1, 2], [3, 4, 5], [6]]
+    work.release.set()
+    await ticks()
+
+
+async def test_a_full_queue_refuses():
+    work = Work()
+    batches = work.batches_of(workers=1, waiting=2)
+    batches.add(0)
+    await ticks()
+    assert [batches.add(key) for key in (1, 2, 3)] == [True, True, False]
+    work.release.set()
+    await ticks(6)
+    assert work.batches == [[0], [1, 2]]
+
+
+async def test_a_batch_that_fails_is_reported_and_does_not_stop_the_next():
+    work = Work()
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    batches = work.batches_of()
+    work.error = KeyError("a fault")
+    batches.add(0)
+    await ticks()
+    batches.add(1)
+    work.release.set()
+    await ticks(6)
+    assert work.after == [[0], [1]]
+    assert [report["exception"] for report in reports] == [work.error, work.error]
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_closing_tells_whoever_waits(started):
+    work = Work()
+    batches = work.batches_of()
+    batches.add(0)
+    if started:
+        await ticks()
+    batches.add(1)
+    await batches.close()
+    await ticks()
+    assert sorted(key for keys in work.after for key in keys) == [0, 1]
