@@ -20,6 +20,7 @@ SERVERS = "SHORTLINKS_TEST_SERVERS"
 SEED = "SHORTLINKS_TEST_SEED"
 
 
+pytest_plugins = ["harness.ledger"]
 chosen = pytest.StashKey[dict[str, str]]()
 
 

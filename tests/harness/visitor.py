@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -149,17 +149,14 @@ class Visitor:
 async def visit(url: str, paths: Iterable[str], *, clients: int = 8) -> list[tuple[str, Answer]]:
     """Get every path with so many clients at once; raises Unanswered if one has no answer."""
     waiting = iter(paths)
-    answers: list[tuple[str, Answer]] = []
 
-    async def client() -> None:
+    async def client() -> list[tuple[str, Answer]]:
         async with Visitor(url) as visitor:
-            for path in waiting:
-                answers.append((path, await visitor.get(path)))
+            return [(path, await visitor.get(path)) for path in waiting]
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(client())
-    return answers
+        tasks = [group.create_task(client()) for _ in range(clients)]
+    return [answer for task in tasks for answer in task.result()]
 
 
 def quantile(seconds: Sequence[float], part: float) -> float:
@@ -170,17 +167,17 @@ def quantile(seconds: Sequence[float], part: float) -> float:
 
 @dataclass(eq=False)
 class Load:
-    """Visitors that go on and on in a thread of their own, until the block ends.
+    """Clients that go on and on in a thread of their own, until the block ends.
 
-    `judge(url, path, answer)` sees every answer; what it raises ends the load and fails the
-    block. Requests without an answer are kept in `unanswered`.
+    `ask` makes one request to `url` and judges its answer; what it raises fails the block,
+    except Unanswered: those are kept in `unanswered`.
     """
 
     urls: Sequence[str]
-    path: Callable[[], str]
-    judge: Callable[[str, str, Answer], None]
+    ask: Callable[[Visitor, str], Awaitable[Answer]]
     clients: int = 4
     pause_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
     answers: int = 0
     unanswered: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -192,7 +189,9 @@ class Load:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
         self._stopping.set()
         self._thread.join()
         if self._error is not None and error is None:
@@ -202,33 +201,32 @@ class Load:
         """Return when so many more answers have come."""
         goal = self.answers + answers
         deadline = time.monotonic() + within_s
-        while self.answers < goal and self._thread.is_alive():
-            assert time.monotonic() < deadline, f"only {self.answers} answers of {goal}"
+        while self.answers < goal:
+            assert self._thread.is_alive(), f"the load ended: {self._error!r}"
+            assert time.monotonic() < deadline, f"{self.answers} answers of {goal}"
             time.sleep(0.005)
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._visit())
+            asyncio.run(self._all())
         except BaseExceptionGroup as errors:
             self._error = errors.exceptions[0]
 
-    async def _visit(self) -> None:
+    async def _all(self) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(self.clients):
                 group.create_task(self._client(self.urls[number % len(self.urls)]))
 
     async def _client(self, url: str) -> None:
-        async with Visitor(url) as visitor:
+        async with Visitor(url, self.headers) as visitor:
             while not self._stopping.is_set():
-                path = self.path()
                 try:
-                    answer = await visitor.get(path)
+                    answer = await self.ask(visitor, url)
                 except Unanswered as error:
-                    self.unanswered.append(f"{url}{path}: {error}")
+                    self.unanswered.append(f"{url}: {error}")
                     await asyncio.sleep(0.01)
                     continue
                 self.answers += 1
                 self.seconds.append(answer.seconds)
-                self.judge(url, path, answer)
                 if self.pause_s:
                     await asyncio.sleep(self.pause_s)
