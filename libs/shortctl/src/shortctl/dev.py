@@ -211,7 +211,7 @@ def _announce(facts: Facts, folder: StateFolder, seconds: float) -> None:
         f"""
 Shortlinks is ready after {seconds:.1f} s.
 
-  API          {facts.writer_url}/api/v1   (documentation: {facts.writer_url}/docs)
+  API          {facts.writer_url}/api/v1   (OpenAPI: {facts.writer_url}/api/openapi.json)
   short links  {facts.redirector_url}
   API key      {facts.api_key}
   logs         {folder.log}
