@@ -13,7 +13,7 @@ PORT_BASE ?=
 .PHONY: help run test lint format docs lock images compose-secrets clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
 
 # One environment, made once and reused; a changed lock file renews what it names.
 $(VENV)/.built: requirements/build.txt

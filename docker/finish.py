@@ -11,11 +11,13 @@ import importlib.util
 import os
 import py_compile
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 # Sources of extension modules, type stubs, and tests that some wheels carry.
+NEVER_IMPORTED = ("tests", "testing", "_testbase")
 NEVER_RUN = {".c", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"}
 HEALTHCHECK = "http.client"
 IMPORT = """
@@ -48,12 +50,37 @@ def strip(root: Path) -> None:
     for script in (root / "bin").iterdir():
         if not script.name.startswith(("python", "shortlinks-")):
             script.unlink()
-    for folder in sorted(root.glob("lib/**/tests")):
-        shutil.rmtree(folder)
+    for name in NEVER_IMPORTED:
+        for folder in sorted(root.glob(f"lib/**/{name}")):
+            shutil.rmtree(folder)
     for file in sorted(root.glob("lib/**/*")):
         if file.suffix in NEVER_RUN:
             file.unlink()
+        elif ".so" in file.suffixes:
+            file.write_bytes(loaded(file.read_bytes()))
     shutil.rmtree(root / "include", ignore_errors=True)
+
+
+def loaded(library: bytes) -> bytes:
+    """Return the part of a 64-bit ELF library that is ever mapped: no symbols for debuggers.
+
+    What the dynamic loader reads is told by the program headers (elf(5)); sections are for
+    linkers and debuggers, and in some wheels they are three quarters of the file.
+    """
+    if library[:6] != b"\x7fELF\x02\x01":
+        return library
+    (first,) = struct.unpack_from("<Q", library, 32)
+    size, count = struct.unpack_from("<HH", library, 54)
+    end = first + size * count
+    for header in range(first, end, size):
+        (offset,) = struct.unpack_from("<Q", library, header + 8)
+        (length,) = struct.unpack_from("<Q", library, header + 32)
+        end = max(end, offset + length)
+    # Without its section headers, as these would now point behind the end.
+    kept = bytearray(library[:end])
+    struct.pack_into("<Q", kept, 40, 0)
+    struct.pack_into("<HHH", kept, 58, 0, 0, 0)
+    return bytes(kept)
 
 
 def imported(modules: list[str]) -> set[Path]:
