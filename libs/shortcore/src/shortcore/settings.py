@@ -11,9 +11,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -109,6 +116,9 @@ class PostgresSettings(_Base):
     postgres_read_url: SecretStr | None = Field(
         None, description="Read replica for look-ups and read-only API calls; the primary if unset"
     )
+    postgres_password: SecretStr | None = Field(
+        None, description="Password, as it is, for the two URLs where they hold none"
+    )
     postgres_timeout_ms: Milliseconds = Field(
         500, gt=0, description="Deadline of a look-up, waiting for a connection included"
     )
@@ -125,6 +135,11 @@ class PostgresSettings(_Base):
         description="Prepared statements a connection; 0 behind a pooler in transaction mode",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _put_postgres_password(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _with_password(values, "postgres_password", "postgres_url", "postgres_read_url")
+
 
 class RedisSettings(_Base):
     """Redis or Valkey."""
@@ -132,6 +147,9 @@ class RedisSettings(_Base):
     redis_url: SecretStr = Field(
         description="`redis://` or `rediss://host:port/db`; `redis+sentinel://host:port,…/name`; "
         "`redis+cluster://host:port,…`"
+    )
+    redis_password: SecretStr | None = Field(
+        None, description="Password, as it is, for the URL where it holds none"
     )
     redis_prefix: str = Field(
         "sl:", max_length=64, description="What the names of all keys begin with"
@@ -146,6 +164,11 @@ class RedisSettings(_Base):
     breaker_open_ms: Milliseconds = Field(
         1000, gt=0, description="How long it is left alone before one call may probe it"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _put_redis_password(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _with_password(values, "redis_password", "redis_url")
 
 
 class CacheSettings(_Base):
@@ -377,6 +400,31 @@ def _words(value: object) -> object:
     if isinstance(value, str):
         return frozenset(word.strip() for word in value.split(",") if word.strip())
     return value
+
+
+def _with_password(values: dict[str, Any], password: str, *urls: str) -> dict[str, Any]:
+    # A secret often holds a password alone (Kubernetes operators make such); a URL that is built
+    # from it outside would break at the first `@` in it.
+    secret = _plain(values.get(password))
+    if not secret:
+        return values
+    done = dict(values)
+    for name in urls:
+        url = _plain(values.get(name))
+        if not url:
+            continue
+        parts = urlsplit(url)
+        user, _, hosts = parts.netloc.rpartition("@")
+        if ":" not in user:
+            netloc = f"{user}:{quote(secret, safe='')}@{hosts}"
+            done[name] = parts._replace(netloc=netloc).geturl()
+    return done
+
+
+def _plain(value: object) -> str | None:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return value if isinstance(value, str) else None
 
 
 def redact_url(url: str) -> str:
