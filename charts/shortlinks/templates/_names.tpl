@@ -1,0 +1,113 @@
+{{/* Names, labels and images. */}}
+
+{{- define "shortlinks.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{/* 40 characters leave room for the longest suffix in the 63 of a DNS label. */}}
+{{- define "shortlinks.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What selects pods: never changes, for a Deployment's selector cannot. (root, component) */}}
+{{- define "shortlinks.selector" -}}
+app.kubernetes.io/name: {{ include "shortlinks.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Of a pod: nothing that changes with the chart's version, which would roll pods, and be refused
+     by a Job, for nothing. (root, component, values?) */}}
+{{- define "shortlinks.podLabels" -}}
+{{- $labels := include "shortlinks.selector" . | fromYaml }}
+{{- $_ := set $labels "app.kubernetes.io/part-of" "shortlinks" }}
+{{- merge $labels (default dict (default dict .values).podLabels) .root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{/* Name, namespace, labels and annotations of an object.
+     (root, name, component?, wave?, annotations?, labels?) */}}
+{{- define "shortlinks.metadata" -}}
+{{- $labels := dict
+  "app.kubernetes.io/name" (include "shortlinks.name" .root)
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/part-of" "shortlinks"
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+}}
+{{- with .component }}
+{{- $_ := set $labels "app.kubernetes.io/component" . }}
+{{- end }}
+{{- $annotations := merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
+{{- if and .root.Values.argocd.syncWaves .wave }}
+{{- $_ := set $annotations "argocd.argoproj.io/sync-wave" (toString .wave) }}
+{{- end -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- merge $labels (default dict .labels) .root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* (root, image: a key of .Values.images) */}}
+{{- define "shortlinks.image" -}}
+{{- $image := index .root.Values.images .image }}
+{{- $registry := default $image.registry .root.Values.global.imageRegistry }}
+{{- $tag := default .root.Chart.AppVersion $image.tag }}
+{{- if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $tag }}{{ end }}
+{{- end }}
+
+{{/* Begins with a line break, unless it is empty. */}}
+{{- define "shortlinks.pullSecrets" -}}
+{{- with concat .Values.images.pullSecrets .Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "shortlinks.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "shortlinks.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* What `restricted` pod security asks of a container. */}}
+{{- define "shortlinks.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* (root, context: the values that may name a user) */}}
+{{- define "shortlinks.podSecurityContext" -}}
+{{- $context := dict }}
+{{- range $key, $value := .context }}
+{{- if not (kindIs "invalid" $value) }}
+{{- $_ := set $context $key $value }}
+{{- end }}
+{{- end }}
+{{- merge (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) $context | toYaml }}
+{{- end }}
+
+{{/* Eight characters that change with the text. */}}
+{{- define "shortlinks.hash" -}}
+{{- . | sha256sum | trunc 8 }}
+{{- end }}

@@ -1,0 +1,46 @@
+{{/* The parts that run as Deployments. Every file of this folder that makes objects for parts goes
+through this list, so a new part is an entry here and a section of its name in values.yaml.
+
+  image       key of .Values.images
+  args        the command of the image's entrypoint
+  http        the public port; none for a part that nobody calls
+  admin       the port of probes
+  metrics     whether the admin port has /metrics
+  settings    whether it reads SHORTLINKS_* and the credentials
+  direct      talks to the primary itself, not through a pooler in transaction mode: LISTEN and
+              session locks need a session
+  waits       an init container waits for the schema. Writer and relay can do nothing without
+              it. The redirector has none: it must start while PostgreSQL is down and answer from
+              Valkey, so a wait that blocks would break its first promise at the worst moment (a
+              node dies during a database outage). It waits in its own process, unready, only
+              while PostgreSQL answers that the schema is older than it needs.
+*/}}
+{{- define "shortlinks.registry" -}}
+writer:
+  image: writer
+  args: [serve]
+  http: 8000
+  admin: 9000
+  metrics: true
+  settings: true
+  waits: true
+redirector:
+  image: redirector
+  args: [serve]
+  http: 8001
+  admin: 9001
+  metrics: true
+  settings: true
+relay:
+  image: writer
+  args: [relay]
+  admin: 9002
+  metrics: true
+  settings: true
+  direct: true
+  waits: true
+edge:
+  image: nginx
+  http: 8080
+  admin: 8081
+{{- end }}

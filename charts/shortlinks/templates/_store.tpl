@@ -1,0 +1,47 @@
+{{/* What the pods of the bundled stores share (root, values). */}}
+{{- define "shortlinks.storePod" -}}
+serviceAccountName: {{ include "shortlinks.serviceAccount" .root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- include "shortlinks.pullSecrets" .root }}
+terminationGracePeriodSeconds: 60
+securityContext:
+  {{- include "shortlinks.podSecurityContext" (dict "root" .root "context" .values.podSecurityContext) | nindent 2 }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* (root, component, persistence) */}}
+{{- define "shortlinks.storeClaim" -}}
+# kind and apiVersion are written out because the server adds them, which is a difference to Argo CD.
+- apiVersion: v1
+  kind: PersistentVolumeClaim
+  metadata:
+    name: data
+    {{- with .persistence.annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    accessModes: [ReadWriteOnce]
+    volumeMode: Filesystem
+    {{- with .persistence.storageClass }}
+    storageClassName: {{ . }}
+    {{- end }}
+    resources:
+      requests:
+        storage: {{ .persistence.size }}
+{{- end }}

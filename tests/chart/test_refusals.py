@@ -1,0 +1,94 @@
+"""Values that cannot work are refused with a sentence that says what to do."""
+
+import pytest
+from chart.rendering import ROOT, Refused, template
+
+REFUSED = {
+    # What the schema says.
+    "postgresql.mode=oracle": "'bundled', 'cnpg', 'external'",
+    "wrter.replicas=1": "'wrter' not allowed",
+    "writer.replics=1": "'replics' not allowed",
+    "writer.replicas=many": "got string, want integer",
+    "images.writer.digest=latest": "/images/writer/digest",
+    "links.defaultDomain=https://sho.rt": "/links/defaultDomain",
+    "dynamic.log_level=loud": "/dynamic/log_level",
+    "dynamic.default_status_code=200": "/dynamic/default_status_code",
+    "dynamic.l1_ttl=3": "'l1_ttl' not allowed",
+    "cache.external.hosts={redis://a}": "/cache/external/hosts/0",
+    "cache.bundled.maxMemoryPolicy=allkeys-lru": "/cache/bundled/maxMemoryPolicy",
+    "redirector.spread=wide": "'soft', 'hard', 'none'",
+    # What several values say together.
+    "postgresql.mode=external": "postgresql.external.existingSecret is empty",
+    "postgresql.mode=external,postgresql.external.existingSecret=db,postgresql.external.host=db": (
+        "TLS to PostgreSQL is verify-full, but postgresql.tls.caSecret is empty"
+    ),
+    "postgresql.mode=external,postgresql.external.existingSecret=a,postgresql.external.readHost=b": (
+        "postgresql.external.host is not"
+    ),
+    "postgresql.tls.mode=require": "The bundled PostgreSQL speaks no TLS",
+    "cache.mode=external": "set cache.external.hosts",
+    "cache.mode=external,cache.external.hosts={a:1},cache.external.topology=sentinel": "masterName",
+    "cache.mode=external,cache.external.hosts={a:1,b:2}": "choose sentinel or cluster",
+    "cache.mode=external,cache.external.hosts={a:1},cache.external.topology=cluster,cache.external.database=2": (
+        "a cluster has one database"
+    ),
+    "credentials.generate=false": "nobody gives code-secret, postgresql-password",
+    "edge.enabled=true,writer.enabled=false": "edge.enabled needs",
+    "writer.autoscaling.enabled=true,writer.autoscaling.keda.enabled=true": "choose one; KEDA",
+    "redirector.autoscaling.minReplicas=11": "minReplicas (11) is more than maxReplicas (10)",
+    "writer.autoscaling.enabled=true,writer.autoscaling.targetCPU=0": "would never scale",
+    "writer.autoscaling.keda.enabled=true": "needs triggers",
+    "writer.rollout.maxSurge=0": "no rollout could ever begin",
+    "writer.ingress.enabled=true": "writer.ingress.enabled needs writer.ingress.hosts",
+    "writer.ingress.tls.issuer=a,writer.ingress.tls.clusterIssuer=b": "choose one",
+    "redirector.httpRoute.enabled=true": "redirector.httpRoute.parentRefs",
+    "settings.redis_url=redis://a": "settings.redis_url is not set here, but by cache",
+    "writer.settings.writer_port=1": "writer.settings.writer_port is not set here",
+    "relay.settings.log_level=info": "by dynamic.log_level",
+    # Connections.
+    "redirector.replicas=60": "postgresql.maxConnections is 200",
+    "redirector.autoscaling.enabled=true,redirector.autoscaling.maxReplicas=60": (
+        "redirector 61 pods x 4"
+    ),
+    "postgresql.mode=cnpg,postgresql.maxConnections=40": "pooler 2 pods x 20",
+    "postgresql.mode=cnpg,postgresql.cnpg.pooler.maxClientConnections=20": (
+        "with one of its 2 pods away it accepts 20"
+    ),
+}
+
+
+@pytest.mark.parametrize("sets", REFUSED)
+def test_what_cannot_work_is_refused_with_a_sentence(helm: str, sets: str) -> None:
+    with pytest.raises(Refused) as refused:
+        template(helm, sets=[sets])
+    assert REFUSED[sets] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        # The most that fits 200: 3 x 8 + 3 x (2 + 1) + 8 = 41, so 39 redirectors and one more.
+        "redirector.replicas=38",
+        "redirector.replicas=60,postgresql.maxConnections=0",
+        "redirector.replicas=60,postgresql.maxConnections=400",
+        "redirector.replicas=60,postgresql.mode=cnpg",
+    ],
+)
+def test_what_fits_the_server_is_rendered(helm: str, sets: str) -> None:
+    template(helm, sets=[sets])
+
+
+def test_one_redirector_more_than_fits_is_refused(helm: str) -> None:
+    with pytest.raises(Refused, match=r"make 201, but postgresql\.maxConnections is 200"):
+        template(helm, sets=["redirector.replicas=39"])
+
+
+def test_an_older_kubernetes_is_refused(helm: str) -> None:
+    with pytest.raises(Refused, match="kubeVersion"):
+        template(helm, kubernetes="1.30")
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_the_environments_in_git_are_rendered(helm: str, environment: str) -> None:
+    folder = ROOT / "argocd" / "envs" / environment
+    assert template(helm, folder / "values.yaml", folder / "images.yaml")

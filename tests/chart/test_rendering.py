@@ -1,0 +1,90 @@
+"""The chart renders the same text every time, under every Helm, and only valid objects.
+
+`CHART_GOLDEN=write` writes the golden files anew; read the difference before you commit it.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from chart import rendering, validation
+from chart.rendering import CASES, CHART, GOLDEN, NEWEST, OLDEST, manifests, template
+
+cases = pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+versions = pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
+
+
+@cases
+def test_a_case_renders_as_it_did(helm: str, case: Path) -> None:
+    text = rendering.golden(manifests(template(helm, case)))
+    file = GOLDEN / case.name
+    if os.environ.get("CHART_GOLDEN") == "write":
+        file.write_text(text)
+    assert yaml.safe_load_all(text) is not None
+    assert text == file.read_text(), f"the chart renders {case.name} differently: see {__doc__}"
+
+
+def test_each_golden_file_has_its_case() -> None:
+    assert {file.name for file in GOLDEN.iterdir()} == {case.name for case in CASES}
+
+
+@cases
+def test_a_case_renders_the_same_text_twice(helm: str, case: Path) -> None:
+    assert template(helm, case) == template(helm, case)
+
+
+@cases
+@versions
+def test_the_server_would_take_every_object(newest_helm: str, case: Path, kubernetes: str) -> None:
+    found = manifests(template(newest_helm, case, kubernetes=kubernetes))
+    assert found
+    assert validation.faults(found, kubernetes) == []
+
+
+@versions
+def test_validation_is_strict(kubernetes: str) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}
+    assert validation.faults([service], kubernetes) == []
+    assert validation.faults([{**service, "spec": {"prots": []}}], kubernetes)
+    assert validation.faults([{**service, "spec": {"ports": [{}]}}], kubernetes)
+    assert validation.faults([{**service, "spec": {"type": 3}}], kubernetes)
+    assert validation.faults([{**service, "kind": "Servise"}], kubernetes)
+    rule = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {}}
+    assert validation.faults([{**rule, "spec": {"groups": [{}]}}], kubernetes)
+
+
+@cases
+def test_no_two_objects_share_a_name(newest_helm: str, case: Path) -> None:
+    found = manifests(template(newest_helm, case))
+    names = [(each["kind"], rendering.name_of(each)) for each in found]
+    assert len(names) == len(set(names))
+    assert all(len(name) <= 63 for _, name in names)
+
+
+def test_a_long_release_name_still_gives_valid_names(newest_helm: str) -> None:
+    found = manifests(template(newest_helm, CASES[0], release="a" * 53))
+    names = [(each["kind"], rendering.name_of(each)) for each in found]
+    assert len(names) == len(set(names))
+    assert all(len(name) <= 63 for _, name in names)
+
+
+def test_helm_lint_is_content(helm: str) -> None:
+    command = [helm, "lint", "--strict", str(CHART), "--kube-version", f"{NEWEST}.0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_notes_name_the_next_command() -> None:
+    helm = rendering.helms().get(4)
+    if helm is None:
+        pytest.skip("no Helm 4: only it shows the notes without a cluster")
+    command = [helm, "install", "links", str(CHART), "--namespace", "sl", "--dry-run=client"]
+    notes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (
+        "kubectl -n sl exec deployment/links-shortlinks-writer -c writer -- "
+        "shortlinks-writer create-key --name first"
+    ) in notes
+    assert "helm -n sl test links" in notes
+    assert 'links.defaultDomain is still "localhost"' in notes

@@ -1,0 +1,133 @@
+"""values.yaml, its schema, the README, the alerts and the dashboard say the same."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from chart import rendering
+from chart.rendering import CASES, CHART, ROOT
+
+from shortcore import settings
+
+NOT_YET = {"SHORTLINKS_DYNAMIC_FILE"}
+"""What the chart gives and no service reads yet."""
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def test_the_readme_is_generated_from_the_values() -> None:
+    command = [sys.executable, str(ROOT / "charts" / "readme.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def objects(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every part of the schema that lists properties."""
+    if isinstance(schema, dict):
+        if "properties" in schema:
+            yield path, schema
+        for key, value in schema.items():
+            yield from objects(value, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for number, value in enumerate(schema):
+            yield from objects(value, f"{path}/{number}")
+
+
+def test_the_schema_is_a_schema_and_closed_but_for_global() -> None:
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    closed = {path: part.get("additionalProperties") for path, part in objects(SCHEMA)}
+    assert [path for path, value in closed.items() if value is not False] == ["/properties/global"]
+
+
+def unset(schema: dict[str, Any], values: Any, path: str = "") -> Iterator[str]:
+    if "$ref" in schema:
+        schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+    if not isinstance(values, dict):
+        return
+    for key, part in schema.get("properties", {}).items():
+        if key not in values:
+            yield f"{path}{key}"
+        else:
+            yield from unset(part, values[key], f"{path}{key}.")
+
+
+def test_every_key_of_the_schema_has_a_default() -> None:
+    assert list(unset(SCHEMA, VALUES)) == []
+
+
+def leaves(values: Any, path: str = "") -> Iterator[str]:
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from leaves(value, f"{path}{key}.")
+    else:
+        yield path.rstrip(".")
+
+
+def test_every_value_is_used_by_a_template() -> None:
+    source = "".join(
+        path.read_text()
+        for folder in ("templates", "files")
+        for path in (CHART / folder).rglob("*")
+        if path.is_file()
+    )
+    # Rendered whole, whatever their keys.
+    whole = {"behavior", "labels", "parameters", "resources", "podSecurityContext", "dynamic"}
+    for leaf in leaves(VALUES):
+        if whole & set(leaf.split(".")):
+            continue
+        name = leaf.rpartition(".")[2]
+        assert re.search(rf"\.{name}\b", source), f"no template reads {leaf}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_settings_are_those_that_the_services_know(newest_helm: str, case: Any) -> None:
+    known = {f"SHORTLINKS_{name.upper()}" for each in settings.ALL for name in each.model_fields}
+    given = {
+        name
+        for each in rendering.manifests(rendering.template(newest_helm, case))
+        if each["kind"] == "ConfigMap"
+        for name in each.get("data", {})
+        if name.startswith("SHORTLINKS_")
+    }
+    assert given
+    unknown = {name for name in given if not {name, name.removesuffix("_FILE")} & known}
+    assert unknown <= NOT_YET
+
+
+def test_what_no_service_reads_yet_is_named_only_so_long() -> None:
+    known = {f"SHORTLINKS_{name.upper()}" for each in settings.ALL for name in each.model_fields}
+    assert not NOT_YET & known
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"\bshortlinks_[a-z0-9_]+", text))
+
+
+def test_alerts_and_dashboard_speak_of_metrics_that_exist(newest_helm: str) -> None:
+    case = next(case for case in CASES if case.stem == "everything")
+    found = rendering.manifests(rendering.template(newest_helm, case))
+    rules = json.dumps(rendering.one(found, "PrometheusRule", "links-shortlinks")["spec"])
+    dashboard = (CHART / "files" / "dashboard.json").read_text()
+    exported = names_in(
+        "".join(
+            path.read_text()
+            for folder in ("libs", "services")
+            for path in (ROOT / folder).glob("*/src/**/*.py")
+        )
+    )
+    for name in names_in(rules) | names_in(dashboard):
+        plain = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert {name, plain} & exported, f"{name} is exported by nothing"
+
+
+def test_the_dashboard_is_valid_and_its_panels_have_ids_of_their_own() -> None:
+    panels = json.loads((CHART / "files" / "dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) > 0
+    assert all(panel["targets"] for panel in panels)
