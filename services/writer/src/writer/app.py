@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -70,8 +71,19 @@ async def _on_framework(request: Request, error: HTTPException) -> Response:
     }
     found = known.get(error.status_code) or InternalError(str(error.detail))
     response = _respond(request, found)
-    response.headers.update(error.headers or {})  # Allow, for 405
+    if error.status_code == 405:  # noqa: PLR2004  # RFC 9110, 15.5.6 demands the header
+        response.headers["allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    # The framework names those of one route, though several share a path.
+    return {
+        method
+        for route in (*links.routes, *domains.routes, *keys.routes)
+        if isinstance(route, APIRoute) and route.path_regex.match(request.url.path)
+        for method in route.methods or ()
+    }
 
 
 def _respond(request: Request, error: ShortlinksError) -> Response:

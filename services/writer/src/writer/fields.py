@@ -47,6 +47,10 @@ def _instant(value: object) -> object:
         raise PydanticCustomError("instant", "There is no such date or time.") from None
     if not _EARLIEST <= instant < _LATEST:
         raise PydanticCustomError("range", "A time lies between the years 1970 and 9999.")
+    return instant
+
+
+def _whole_ms(instant: datetime) -> datetime:
     # Redis and the redirector count milliseconds; finer digits would round up past the end.
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
@@ -69,8 +73,12 @@ Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
 Tag = Annotated[Text, Field(min_length=1, max_length=MAX_TAG), AfterValidator(_tag)]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS), AfterValidator(_distinct)]
 Visits = Annotated[int, Field(ge=1, le=MAX_VISITS)]
-Instant = Annotated[
+ExactInstant = Annotated[
     datetime,
     BeforeValidator(_instant),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+"""A time to compare with, to the microsecond."""
+
+Instant = Annotated[ExactInstant, AfterValidator(_whole_ms)]
+"""A time to keep, in whole milliseconds."""

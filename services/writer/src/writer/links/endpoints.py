@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from writer.cursor import decode_cursor, encode_cursor
 from writer.etags import etag, none_match
-from writer.fields import Instant, Tag, Text
+from writer.fields import ExactInstant, Tag, Text
 from writer.links import listing
 from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
 from writer.links.stored import StoredLink
@@ -44,8 +44,8 @@ class ListQuery(BaseModel):
     q: Text | None = Field(
         None, min_length=1, max_length=200, description="Part of the target, title or code."
     )
-    created_after: Instant | None = None
-    created_before: Instant | None = None
+    created_after: ExactInstant | None = None
+    created_before: ExactInstant | None = None
     sort: Literal["created_at", "-created_at", "updated_at", "-updated_at"] = "-created_at"
 
 

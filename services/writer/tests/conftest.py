@@ -1,0 +1,98 @@
+"""The API over a real PostgreSQL and Valkey, called without a socket between."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from shortcore.settings import WriterSettings
+from writer.app import create_app
+from writer.keys.service import create_key
+from writer.parts import Parts, open_parts
+
+SECRET = "a secret for the tests"
+HOST = "go.test"
+
+
+class Clock:
+    """The time of the API; it stands until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass(frozen=True)
+class Api:
+    """The running API: a client with a key, its parts, its clock."""
+
+    client: httpx.AsyncClient
+    parts: Parts
+    clock: Clock
+    key: str
+
+    async def create(self, target: str = "https://example.com/", **fields: Any) -> dict[str, Any]:
+        answer = await self.client.post("/api/v1/links", json={"target": target, **fields})
+        assert answer.status_code == 201, answer.text
+        link: dict[str, Any] = answer.json()
+        return link
+
+    async def fetch(self, sql: str, *arguments: object) -> Any:
+        async with self.parts.postgres.connection() as connection:
+            return await connection.fetchval(sql, *arguments)
+
+    def without_key(self) -> httpx.AsyncClient:
+        """Return a client of the same application that sends no key."""
+        return httpx.AsyncClient(transport=self.client._transport, base_url="http://api.test")
+
+
+OpenApi = Callable[..., contextlib.AbstractAsyncContextManager[Api]]
+
+
+@contextlib.asynccontextmanager
+async def open_api(settings: WriterSettings) -> AsyncIterator[Api]:
+    clock = Clock()
+    async with open_parts(settings, clock) as parts:
+        await parts.start()
+        async with parts.postgres.connection() as connection:
+            _, key = await create_key(connection, "test")
+        app = create_app(parts)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://api.test",
+            headers={"Authorization": f"Bearer {key}"},
+        ) as client:
+            yield Api(client, parts, clock, key)
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, redis_prefix: str) -> WriterSettings:
+    return WriterSettings(
+        postgres_url=database_url,
+        redis_url=redis_url,
+        redis_prefix=redis_prefix,
+        code_secret=SECRET,
+        default_domain=HOST,
+        publish_timeout_ms=1000,  # a busy machine must not turn a test of publishing into luck
+    )
+
+
+@pytest.fixture
+async def api(settings: WriterSettings) -> AsyncIterator[Api]:
+    async with open_api(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened() -> OpenApi:
+    """Open an API with settings of the test's own: `async with opened(settings) as api`."""
+    return open_api

@@ -1,0 +1,145 @@
+"""The same request sent twice does its work once and is answered the same."""
+
+import asyncio
+
+import pytest
+
+from writer.idempotency import purge
+
+LINKS, BATCH = "/api/v1/links", "/api/v1/links:batch"
+LINK = {"target": "https://example.com/"}
+BODIES = {LINKS: LINK, BATCH: {"items": [LINK, LINK, {"target": "no url"}]}}
+
+
+async def post(api, path, body, key):
+    return await api.client.post(path, json=body, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.parametrize("path", [LINKS, BATCH])
+async def test_a_repeated_request_gets_the_first_answer_and_does_nothing(api, path):
+    first = await post(api, path, BODIES[path], "k")
+    count = await api.fetch("SELECT count(*) FROM links")
+    again = await post(api, path, BODIES[path], "k")
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    for name in ("location", "etag"):
+        assert again.headers.get(name) == first.headers.get(name)
+    assert await api.fetch("SELECT count(*) FROM links") == count
+
+
+@pytest.mark.parametrize("path", [LINKS, BATCH])
+async def test_of_concurrent_equal_requests_one_works_and_all_are_answered_alike(api, path):
+    answers = await asyncio.gather(*(post(api, path, BODIES[path], "k") for _ in range(6)))
+    assert len({each.content for each in answers}) == 1
+    assert sum("idempotency-replayed" in each.headers for each in answers) == 5
+    made = {LINKS: 1, BATCH: 2}[path]
+    assert await api.fetch("SELECT count(*) FROM links") == made
+
+
+async def test_a_key_used_with_another_request_is_refused(api):
+    await post(api, LINKS, LINK, "k")
+    for path, body in ((LINKS, {"target": "https://other.test/"}), (BATCH, BODIES[BATCH])):
+        answer = await post(api, path, body, "k")
+        assert answer.status_code == 422
+        assert answer.json()["type"] == "urn:shortlinks:problem:idempotency-key-reused"
+    assert await api.fetch("SELECT count(*) FROM links") == 1
+
+
+async def test_the_keys_of_two_callers_do_not_meet(api):
+    await post(api, LINKS, LINK, "k")
+    other = (await api.client.post("/api/v1/keys", json={"name": "other"})).json()["key"]
+    answer = await api.client.post(
+        LINKS,
+        json={"target": "https://other.test/"},
+        headers={"Idempotency-Key": "k", "Authorization": f"Bearer {other}"},
+    )
+    assert answer.status_code == 201
+
+
+async def test_a_request_that_failed_may_be_tried_again_with_its_key(api):
+    await api.create(code="mine")
+    body = LINK | {"code": "mine"}
+    assert (await post(api, LINKS, body, "k")).status_code == 409
+    await api.client.delete("/api/v1/links/go.test/mine")
+    await api.client.delete("/api/v1/links/go.test/mine", params={"purge": True})
+    answer = await post(api, LINKS, body, "k")
+    assert answer.status_code == 201
+    assert "idempotency-replayed" not in answer.headers
+
+
+async def test_a_repeated_request_is_answered_although_its_rules_no_longer_hold(api):
+    body = LINK | {"expires_at": "2040-01-01T00:00:00Z"}
+    first = await post(api, LINKS, body, "k")
+    api.clock.now = api.clock.now.replace(year=2041)
+    again = await post(api, LINKS, body, "k")
+    assert (again.status_code, again.content) == (201, first.content)
+
+
+async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opened):
+    class Crash(Exception):
+        pass
+
+    async with opened(settings) as api:
+
+        async def crash(records: object) -> None:
+            raise Crash
+
+        # Announcing comes right after the commit: an end here is one between commit and answer.
+        api.parts.announcer.announce = crash
+        failed = await post(api, LINKS, LINK, "k")
+        assert failed.status_code == 500
+        key = api.key
+    async with opened(settings) as after:
+        answer = await after.client.post(
+            LINKS,
+            json=LINK,
+            headers={"Idempotency-Key": "k", "Authorization": f"Bearer {key}"},
+        )
+        assert answer.status_code == 201
+        assert answer.headers["idempotency-replayed"] == "true"
+        assert await after.fetch("SELECT count(*) FROM links") == 1
+        assert answer.json()["code"] == await after.fetch("SELECT code FROM links")
+
+
+async def test_a_request_still_at_work_is_told_after_a_while_and_works_later(api):
+    async with api.parts.postgres.connection(10_000) as holder:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute(
+            "INSERT INTO idempotency (key_id, idempotency_key, request_hash) VALUES (1, 'k', '')"
+        )
+        answer = await post(api, LINKS, LINK, "k")
+        assert answer.status_code == 409
+        assert answer.json()["type"] == "urn:shortlinks:problem:request-in-flight"
+        assert answer.headers["retry-after"] == "1"
+        await transaction.rollback()
+    assert (await post(api, LINKS, LINK, "k")).status_code == 201
+
+
+async def test_a_key_is_forgotten_after_its_time(settings, opened):
+    brief = settings.model_copy(update={"idempotency_ttl_s": 60})
+    async with opened(brief) as api:
+        first = await post(api, LINKS, LINK, "k")
+        await api.fetch("UPDATE idempotency SET created_at = now() - interval '61 s' RETURNING 1")
+        second = await post(api, LINKS, LINK, "k")
+        assert second.status_code == 201
+        assert second.json()["code"] != first.json()["code"]
+        assert (await post(api, LINKS, LINK, "k")).content == second.content
+        await post(api, LINKS, LINK, "young")
+        await api.fetch(
+            "UPDATE idempotency SET created_at = now() - interval '61 s' "
+            "WHERE idempotency_key = 'k' RETURNING 1"
+        )
+        async with api.parts.postgres.connection() as connection:
+            await purge(connection, 60)
+        assert (
+            await api.fetch("SELECT string_agg(idempotency_key, ' ') FROM idempotency") == "young"
+        )
+
+
+@pytest.mark.parametrize("key", ["", " ", "a" * 256, "é", "a\tb"])
+async def test_a_key_that_is_no_short_printable_text_is_refused(api, key):
+    answer = await api.client.post(LINKS, json=LINK, headers={b"Idempotency-Key": key.encode()})
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:shortlinks:problem:malformed-request"
