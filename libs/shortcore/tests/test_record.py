@@ -1,3 +1,4 @@
+import contextlib
 import struct
 
 import msgspec
@@ -67,10 +68,8 @@ def test_hostile_bytes_are_a_record_or_corrupt_and_nothing_else(data):
 def test_a_damaged_record_is_corrupt_or_still_of_its_version(record, data):
     wire = bytearray(encode_record(record))
     wire[data.draw(st.integers(8, len(wire) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(CorruptRecord):
         assert decode_record(bytes(wire)).version == record.version
-    except CorruptRecord:
-        pass
 
 
 @given(records, st.integers(0, 7))

@@ -205,7 +205,7 @@ async def test_a_server_that_never_answers_costs_its_deadline_and_no_more(redis_
             store.measure_clock,
         ):
             began = time.perf_counter()
-            with pytest.raises(CacheUnavailable, match="100 ms|Timeout"):
+            with pytest.raises(CacheUnavailable, match=r"100 ms|Timeout"):
                 await call()
             assert 0.09 < time.perf_counter() - began < 0.3
     finally:
@@ -223,9 +223,9 @@ async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, re
     valkey.start()
     store = new_store(valkey.url, redis_prefix)
     try:
-        with pytest.raises(CacheUnavailable, match="(?i)memory"):
+        with pytest.raises(CacheUnavailable, match=r"(?i)memory"):
             await store.publish(KEY, link(1))
-        with pytest.raises(CacheUnavailable, match="(?i)memory"):
+        with pytest.raises(CacheUnavailable, match=r"(?i)memory"):
             await store.publish_many([(KEY, link(1)), (KEY, link(2))])
         assert await store.get(KEY) is None
     finally:

@@ -58,22 +58,27 @@ class Postgres:
             raise DatabaseUnavailable(f"{self._name} is not answering: {self.last_error}")
         limit = self._timeout_s if timeout_ms is None else timeout_ms / 1000
         connection: Connection | None = None
+        deadline = asyncio.get_running_loop().time() + limit
+        cut: asyncio.TimerHandle | None = None
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout_at(deadline):
                 connection = await self._pool.acquire()
+                # The timeout cancels one wait; the ROLLBACK that a transaction then sends to a
+                # silent server would wait for ever. A cut connection lets nothing wait.
+                cut = asyncio.get_running_loop().call_at(deadline, _cut, connection)
                 yield connection
         except _AWAY as error:
             self._failed(error, limit)
             if connection is not None:
                 # Its state is unknown and its server may never answer: a polite close would
                 # wait for what just missed the deadline.
-                connection.terminate()
+                _cut(connection)
             raise DatabaseUnavailable(
                 f"{self._name} is not answering: {self.last_error}"
             ) from error
         except asyncio.CancelledError:
             if connection is not None:
-                connection.terminate()
+                _cut(connection)
             raise
         except asyncpg.PostgresError:
             self.breaker.succeeded()  # it answered, if only to refuse
@@ -81,6 +86,8 @@ class Postgres:
         else:
             self.breaker.succeeded()
         finally:
+            if cut is not None:
+                cut.cancel()
             if connection is not None:
                 await self._release(connection)
 
@@ -131,6 +138,12 @@ async def open_postgres(
     )
     await pool
     return Postgres(pool, breaker, name, timeout_ms)
+
+
+def _cut(connection: Connection) -> None:
+    # A connection that is cut leaves the pool at once and refuses to be cut again.
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def _sentence(error: BaseException) -> str:

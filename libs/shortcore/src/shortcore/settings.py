@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
+import yaml
 from pydantic import (
     AfterValidator,
     Field,
@@ -23,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -40,6 +42,9 @@ CONFIG_FILE = PREFIX + "CONFIG_FILE"
 
 # Kubernetes gives every container the addresses of the Services beside it under their names.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP)(_|$)|$)")
+
+# For a Service called shortlinks-writer one of them has the very name of our WRITER_PORT.
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://[^/]*:\d+\Z")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
@@ -84,6 +89,12 @@ class _Base(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit arguments, then environment, then secret files, then the configuration file."""
         del dotenv_settings, file_secret_settings
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = {
+                name: value
+                for name, value in env_settings.env_vars.items()
+                if not (value is not None and _SERVICE_ADDRESS.match(value))
+            }
         sources = [init_settings, env_settings, _FileSecrets(settings_cls)]
         path = os.environ.get(CONFIG_FILE)
         if path:
@@ -385,8 +396,8 @@ def _config_names(path: Path) -> set[str]:
         if path.suffix in {".yaml", ".yml"}:
             return set(YamlConfigSettingsSource(_Base, path)())
         return set(TomlConfigSettingsSource(_Base, path)())
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _line(fault: Mapping[str, Any]) -> str:

@@ -1,0 +1,293 @@
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from shortcore.breaker import Breaker, State
+from shortcore.errors import DatabaseUnavailable
+from shortcore.postgres import open_postgres
+from shortctl.ports import free_port
+
+
+class Proxy:
+    """A TCP proxy that can fall silent: what it gets then goes nowhere, and nothing is closed."""
+
+    def __init__(self, url):
+        self._target = urlsplit(url)
+        self._silent = False
+        self._writers = []
+        self._tasks = []
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        credentials = self._target.netloc.rpartition("@")[0]
+        self.url = self._target._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
+        return self
+
+    async def __aexit__(self, *exc_info):
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def fall_silent(self):
+        self._silent = True
+
+    async def _accept(self, reader, writer):
+        to_reader, to_writer = await asyncio.open_connection(
+            self._target.hostname, self._target.port
+        )
+        self._writers += [writer, to_writer]
+        self._tasks += [
+            asyncio.create_task(self._pump(reader, to_writer)),
+            asyncio.create_task(self._pump(to_reader, writer)),
+        ]
+
+    async def _pump(self, reader, writer):
+        try:
+            while data := await reader.read(65536):
+                if not self._silent:
+                    writer.write(data)
+        except ConnectionError:
+            pass
+        finally:
+            if not self._silent:
+                writer.close()
+
+
+def breaker(failures=1000, open_s=30.0):
+    return Breaker(failures=failures, open_s=open_s, clock=time.monotonic)
+
+
+async def opened(url, *, timeout_ms=300, pool_size=2, limit=None):
+    return await open_postgres(
+        url,
+        name="postgres",
+        pool_size=pool_size,
+        statement_cache=16,
+        timeout_ms=timeout_ms,
+        breaker=limit or breaker(),
+        application="test",
+    )
+
+
+@pytest.fixture
+async def database(database_url):
+    made = await opened(database_url)
+    yield made
+    await made.close()
+
+
+class Stopwatch:
+    def __enter__(self):
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.ms = (time.perf_counter() - self._began) * 1000
+
+
+async def test_a_query_goes_through(database):
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    assert database.check().ok
+
+
+async def test_a_server_that_is_away_is_told_at_once():
+    database = await opened(f"postgresql://u@127.0.0.1:{free_port()}/x")
+    with Stopwatch() as took, pytest.raises(DatabaseUnavailable, match="postgres"):
+        async with database.connection():
+            pass
+    assert took.ms < 250
+    await database.close()
+
+
+async def test_a_server_that_accepts_and_never_answers_costs_the_deadline():
+    async def mute(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    database = await opened(f"postgresql://u@127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    with Stopwatch() as took, pytest.raises(DatabaseUnavailable, match="300 ms"):
+        async with database.connection():
+            pass
+    assert 250 < took.ms < 600
+    await database.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_slow_query_ends_at_the_deadline_and_frees_its_connection(database):
+    with Stopwatch() as took, pytest.raises(DatabaseUnavailable, match="300 ms"):
+        async with database.connection() as connection:
+            await connection.execute("SELECT pg_sleep(5)")
+    assert took.ms < 700
+    for _ in range(4):
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.fault
+async def test_a_server_that_falls_silent_in_a_transaction_costs_the_deadline(database_url):
+    async with Proxy(database_url) as proxy:
+        database = await opened(proxy.url)
+
+        async def work():
+            async with database.connection() as connection, connection.transaction():
+                assert await connection.fetchval("SELECT 1") == 1
+                proxy.fall_silent()
+                await connection.fetchval("SELECT 2")
+
+        with Stopwatch() as took, pytest.raises(DatabaseUnavailable):
+            await work()
+        assert 250 < took.ms < 700
+        await database.close()
+
+
+@pytest.mark.fault
+async def test_a_server_that_falls_silent_before_the_release_costs_the_deadline(database_url):
+    async with Proxy(database_url) as proxy:
+        database = await opened(proxy.url)
+        with Stopwatch() as took:
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT 1")
+                proxy.fall_silent()
+        assert took.ms < 700
+        with pytest.raises(DatabaseUnavailable):
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT 1")
+        with Stopwatch() as took:
+            await database.close()
+        assert took.ms < 1500
+
+
+@pytest.mark.fault
+async def test_a_caller_who_leaves_while_the_server_is_silent_leaves_in_time(database_url):
+    async with Proxy(database_url) as proxy:
+        database = await opened(proxy.url)
+
+        async def work():
+            async with database.connection() as connection, connection.transaction():
+                await connection.fetchval("SELECT 1")
+                proxy.fall_silent()
+                await connection.fetchval("SELECT 2")
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with Stopwatch() as took, pytest.raises((asyncio.CancelledError, DatabaseUnavailable)):
+            await task
+        assert took.ms < 700
+        await database.close()
+
+
+async def test_waiting_for_a_full_pool_ends_at_the_deadline(database):
+    entered = asyncio.Event()
+    release = asyncio.Event()
+
+    async def hold():
+        async with database.connection(timeout_ms=5000):
+            entered.set()
+            await release.wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(2)]
+    await entered.wait()
+    with Stopwatch() as took, pytest.raises(DatabaseUnavailable, match="300 ms"):
+        async with database.connection():
+            pass
+    assert 250 < took.ms < 600
+    release.set()
+    await asyncio.gather(*holders)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_cancelled_caller_gives_its_connection_back(database):
+    async def work():
+        async with database.connection() as connection:
+            await connection.execute("SELECT pg_sleep(5)")
+
+    for _ in range(4):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_after_some_failures_the_breaker_refuses_without_asking_then_probes(database_url):
+    clock = [0.0]
+    limit = Breaker(failures=2, open_s=1, clock=lambda: clock[0])
+    database = await opened(database_url, limit=limit, timeout_ms=50)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            async with database.connection() as connection:
+                await connection.execute("SELECT pg_sleep(1)")
+    assert limit.state is State.OPEN
+    assert not database.check().ok
+    with Stopwatch() as took, pytest.raises(DatabaseUnavailable):
+        async with database.connection():
+            pass
+    assert took.ms < 20
+    clock[0] = 2
+    async with database.connection(timeout_ms=2000) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    assert limit.state is State.CLOSED
+    await database.close()
+
+
+async def test_an_error_of_sql_passes_through_and_is_no_failure(database_url):
+    limit = breaker(failures=1)
+    database = await opened(database_url, limit=limit)
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with database.connection() as connection:
+            await connection.fetchval("SELECT * FROM nowhere")
+    assert limit.state is State.CLOSED
+    await database.close()
+
+
+async def test_an_error_of_the_caller_passes_through_and_is_no_failure(database_url):
+    limit = breaker(failures=1)
+    database = await opened(database_url, limit=limit)
+
+    class OwnError(Exception):
+        pass
+
+    with pytest.raises(OwnError):
+        async with database.connection():
+            raise OwnError
+    assert limit.state is State.CLOSED
+    await database.close()
+
+
+async def test_a_write_on_a_read_only_server_is_unavailable_not_an_internal_error(database):
+    with pytest.raises(DatabaseUnavailable, match=r"(?i)read-only"):
+        async with database.connection() as connection, connection.transaction(readonly=True):
+            await connection.execute("CREATE TABLE x (a int)")
+
+
+@pytest.mark.fault
+async def test_connections_cut_by_the_server_are_replaced(database, database_url):
+    async with database.connection() as connection:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+    killer = await asyncpg.connect(database_url)
+    await killer.execute("SELECT pg_terminate_backend($1)", pid)
+    await killer.close()
+    for _ in range(50):
+        try:
+            async with database.connection() as connection:
+                assert await connection.fetchval("SELECT pg_backend_pid()") != pid
+                break
+        except DatabaseUnavailable:
+            continue  # the one that was cut
+    else:
+        pytest.fail("the pool never recovered")
