@@ -43,6 +43,7 @@ REPLICA_MISSES_PER_S = 50
 """Misses of the read replica a second that the primary is asked about."""
 
 _CLOCK_EVERY_S = 1.0
+_CANCEL_AGAIN_S = 0.5
 
 
 def unix_ms() -> int:
@@ -264,9 +265,12 @@ class Redirector:
 
     async def close(self) -> None:
         """Stop everything that `start` began and close every connection."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again until they end: a cancellation that meets a deadline of redis-py, or `wait_for` of
+        # Python 3.11, at the same moment can be swallowed there.
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
         await self.lookup.close()
         self._passwords.close()
         await self.store.close()

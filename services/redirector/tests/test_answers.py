@@ -1,0 +1,131 @@
+"""What each kind of link answers, over real servers."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+NOWHERE = {"postgres_url": "postgresql://x@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
+
+
+def at(clock, seconds):
+    return datetime.fromtimestamp(clock.now_ms() / 1000, UTC) + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_link_redirects_with_its_status_on_get_and_head(run, table, status):
+    await table.link("abc", "https://t.example/x?y=1#z", status_code=status)
+    app = await run()
+    for method in ("GET", "HEAD", "GET"):
+        answer = await app.http.request(method, "/abc?ignored=1")
+        assert answer.status_code == status
+        assert answer.headers["location"] == "https://t.example/x?y=1#z"
+        shared = "public, max-age=86400" if status in {301, 308} else "private, max-age=0"
+        assert answer.headers["cache-control"] == shared
+
+
+async def test_deleted_is_410_disabled_unknown_and_impossible_are_404(run, table):
+    await table.link("gone", state="deleted")
+    await table.link("off", state="disabled")
+    app = await run()
+    paths = ("/gone", "/gone+", "/off", "/none", "/none+", "/a.b", "/" + "x" * 65, "/off/x")
+    statuses = [(await app.get(path)).status_code for path in paths]
+    assert statuses == [410, 410, 404, 404, 404, 404, 404, 404]
+
+
+async def test_a_link_ends_at_its_expiry_also_while_it_is_cached(run, table, clock):
+    await table.link("abc", status_code=301, expires_at=at(clock, 20))
+    await table.link("other", expires_at=at(clock, 20), expired_target="https://over.example/")
+    app = await run()
+    clock.advance(19)
+    answer = await app.get("/abc")
+    assert (answer.status_code, answer.headers["cache-control"]) == (301, "public, max-age=1")
+    assert (await app.get("/other")).headers["location"] == "https://target.example/"
+    clock.advance(1)
+    assert (await app.get("/abc")).status_code == 410
+    assert (await app.get("/other")).headers["location"] == "https://over.example/"
+
+
+async def test_a_link_is_not_found_before_it_is_valid(run, table, clock):
+    await table.link("abc", valid_from=at(clock, 10))
+    app = await run()
+    clock.advance(9)
+    answer = await app.get("/abc")
+    assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
+    clock.advance(1)
+    assert (await app.get("/abc")).status_code == 302
+
+
+async def test_query_and_path_are_forwarded_into_their_places(run, table):
+    await table.link("abc", "https://t.example/b?x=1#f", forward_query=True, forward_path=True)
+    app = await run()
+    answer = await app.get("/abc/c/d%2Fe?y=2&z=%0D%0A")
+    assert answer.headers["location"] == "https://t.example/b/c/d%2Fe?x=1&y=2&z=%0D%0A#f"
+    assert (await app.http.get("/abc/%2E%2E/x")).status_code == 404
+
+
+async def test_a_visit_limit_is_exact_over_two_redirectors(run, table):
+    await table.link("abc", max_visits=20)
+    apps = [await run(), await run()]
+    for app in apps:
+        assert (await app.http.head("/abc")).status_code == 302
+    answers = await asyncio.gather(*(apps[n % 2].get("/abc") for n in range(40)))
+    assert sorted(answer.status_code for answer in answers) == [302] * 20 + [410] * 20
+    assert {a.headers["cache-control"] for a in answers if a.status_code == 302} == {"no-store"}
+    assert (await apps[0].http.head("/abc")).status_code == 410
+
+
+async def test_a_thousand_at_once_make_one_look_up(run, table):
+    await table.link("abc")
+    app = await run()
+    first = asyncio.ensure_future(app.get("/abc"))
+    others = [asyncio.ensure_future(app.get("/abc")) for _ in range(999)]
+    await asyncio.sleep(0)
+    first.cancel()
+    assert {(await answer).status_code for answer in others} == {302}
+    assert (app.count("redis", "miss"), app.count("postgres", "hit")) == (1, 1)
+
+
+async def test_with_everything_down_it_starts_and_says_unavailable_never_not_found(run):
+    app = await run(**NOWHERE)
+    answer = await app.get("/abc")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.headers["cache-control"] == "no-store"
+    assert (await app.get("/")).status_code == 200
+
+
+async def test_without_redis_postgresql_answers(run, table):
+    await table.link("abc")
+    app = await run(redis_url=NOWHERE["redis_url"])
+    assert (await app.get("/abc")).status_code == 302
+    assert (await app.get("/none")).status_code == 404
+
+
+async def test_an_older_record_than_was_seen_is_not_used(run, table):
+    old = await table.link("abc", "https://old.example/")
+    app = await run()
+    assert (await app.get("/abc")).headers["location"] == "https://old.example/"
+    new = await table.edit("abc", target="https://new.example/")
+    app.redirector.cache.invalidate("go.example/abc", new)
+    assert old < new
+    # Redis still has the old one: nothing was published.
+    assert (await app.get("/abc")).headers["location"] == "https://new.example/"
+
+
+async def test_unknown_hosts_get_the_default_domain_and_others_their_own(run, table):
+    await table.link("abc")
+    await table.domain("other.example", default_target="https://home.example/",
+                       not_found_target="https://lost.example/")  # fmt: skip
+    app = await run()
+    other = {"host": "OTHER.example:8080"}
+    assert (await app.get("/abc", headers={"host": "nobody.example"})).status_code == 302
+    assert (await app.get("/", headers=other)).headers["location"] == "https://home.example/"
+    assert (await app.get("/abc", headers=other)).headers["location"] == "https://lost.example/"
+
+
+async def test_other_methods_are_refused(run, table):
+    await table.link("abc")
+    app = await run()
+    for method in ("PUT", "DELETE", "POST", "OPTIONS"):
+        answer = await app.http.request(method, "/abc")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
