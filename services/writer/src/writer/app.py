@@ -17,7 +17,7 @@ from shortcore.errors import (
     ShortlinksError,
 )
 from writer.domains.endpoints import router as domains
-from writer.gate import CALLER, Caller, Gate
+from writer.gate import CALLER, Caller, Gate, fault
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
 from writer.openapi import document
@@ -40,6 +40,7 @@ def create_app(parts: Parts) -> Gate:
     app.exception_handler(ShortlinksError)(_on_error)
     app.exception_handler(RequestValidationError)(_on_invalid)
     app.exception_handler(HTTPException)(_on_framework)
+    app.exception_handler(Exception)(_on_fault)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -56,6 +57,11 @@ async def _on_error(request: Request, error: ShortlinksError) -> Response:
 
 async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
     return _respond(request, error_of_validation(error.errors()))
+
+
+async def _on_fault(request: Request, _: Exception) -> Response:
+    """Answer for a fault of ours; the framework raises it again, and the gate logs it."""
+    return _respond(request, fault())
 
 
 async def _on_framework(request: Request, error: HTTPException) -> Response:

@@ -28,7 +28,13 @@ class Input(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError(
+            "encoding", "The text holds half a surrogate pair, which is no character."
+        ) from None
     if "\x00" in text:
         raise PydanticCustomError("nul", "The text holds a NUL character, which cannot be stored.")
     return text
@@ -65,7 +71,7 @@ def _distinct(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 Title = Annotated[Text, Field(max_length=MAX_TITLE)]
 Note = Annotated[Text, Field(max_length=MAX_NOTE)]
 Url = Annotated[Text, Field(min_length=1, max_length=1_000_000)]

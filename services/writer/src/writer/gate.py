@@ -68,7 +68,7 @@ class Gate:
             await answer.tell(error)
         except Exception:
             log.exception("the request failed")
-            await answer.tell(_internal())
+            await answer.tell(fault())
         finally:
             self._account(scope, answer.status, time.perf_counter() - began)
 
@@ -118,7 +118,8 @@ def _request_id(sent: bytes | None) -> str:
     return secrets.token_hex(16)
 
 
-def _internal() -> InternalError:
+def fault() -> InternalError:
+    """Return the error that tells the caller of a fault without telling what it is."""
     return InternalError("Something went wrong here; the log tells more under the request's id.")
 
 

@@ -35,7 +35,7 @@ _SENTENCES = {
     "extra_forbidden": "There is no such field.",
     "string_unicode": "The text holds half a surrogate pair, which is no character.",
 }
-_OWN_RULES = frozenset({"nul", "instant", "range", "charset"})
+_OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset"})
 
 
 class ProblemField(msgspec.Struct, frozen=True):

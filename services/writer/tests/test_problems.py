@@ -1,0 +1,263 @@
+"""Every error is a problem (RFC 9457) that names the field and the rule, and does nothing."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+
+LINKS = "/api/v1/links"
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance"],
+    "properties": {"type": {"pattern": "^urn:shortlinks:problem:[a-z-]+$"}},
+}
+
+
+def check(answer, status, kind, *, pointer=None, rule=None):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    jsonschema.validate(problem, PROBLEM)
+    assert problem["type"] == f"urn:shortlinks:problem:{kind}"
+    assert problem["status"] == status
+    assert problem["instance"] == f"urn:shortlinks:request:{answer.headers['x-request-id']}"
+    if pointer is not None:
+        found = [(each["pointer"], each["rule"]) for each in problem["errors"]]
+        assert found == [(pointer, rule)]
+        assert problem["errors"][0]["detail"].endswith(".")
+    return problem
+
+
+BAD_FIELDS = [
+    ({}, "/target", "required"),
+    ({"target": None}, "/target", "type"),
+    ({"target": 5}, "/target", "type"),
+    ({"target": ""}, "/target", "length"),
+    ({"target": "https://e.com/" + "a" * 9000}, "/target", "length"),
+    ({"target": "e.com"}, "/target", "scheme"),
+    ({"target": "javascript:alert(1)"}, "/target", "scheme"),
+    ({"target": "https://u:p@e.com/"}, "/target", "credentials"),
+    ({"target": "https://"}, "/target", "host"),
+    ({"target": "https://e.com:99999/"}, "/target", "syntax"),
+    ({"target": "https://GO.test./x"}, "/target", "loop"),
+    ({"target": "https://e.com/\x00"}, "/target", "nul"),
+    ({"target": "https://e.com/\ud800"}, "/target", "encoding"),
+    ({"expired_target": "e.com"}, "/expired_target", "scheme"),
+    ({"expired_target": "https://go.test/x"}, "/expired_target", "loop"),
+    ({"code": ""}, "/code", "length"),
+    ({"code": "a" * 65}, "/code", "length"),
+    ({"code": "a b"}, "/code", "charset"),
+    ({"code": "API"}, "/code", "reserved"),
+    ({"code": "a\x00"}, "/code", "nul"),
+    ({"domain": "unknown.test"}, "/domain", "unknown"),
+    ({"domain": "http://go.test/"}, "/domain", "unknown"),
+    ({"status_code": 303}, "/status_code", "choice"),
+    ({"status_code": "302"}, "/status_code", "choice"),
+    ({"state": "deleted"}, "/state", "choice"),
+    ({"valid_from": "2030-01-01"}, "/valid_from", "instant"),
+    ({"valid_from": "2030-01-01T00:00:00"}, "/valid_from", "instant"),
+    ({"valid_from": "2030-02-30T00:00:00Z"}, "/valid_from", "instant"),
+    ({"valid_from": 1893456000}, "/valid_from", "instant"),
+    ({"valid_from": "0001-01-01T00:00:00+14:00"}, "/valid_from", "instant"),
+    ({"valid_from": "1969-12-31T00:00:00Z"}, "/valid_from", "range"),
+    ({"expires_at": "9999-12-31T23:59:59-12:00"}, "/expires_at", "instant"),
+    ({"expires_at": "9999-12-31T00:00:00Z"}, "/expires_at", "range"),
+    ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at", "past"),
+    (
+        {"valid_from": "2040-01-01T00:00:00Z", "expires_at": "2040-01-01T00:00:00Z"},
+        "/expires_at",
+        "order",
+    ),
+    ({"max_visits": 0}, "/max_visits", "range"),
+    ({"max_visits": 10**30}, "/max_visits", "range"),
+    ({"max_visits": "1"}, "/max_visits", "type"),
+    ({"max_visits": True}, "/max_visits", "type"),
+    ({"max_visits": 1.0}, "/max_visits", "type"),
+    ({"password": ""}, "/password", "length"),
+    ({"password": "p" * 129}, "/password", "length"),
+    ({"password": "p", "find_if_exists": True}, "/find_if_exists", "conflict"),
+    ({"forward_query": 1}, "/forward_query", "type"),
+    ({"forward_path": "yes"}, "/forward_path", "type"),
+    ({"title": "t" * 513}, "/title", "length"),
+    ({"title": "t\x00"}, "/title", "nul"),
+    ({"note": "n" * 4097}, "/note", "length"),
+    ({"tags": "a"}, "/tags", "type"),
+    ({"tags": [str(n) for n in range(33)]}, "/tags", "length"),
+    ({"tags": ["a", ""]}, "/tags/1", "length"),
+    ({"tags": ["a" * 65]}, "/tags/0", "length"),
+    ({"tags": ["a,b"]}, "/tags/0", "charset"),
+    ({"tags": ["a b"]}, "/tags/0", "charset"),
+    ({"tagz/~": []}, "/tagz~1~0", "unknown-field"),
+    ({"\ud800": 1}, "", "encoding"),
+    ({"title": "\udfff"}, "/title", "encoding"),
+    ({"tags": ["\udfff"]}, "/tags/0", "encoding"),
+]
+
+
+async def test_a_broken_rule_is_named_with_its_field_and_nothing_is_made(api):
+    headers = {"content-type": "application/json"}
+    for fields, pointer, rule in BAD_FIELDS:
+        # json.dumps escapes what no text may hold, as a client's library does.
+        body = json.dumps({"target": "https://e.com/"} | fields if fields else {})
+        answer = await api.client.post(LINKS, content=body, headers=headers)
+        check(answer, 422, "invalid-input", pointer=pointer, rule=rule)
+    assert await api.fetch("SELECT count(*) FROM links") == 0
+    assert await api.fetch("SELECT count(*) FROM outbox WHERE code <> ''") == 0
+
+
+async def test_an_edit_obeys_the_rules_of_a_create_and_a_refused_one_changes_nothing(api):
+    headers = {"content-type": "application/json"}
+    link = await api.create()
+    for fields, pointer, rule in BAD_FIELDS:
+        if not fields or {"code", "domain", "find_if_exists"} & fields.keys():
+            continue
+        answer = await api.client.patch(link["self"], content=json.dumps(fields), headers=headers)
+        expected = "required" if fields == {"target": None} else rule
+        check(answer, 422, "invalid-input", pointer=pointer, rule=expected)
+    assert (await api.client.get(link["self"])).json() == link
+
+
+async def test_all_broken_rules_are_named_at_once(api):
+    body = {"target": "e.com", "code": "a b", "expires_at": "2020-01-01T00:00:00Z", "domain": "x"}
+    problem = check(await api.client.post(LINKS, json=body), 422, "invalid-input")
+    pointers = {each["pointer"] for each in problem["errors"]}
+    assert pointers == {"/target", "/code", "/expires_at", "/domain"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"target": "https://e.com/",}', b"\xff{}", b"[" * 100_000, b"9" * 5000, b"{}x"],
+    ids=lambda body: repr(body[:12]),
+)
+async def test_what_is_no_json_is_refused(api, body):
+    headers = {"content-type": "application/json"}
+    answer = await api.client.post(LINKS, content=body, headers=headers)
+    if body == b"":
+        check(answer, 422, "invalid-input", pointer="", rule="required")
+        return
+    problem = check(answer, 400, "malformed-request")
+    if body.startswith(b'{"'):
+        assert "at character 28" in problem["detail"]
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1"])
+async def test_a_body_that_is_no_object_is_refused(api, body):
+    headers = {"content-type": "application/json"}
+    answer = await api.client.post(LINKS, content=body, headers=headers)
+    problem = check(answer, 422, "invalid-input")
+    assert problem["errors"][0]["pointer"] == ""
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", None])
+async def test_a_body_of_another_type_is_refused(api, kind):
+    headers = {} if kind is None else {"content-type": kind}
+    answer = await api.client.post(LINKS, content=b'{"target":"https://e.com/"}', headers=headers)
+    check(answer, 415, "unsupported-media-type")
+
+
+async def test_a_body_that_is_too_long_is_refused_by_its_announced_and_by_its_real_length(
+    settings, opened
+):
+    async with opened(settings.model_copy(update={"body_max_bytes": 2000})) as api:
+        body = b'{"target":"https://e.com/","note":"' + b"n" * 2000 + b'"}'
+        headers = {"content-type": "application/json"}
+        check(await api.client.post(LINKS, content=body, headers=headers), 413, "body-too-large")
+        read = 0
+
+        async def stream():
+            nonlocal read
+            while True:  # without an end: only a refusal gets us out of here
+                read += 1000
+                yield b" " * 1000
+
+        answer = await api.client.post(LINKS, content=stream(), headers=headers)
+        check(answer, 413, "body-too-large")
+        assert read <= 4000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        None,
+        "Bearer",
+        "Bearer x",
+        "Basic c2w6eA==",
+        "Bearer sl_aaaaaaaa_" + "A" * 43,
+        "Bearer sl_\xe4aaaaaaa_" + "A" * 43,
+    ],
+)
+async def test_a_request_without_a_valid_key_is_refused_before_anything_else(api, sent):
+    headers = {} if sent is None else {b"authorization": sent.encode("latin-1")}
+    async with api.without_key() as client:
+        for method, path in (("POST", LINKS), ("GET", LINKS), ("GET", "/api/v1/nothing")):
+            answer = await client.request(method, path, content=b"{", headers=headers)
+            check(answer, 401, "unauthorized")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_right_prefix_with_a_wrong_secret_is_no_key(api):
+    wrong = api.key[:-1] + ("A" if api.key[-1] != "A" else "B")
+    answer = await api.client.get(LINKS, headers={"authorization": f"Bearer {wrong}"})
+    check(answer, 401, "unauthorized")
+
+
+async def test_paths_and_methods_that_do_not_exist_are_said_so(api):
+    for path in ("/", "/api/v1", "/api/v1/link", "/api/v1/links/go.test", "/api/v1/links/"):
+        check(await api.client.get(path), 404, "route-not-found")
+    answer = await api.client.put(LINKS)
+    check(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, POST"
+    for path in ("go.test/none", "other.test/none", "go.test/%00", "a%20b/c", "go.test/ä"):
+        for send in (api.client.get, api.client.delete):
+            check(await send(f"{LINKS}/{path}"), 404, "link-not-found")
+        check(await api.client.patch(f"{LINKS}/{path}", json={}), 404, "link-not-found")
+        check(await api.client.post(f"{LINKS}/{path}:restore"), 404, "link-not-found")
+    check(await api.client.get("/api/v1/domains/other.test"), 404, "domain-not-found")
+    check(await api.client.delete("/api/v1/keys/999"), 404, "key-not-found")
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer", "rule"),
+    [
+        ("limit=0", "?limit", "range"),
+        ("limit=201", "?limit", "range"),
+        ("limit=x", "?limit", "type"),
+        ("sort=target", "?sort", "choice"),
+        ("state=none", "?state", "choice"),
+        ("tags=a", "?tags", "unknown-field"),
+        ("q=%00", "?q", "nul"),
+        ("tag=a%00", "?tag", "charset"),
+        ("created_after=now", "?created_after", "instant"),
+    ],
+)
+async def test_a_bad_parameter_of_a_list_is_named(api, query, pointer, rule):
+    problem = check(await api.client.get(f"{LINKS}?{query}"), 422, "invalid-input")
+    assert (problem["errors"][0]["pointer"], problem["errors"][0]["rule"]) in {
+        (pointer, rule),
+        (pointer, "nul"),
+    }
+
+
+async def test_a_header_that_is_no_tag_is_refused(api):
+    link = await api.create()
+    for header, send in (("If-Match", api.client.delete), ("If-None-Match", api.client.get)):
+        check(await send(link["self"], headers={header: "1"}), 400, "malformed-request")
+
+
+async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_the_requests_id(api):
+    async def fail(*_):
+        raise RuntimeError("the inside of things")
+
+    api.parts.announcer.announce = fail
+    answer = await api.client.post(LINKS, json={"target": "https://e.com/"})
+    problem = check(answer, 500, "internal-error")
+    assert "inside" not in json.dumps(problem)
+
+
+async def test_the_requests_id_is_taken_over_if_it_is_harmless(api):
+    answer = await api.client.get(LINKS, headers={"X-Request-Id": "abc-123"})
+    assert answer.headers["x-request-id"] == "abc-123"
+    for bad in ("a b", "x" * 129, "\x7f"):
+        made = (await api.client.get(LINKS, headers={"X-Request-Id": bad})).headers["x-request-id"]
+        assert re.fullmatch("[0-9a-f]{32}", made)
