@@ -1,0 +1,38 @@
+"""How a change reaches the local cache through the feed."""
+
+import asyncio
+import time
+
+from shortcore.cache.keys import CacheKeys
+from shortcore.changes import Change, ChangeFeed
+from shortcore.links import LinkKey
+from shortcore.redis import open_redis
+
+KEY = LinkKey("go.example/abc")
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # plain state, changed by other tasks
+            await asyncio.sleep(0.01)
+
+
+async def test_an_announced_edit_is_seen_at_once_and_a_flush_makes_all_stale(
+    run, table, redis_url, redis_prefix
+):
+    await table.link("abc", "https://old.example/")
+    app = await run(seconds=time.monotonic)
+    feed, cache = app.redirector.invalidation, app.redirector.cache
+    client = open_redis(redis_url, timeout_ms=1000, pool_size=2, application="test")
+    writer = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
+    await until(lambda: feed.connected)
+    assert (await app.get("/abc")).headers["location"] == "https://old.example/"
+    version = await table.edit("abc", target="https://new.example/")
+    await writer.append([Change(KEY, version, app.redirector.lookup._now_ms())])
+    await until(lambda: cache.floor(KEY) == version)
+    assert (await app.get("/abc")).headers["location"] == "https://new.example/"
+    await client.flushall()
+    await until(lambda: feed.gaps == 1)
+    assert cache.get(KEY) is None
+    assert cache.stale(KEY) is not None
+    await client.aclose()
