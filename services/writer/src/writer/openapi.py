@@ -55,6 +55,11 @@ def document(app: FastAPI, version: str) -> dict[str, Any]:
     _, views = msgspec.json.schema_components(_VIEWS, ref_template="#/components/schemas/{name}")
     schemas.update(views)
     schemas["Problem"]["examples"] = [_example()]
+    for path in made["paths"].values():
+        for operation in path.values():
+            refused = operation["responses"].get("422", {})
+            if "application/json" in refused.get("content", {}):  # the framework's own shape
+                operation["responses"]["422"] = _described(422, "Problem")
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

@@ -1,0 +1,35 @@
+"""docs/api.md and the OpenAPI document say what the API does."""
+
+import re
+from pathlib import Path
+
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from shortcore.errors import ShortlinksError
+
+PAGE = Path(__file__).parents[3] / "docs" / "api.md"
+
+
+def every(kind: type[ShortlinksError]) -> set[type[ShortlinksError]]:
+    return {kind}.union(*(every(each) for each in kind.__subclasses__()))
+
+
+def test_every_problem_type_is_documented_with_its_status():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    ours = {each for each in every(ShortlinksError) if each.__module__ == "shortcore.errors"}
+    assert {(kind, int(status)) for kind, status in rows} == {
+        (each.type, each.status) for each in ours
+    }
+
+
+async def test_the_openapi_document_is_valid_and_open_to_all(api):
+    async with api.without_key() as client:
+        document = (await client.get("/api/openapi.json")).json()
+    OpenAPIV31SpecValidator(document).validate()
+    assert document["openapi"].startswith("3.1")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["responses"].keys() >= {"400", "401", "500", "503"}, path
+    described = PAGE.read_text("utf-8")
+    for path in document["paths"]:
+        assert path.removeprefix("/api/v1").replace("{key_id}", "{id}") in described, path
