@@ -7,6 +7,7 @@ and the other settings (or their files) the servers behind it; what they leave o
 
 import asyncio
 import os
+import sys
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -21,7 +22,8 @@ from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
 from shortctl.devstate import Facts
 
-out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: what a script reads must not be cut at 80 columns.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 4000)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DEV_FILE = Path(".state/dev.json")

@@ -6,7 +6,8 @@ import httpx
 
 from shortctl.client import check
 
-PAGE = 1000
+PAGE = 200
+"""The API's longest page."""
 
 
 def pages(

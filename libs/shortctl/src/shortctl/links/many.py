@@ -5,7 +5,7 @@ import csv
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, TextIO
 
@@ -80,7 +80,9 @@ def export(
 
     def counted(client: httpx.Client) -> Iterator[dict[str, object]]:
         nonlocal locked
-        for link in pages(client, _filters(domain, tag, state, text), None):
+        # Oldest first: what is created meanwhile comes at the end, and is not missed.
+        filters = _filters(domain, tag, state, text) | {"sort": "created_at"}
+        for link in pages(client, filters, None):
             locked += bool(link.get("has_password"))
             yield link
 
@@ -167,7 +169,8 @@ async def _import(
         base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False
     ) as client:
         importer = Importer(client, checkpoints, report, moved)
-        await importer.run(read_rows(stream, form), since)
+        with closing(read_rows(stream, form)) as rows:
+            await importer.run(rows, since)
         return importer.reached
 
 
@@ -259,5 +262,5 @@ def _format(file: str, form: Format | None) -> Format:
 def _filters(
     domain: str | None, tag: str | None, state: str | None, text: str | None
 ) -> dict[str, str]:
-    named = {"domain": domain, "tag": tag, "state": state, "text": text}
+    named = {"domain": domain, "tag": tag, "state": state, "q": text}
     return {name: value for name, value in named.items() if value is not None}

@@ -7,7 +7,7 @@ joined with commas. JSONL has one object of the API a line.
 import csv
 import enum
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, TextIO
 
@@ -60,8 +60,11 @@ class Row:
     faults: tuple[Fault, ...] = ()
 
 
-def read_rows(file: BinaryIO, form: Format) -> Iterator[Row]:
-    """Yield the rows of `file`; raises UnreadableError for what is no such file."""
+def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
+    """Yield the rows of `file`; raises UnreadableError for what is no such file.
+
+    Close the generator before the file when it is not read to its end.
+    """
     text = io.TextIOWrapper(file, "utf-8-sig", newline="" if form is Format.CSV else "\n")
     reader = _read_csv(text) if form is Format.CSV else _read_jsonl(text)
     line = 0

@@ -1,0 +1,66 @@
+import redis
+from harness.databases import fetch
+
+from shortctl.ports import free_port
+
+
+def test_a_healthy_stack_passes_and_each_part_has_its_line(shortctl, writer):
+    done = shortctl("doctor")
+    assert done.exit_code == 0, done.output
+    for part in ("postgres", "redis", "schema", "outbox", "clocks", "coherence", "api"):
+        assert part in done.stdout
+    assert "FAIL" not in done.stdout
+
+
+def test_no_password_is_shown(shortctl, writer):
+    password = writer.postgres_url.partition("shortlinks:")[2].partition("@")[0]
+    assert password
+    assert password not in shortctl("doctor").output
+
+
+def test_every_part_that_is_away_fails_with_advice(shortctl, writer, monkeypatch):
+    nowhere = f"127.0.0.1:{free_port()}"
+    done = shortctl(
+        "doctor",
+        "--postgres-url", f"postgresql://u:secret@{nowhere}/x",
+        "--redis-url", f"redis://{nowhere}",
+        "--redirector-url", f"http://{nowhere}",
+        "--url", f"http://{nowhere}",
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert done.stdout.count("FAIL") == 4
+    assert done.stdout.count("→") == 4
+    assert "secret" not in done.output
+
+
+def test_a_schema_that_is_too_old_names_the_command(shortctl, writer, blank_database_url):
+    done = shortctl("doctor", "--postgres-url", blank_database_url)
+    assert done.exit_code == 1
+    assert "shortctl migrate" in done.stdout
+
+
+def test_a_wrong_key_is_told(shortctl, writer):
+    done = shortctl("doctor", "--key", "sl_wrong")
+    assert done.exit_code == 1
+    assert "keys list" in done.stdout
+
+
+def test_changes_that_nobody_delivers_are_told(shortctl, writer):
+    fetch(
+        writer.postgres_url,
+        "INSERT INTO outbox (id, domain_id, host, code, version, created_at) "
+        "OVERRIDING SYSTEM VALUE "
+        "VALUES (0, 1, 'go.example', 'x', 1, now() - interval '5 minutes') RETURNING 1",
+    )
+    done = shortctl("doctor")
+    assert done.exit_code == 1
+    assert "shortlinks-writer relay" in done.stdout
+
+
+def test_an_incoherent_cache_is_told(shortctl, writer, redis_prefix):
+    assert shortctl("links", "create", "https://example.com/", "--code", "x").exit_code == 0
+    with redis.Redis.from_url(writer.redis_url) as client:
+        client.set(f"{redis_prefix}l:{{go.example/x}}", b"\0" * 7 + b"\x7f\x92\x7f\x01")
+    done = shortctl("doctor")
+    assert done.exit_code == 1
+    assert "cache rebuild" in done.stdout

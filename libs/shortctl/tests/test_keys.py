@@ -1,0 +1,40 @@
+import httpx
+from harness.databases import fetch
+
+
+def test_a_key_is_shown_once_works_and_ends_when_revoked(shortctl, writer):
+    made = shortctl("keys", "create", "--name", "ci", "--expires-in", "30d")
+    key = made.stdout.strip()
+    assert key.startswith("sl_")
+
+    def status():
+        return httpx.get(
+            f"{writer.url}/api/v1/links", headers={"authorization": f"Bearer {key}"}
+        ).status_code
+
+    assert status() == 200
+    listed = shortctl("keys", "list")
+    assert "ci" in listed.stdout
+    assert key not in listed.stdout
+    number = fetch(writer.postgres_url, "SELECT max(id) FROM api_keys")
+    assert shortctl("keys", "revoke", number).exit_code == 0
+    assert "revoked" in shortctl("keys", "list").stdout
+
+
+def test_only_the_hash_of_a_key_is_kept(admin, database_url):
+    key = admin("keys", "create", "--name", "x").stdout.strip()
+    row = fetch(database_url, "SELECT api_keys::text FROM api_keys")
+    assert key not in row
+
+
+def test_a_key_that_is_not_there_and_a_wrong_span_are_sentences(admin):
+    assert "no key 99" in admin("keys", "revoke", "99").stderr
+    assert "no span" in admin("keys", "create", "--name", "x", "--expires-in", "soon").stderr
+
+
+def test_migrate_brings_an_empty_database_to_the_newest_schema(shortctl, blank_database_url):
+    first = shortctl("migrate", "--postgres-url", blank_database_url)
+    assert first.exit_code == 0, first.output
+    assert "schema: 0 → " in first.stdout
+    again = shortctl("migrate", "--postgres-url", blank_database_url)
+    assert "already" in again.stdout

@@ -1,0 +1,297 @@
+import csv
+import io
+import json
+import time
+
+import httpx
+import pytest
+from harness.databases import fetch
+
+from shortctl.links import importing
+from shortctl.links.importing import batches
+from shortctl.links.rows import FIELDS, Format, UnreadableError, read_rows, write_rows
+
+
+def rows(text, form=Format.CSV):
+    return list(read_rows(io.BytesIO(text.encode()), form))
+
+
+def count(writer):
+    return fetch(writer.postgres_url, "SELECT count(*) FROM links")
+
+
+def links_file(tmp_path, number, name="links.csv"):
+    path = tmp_path / name
+    lines = [f"https://example.com/{n},Title {n}" for n in range(number)]
+    path.write_text("\n".join(["target,title", *lines]) + "\n")
+    return path
+
+
+# --- rows
+
+
+def test_cells_become_the_fields_of_the_api():
+    (row,) = rows(
+        "target,code,status_code,tags,forward_query,title\n"
+        'https://a.example/,x,301,"a, b",yes,"two\nlines"\n'
+    )
+    assert row.item == {
+        "target": "https://a.example/",
+        "code": "x",
+        "status_code": 301,
+        "tags": ["a", "b"],
+        "forward_query": True,
+        "title": "two\nlines",
+    }
+
+
+def test_a_row_is_named_by_its_first_line():
+    found = rows('target,title\nhttps://a.example/,"1\n2"\n\nhttps://b.example/,x\n')
+    assert [row.line for row in found] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "rule"),
+    [
+        ("target,max_visits\nhttps://a.example/,many\n", "max_visits", "type"),
+        ("target,forward_path\nhttps://a.example/,perhaps\n", "forward_path", "type"),
+        ("target\nhttps://a.example/,extra\n", "", "columns"),
+    ],
+)
+def test_a_cell_that_cannot_be_read_is_a_fault_of_its_row(text, field, rule):
+    (row,) = rows(text)
+    (fault,) = row.faults
+    assert (fault.line, fault.field, fault.rule) == (2, field, rule)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("link,title\n", "no such column: link"),
+        ("title\nx\n", "target"),
+        ("target,target\n", "twice"),
+        ("", "target"),
+    ],
+)
+def test_a_header_that_cannot_be_meant_stops_the_import(text, why):
+    with pytest.raises(UnreadableError, match=why):
+        rows(text)
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path):
+    with pytest.raises(UnreadableError, match="UTF-8"):
+        list(read_rows(io.BytesIO(b"target\nhttps://a.example/\xff\n"), Format.CSV))
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '"text"', "{"])
+def test_a_line_that_is_no_object_is_a_fault_of_its_row(line):
+    first, second = rows(f'{line}\n{{"target": "https://a.example/"}}\n', Format.JSONL)
+    assert first.faults[0].line == 1
+    assert second.item == {"target": "https://a.example/"}
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_what_is_written_is_read_again(form):
+    link = dict.fromkeys(FIELDS) | {
+        "target": 'https://a.example/?q="x",y',
+        "code": "a-b",
+        "status_code": 308,
+        "forward_query": True,
+        "forward_path": False,
+        "tags": ["x", "y"],
+        "note": "line one\nline, two",
+    }
+    out = io.StringIO()
+    assert write_rows(out, form, [link]) == 1
+    (row,) = rows(out.getvalue(), form)
+    assert row.item == {name: value for name, value in link.items() if value is not None}
+
+
+def test_equal_batches_at_two_places_have_two_keys_and_the_same_file_the_same_ones(monkeypatch):
+    monkeypatch.setattr(importing, "BATCH_ROWS", 2)
+    text = "target\n" + "https://a.example/\n" * 6
+    keys = [batch.key for batch in batches(rows(text))]
+    assert len(set(keys)) == 3
+    assert keys == [batch.key for batch in batches(rows(text))]
+
+
+# --- one link
+
+
+def test_a_link_is_created_shown_edited_deleted_and_restored(shortctl, writer):
+    made = shortctl("links", "create", "https://example.com/a", "--code", "mine", "--tag", "t")
+    assert made.exit_code == 0, made.output
+    assert made.stdout.strip().endswith("go.example/mine")
+    shown = json.loads(shortctl("links", "get", "go.example/mine", "--json").stdout)
+    assert (shown["target"], shown["tags"]) == ("https://example.com/a", ["t"])
+    edited = shortctl(
+        "links", "edit", made.stdout.strip(), "--title", "New", "--clear", "tags", "--json",
+        "--if-version", shown["version"],
+    )  # fmt: skip
+    assert edited.exit_code == 0, edited.output
+    assert json.loads(edited.stdout)["title"] == "New"
+    assert json.loads(edited.stdout)["tags"] == []
+    stale = shortctl(
+        "links", "edit", "go.example/mine", "--title", "x", "--if-version", shown["version"]
+    )
+    assert stale.exit_code == 1
+    assert "newest version" in stale.stderr
+    assert shortctl("links", "delete", "go.example/mine").exit_code == 0
+    assert "mine" not in shortctl("links", "list").stdout
+    assert shortctl("links", "restore", "go.example/mine").exit_code == 0
+    assert "mine" in shortctl("links", "list").stdout
+
+
+def test_a_refusal_names_the_field_and_no_traceback(shortctl, writer):
+    refused = shortctl("links", "create", "not a url")
+    assert refused.exit_code == 1
+    assert "/target" in refused.stderr
+    assert "Traceback" not in refused.output
+    missing = shortctl("links", "get", "go.example/none")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def test_a_missing_server_and_a_missing_key_are_sentences(shortctl):
+    assert "SHORTCTL_URL" in shortctl("links", "list").stderr
+    assert "SHORTCTL_KEY" in shortctl("links", "list", "--url", "http://127.0.0.1:1").stderr
+    away = shortctl("links", "list", "--url", "http://127.0.0.1:1", "--key", "k")
+    assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
+
+
+# --- import and export
+
+
+def test_an_import_creates_every_row_and_again_none(shortctl, writer, tmp_path):
+    path = links_file(tmp_path, 2345)
+    began = time.perf_counter()
+    done = shortctl("links", "import", path)
+    took = time.perf_counter() - began
+    assert done.exit_code == 0, done.output
+    assert "2345 links created, 0 rows failed" in done.stderr
+    assert count(writer) == 2345
+    assert took < 5
+    assert shortctl("links", "import", path).exit_code == 0
+    assert count(writer) == 2345
+    assert not (tmp_path / "links.csv.import").exists()
+
+
+def test_rows_that_fail_are_named_and_hold_up_no_other(shortctl, writer, tmp_path):
+    path = tmp_path / "links.csv"
+    path.write_text(
+        "target,code,max_visits\n"
+        "https://example.com/1,one,\n"
+        "javascript:alert(1),two,\n"
+        "https://example.com/3,api,\n"
+        "https://example.com/4,four,lots\n"
+        "https://example.com/5,one,\n"
+        "https://example.com/6,six,\n"
+    )
+    done = shortctl("links", "import", path, "--errors", tmp_path / "errors.csv")
+    assert done.exit_code == 1
+    assert "2 links created, 4 rows failed" in done.stderr
+    with (tmp_path / "errors.csv").open() as file:
+        faults = [(int(row["line"]), row["field"], row["rule"]) for row in csv.DictReader(file)]
+    assert faults == [
+        (3, "target", "scheme"),
+        (4, "code", "reserved"),
+        (5, "max_visits", "type"),
+        (6, "code", "taken"),
+    ]
+
+
+def test_a_dry_run_finds_the_same_faults_and_sends_nothing(shortctl, tmp_path):
+    path = tmp_path / "links.csv"
+    path.write_text(
+        "target,code,status_code\nhttps://example.com/1,one,301\nftp://x.example/,a b,303\n"
+    )
+    done = shortctl("links", "import", path, "--dry-run", "--errors", tmp_path / "errors.csv")
+    assert done.exit_code == 1
+    assert "1 links would be created, 1 rows failed" in done.stderr
+    with (tmp_path / "errors.csv").open() as file:
+        found = {(row["field"], row["rule"]) for row in csv.DictReader(file)}
+    assert found == {("target", "scheme"), ("code", "charset"), ("status_code", "choice")}
+
+
+def test_an_import_that_was_cut_off_goes_on_and_repeats_nothing(
+    shortctl, writer, tmp_path, monkeypatch
+):
+    path = links_file(tmp_path, 950)
+    monkeypatch.setattr(importing, "BATCH_ROWS", 100)
+    monkeypatch.setattr(importing, "TRIES", 1)
+    sent = []
+    post = httpx.AsyncClient.post
+
+    async def failing(self, *arguments, **options):
+        sent.append(options["headers"]["idempotency-key"])
+        answer = await post(self, *arguments, **options)
+        if len(sent) > 5:
+            raise httpx.ReadError("cut")  # the answer is lost, the links are made
+        return answer
+
+    with monkeypatch.context() as cut:
+        cut.setattr(httpx.AsyncClient, "post", failing)
+        broken = shortctl("links", "import", path)
+    assert broken.exit_code == 1
+    assert "--resume" in broken.stderr
+    assert count(writer) > 500
+    done = shortctl("links", "import", path, "--resume")
+    assert done.exit_code == 0, done.output
+    assert "950 links created" in done.stderr
+    assert count(writer) == 950
+
+
+def test_a_changed_file_is_not_resumed(shortctl, writer, tmp_path, monkeypatch):
+    path = links_file(tmp_path, 300)
+    monkeypatch.setattr(importing, "BATCH_ROWS", 100)
+    (tmp_path / "links.csv.import").write_text('{"batches": 2, "key": "import-other"}')
+    done = shortctl("links", "import", path, "--resume")
+    assert done.exit_code == 1
+    assert "has changed" in done.stderr
+    assert count(writer) == 0
+
+
+def test_an_import_reads_standard_input(shortctl, writer):
+    done = shortctl(
+        "links", "import", "-", "--format", "jsonl", stdin='{"target": "https://example.com/"}\n'
+    )
+    assert done.exit_code == 0, done.output
+    assert count(writer) == 1
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_export_imported_elsewhere_keeps_every_public_field(shortctl, writer, tmp_path, form):
+    lines = [
+        {
+            "target": "https://example.com/ü?a=1,2",
+            "code": f"c{number}",
+            "status_code": 308,
+            "valid_from": "2020-01-01T00:00:00Z",
+            "expires_at": "2090-01-01T00:00:00.123Z",
+            "expired_target": "https://example.com/over",
+            "max_visits": 7,
+            "forward_query": True,
+            "forward_path": True,
+            "title": 'A "quoted", title',
+            "tags": ["a", "b"],
+            "note": "two\nlines",
+        }
+        for number in range(250)
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert shortctl("links", "import", source).exit_code == 0
+    first, second = tmp_path / f"first.{form}", tmp_path / f"second.{form}"
+    done = shortctl("links", "export", first)
+    assert done.exit_code == 0, done.output
+    assert "250 links exported" in done.stderr
+    # The same links on another domain: what is compared is all but the domain.
+    moved = tmp_path / f"moved.{form}"
+    moved.write_text(first.read_text().replace("go.example", "other.example"))
+    headers = {"authorization": f"Bearer {writer.key}"}
+    made = httpx.post(
+        f"{writer.url}/api/v1/domains", json={"host": "other.example"}, headers=headers
+    )
+    assert made.status_code == 201, made.text
+    assert shortctl("links", "import", moved).exit_code == 0
+    assert shortctl("links", "export", second, "--domain", "other.example").exit_code == 0
+    assert sorted(second.read_text().splitlines()) == sorted(moved.read_text().splitlines())
