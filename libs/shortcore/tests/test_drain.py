@@ -1,0 +1,186 @@
+"""The end of a process, with a real one: signals, a port, clients that keep connections."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from shortcore.drain import UvicornServer, bind
+from shortctl.ports import free_port
+
+SERVER = """
+import asyncio, sys
+from prometheus_client import CollectorRegistry
+from shortcore.admin import AdminApp
+from shortcore.drain import UvicornServer, run
+from shortcore.health import Health
+from shortcore.logging import configure
+
+configure("info", "json", "test")
+public_port, admin_port, delay_ms, hang = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+health = Health()
+
+async def app(scope, receive, send):
+    if scope["path"] == "/slow":
+        print("slow", flush=True)
+        await asyncio.sleep(0.5)
+    headers = [(b"content-length", b"2")]
+    if not health.ready:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+async def start():
+    if hang == "hang":
+        print("starting", flush=True)
+        await asyncio.Event().wait()
+
+async def broken():
+    print("broken flush", flush=True)
+    raise RuntimeError("broken flush")
+
+async def last():
+    print("flushed", flush=True)
+
+asyncio.run(run(
+    health=health,
+    admin=UvicornServer(AdminApp(health, CollectorRegistry(), "test"), "127.0.0.1", admin_port),
+    public=UvicornServer(app, "127.0.0.1", public_port),
+    drain_delay_ms=delay_ms, drain_timeout_ms=5000,
+    start=[start], flush=[broken, last],
+))
+print("end", flush=True)
+"""
+
+
+class Running:
+    def __init__(self, delay_ms, start="quick"):
+        self.port, self.admin = free_port(), free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(self.port), str(self.admin), str(delay_ms), start],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    async def readiness(self):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            try:
+                return (await client.get(f"http://127.0.0.1:{self.admin}/readyz")).status_code
+            except httpx.TransportError:
+                return None
+
+    async def until_readiness(self, wanted):
+        deadline = time.monotonic() + 15
+        while await self.readiness() != wanted:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+    async def end(self):
+        code = await asyncio.to_thread(self.process.wait, 15)
+        return code, self.process.stdout.read().split("\n")
+
+
+@pytest.fixture
+def running():
+    made = []
+
+    def start(**options):
+        made.append(Running(**options))
+        return made[-1]
+
+    yield start
+    for each in made:
+        with contextlib.suppress(ProcessLookupError):
+            each.process.kill()
+        each.process.wait()
+        each.process.stdout.close()
+
+
+async def test_a_server_under_load_ends_without_failing_a_request(running):
+    server = running(delay_ms=700)
+    await server.until_readiness(200)
+    draining = asyncio.Event()
+    answers = []
+
+    async def client():
+        # As a load balancer: it leaves when the server says so, and comes no more.
+        async with httpx.AsyncClient(trust_env=False) as http:
+            while True:
+                response = await http.get(f"http://127.0.0.1:{server.port}/")
+                answers.append(response.status_code)
+                if response.headers.get("connection") == "close":
+                    draining.set()
+                    return
+
+    clients = [asyncio.create_task(client()) for _ in range(8)]
+    while len(answers) < 100:
+        assert not any(each.done() for each in clients)
+        await asyncio.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    await asyncio.gather(*clients)
+    assert draining.is_set()
+    assert set(answers) == {200}
+    code, _ = await server.end()
+    assert code == 0
+
+
+async def test_it_serves_on_but_is_not_ready_during_the_delay(running):
+    server = running(delay_ms=1500)
+    await server.until_readiness(200)
+    server.process.send_signal(signal.SIGTERM)
+    await server.until_readiness(503)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.get(f"http://127.0.0.1:{server.port}/")).status_code == 200
+    assert (await server.end())[0] == 0
+
+
+async def test_a_request_in_flight_is_finished_before_the_flush(running):
+    server = running(delay_ms=0)
+    await server.until_readiness(200)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        slow = asyncio.create_task(http.get(f"http://127.0.0.1:{server.port}/slow"))
+        assert await asyncio.to_thread(server.process.stdout.readline) == "slow\n"
+        server.process.send_signal(signal.SIGTERM)
+        assert (await slow).status_code == 200
+    assert (await server.end())[0] == 0
+
+
+async def test_every_flush_runs_although_one_before_it_broke(running):
+    server = running(delay_ms=0)
+    await server.until_readiness(200)
+    server.process.send_signal(signal.SIGINT)
+    code, lines = await server.end()
+    assert (code, lines[:3]) == (0, ["broken flush", "flushed", "end"])
+
+
+async def test_a_second_signal_skips_the_delay(running):
+    server = running(delay_ms=60_000)
+    await server.until_readiness(200)
+    server.process.send_signal(signal.SIGTERM)
+    await server.until_readiness(503)
+    server.process.send_signal(signal.SIGTERM)
+    assert (await server.end())[0] == 0
+
+
+async def test_a_signal_during_the_start_ends_it(running):
+    server = running(delay_ms=0, start="hang")
+    assert await asyncio.to_thread(server.process.stdout.readline) == "starting\n"
+    assert await server.readiness() == 503
+    server.process.send_signal(signal.SIGTERM)
+    code, lines = await server.end()
+    assert (code, lines[:2]) == (0, ["broken flush", "flushed"])
+
+
+def test_a_taken_port_is_named():
+    taken = bind("127.0.0.1", 0)
+    taken.listen()
+    port = taken.getsockname()[1]
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+        UvicornServer(None, "127.0.0.1", port)
+    taken.close()
