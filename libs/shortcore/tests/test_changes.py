@@ -118,6 +118,20 @@ async def test_a_feed_that_went_back_and_on_again_is_a_gap(feed, client, keys):
     assert list(batch.changes) == [change(3)]
 
 
+async def test_a_new_entry_never_has_the_id_of_a_lost_one(feed, client, keys):
+    # A new primary whose clock is behind gives out the same milliseconds once more.
+    await feed.append([change(1)])
+    saved = await client.dump(keys.changes)
+    future = int(time.time() * 1000) + 60_000
+    ids = set()
+    for _ in range(20):
+        await client.restore(keys.changes, 0, saved, replace=True)
+        await client.xadd(keys.changes, {"d": b"\x90", "p": "0-0"}, id=f"{future}-0")
+        ids.add(await feed.append([change(2)]))
+    assert len(ids) == 20
+    assert {entry_order(each)[0] for each in ids} == {future}
+
+
 async def test_the_length_of_the_feed_is_bounded(client, keys):
     feed = ChangeFeed(client, keys, max_length=200, max_age_s=3600)
     for number in range(1, 701):

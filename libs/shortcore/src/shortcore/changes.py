@@ -5,6 +5,7 @@ one before it; a reader whose position is not that one has missed something (tri
 or lost by a failover) and empties its local cache.
 """
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ class Batch:
     gap: bool
 
 
+_ID_BITS = 32
+"""Random bits of an id. Lua counts exactly to 2**53: two million entries in one millisecond."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Change])
 
@@ -65,7 +69,12 @@ class ChangeFeed:
         """Add one entry holding all `changes`; returns its id."""
         entry = await self._append(
             keys=[self._stream],
-            args=[_encoder.encode(changes), self._max_length, self._max_age_ms],
+            args=[
+                _encoder.encode(changes),
+                self._max_length,
+                self._max_age_ms,
+                secrets.randbits(_ID_BITS),
+            ],
         )
         return _text(entry)
 

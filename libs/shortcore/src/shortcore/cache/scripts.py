@@ -21,15 +21,24 @@ return 1
 """Compare-and-set on the version: the newest wins, in whatever order replies arrive."""
 
 APPEND = """
--- KEYS[1] the change feed; ARGV: payload, greatest length, greatest age in ms.
+-- KEYS[1] the change feed; ARGV: payload, greatest length, greatest age in ms, a random number.
 -- Every entry names the one before it, so that a reader sees a gap (trimmed, flushed, failed
--- over to a replica that lacked the tail) as soon as the next entry arrives.
-local previous = '0-0'
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-if last[1] then previous = last[1][1] end
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'd', ARGV[1], 'p', previous)
+-- over to a replica that lacked the tail) as soon as the next entry arrives. The second part of
+-- an id is random: after a failover a new entry must not have the very id of a lost one.
 local time = redis.call('TIME')
-local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[3])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local previous, at, sequence = '0-0', now, tonumber(ARGV[4])
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if last[1] then
+  previous = last[1][1]
+  local last_at, last_sequence = string.match(previous, '^(%d+)-(%d+)$')
+  if tonumber(last_at) >= now then
+    at, sequence = tonumber(last_at), tonumber(last_sequence) + 1 + sequence
+  end
+end
+local id = string.format('%.0f-%.0f', at, sequence)
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 'd', ARGV[1], 'p', previous)
+local oldest = now - tonumber(ARGV[3])
 if oldest > 0 then
   redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', oldest))
 end
