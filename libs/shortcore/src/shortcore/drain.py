@@ -90,6 +90,24 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def closing(app: Any, health: Health) -> Any:
+    """Return the ASGI app that tells clients to close their connections while we drain.
+
+    One that kept its connection would send the next request into a server that is gone.
+    """
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def tell(message: Any) -> None:
+            if message["type"] == "http.response.start" and health.phase is Phase.DRAINING:
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await app(scope, receive, tell)
+
+    return wrapped
+
+
 async def run(
     *,
     health: Health,

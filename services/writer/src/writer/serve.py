@@ -39,7 +39,10 @@ async def serve(settings: WriterSettings) -> None:
                 admin, settings.writer_host, settings.writer_admin_port
             )
             public_server = drain.UvicornServer(
-                create_app(parts), settings.writer_host, settings.writer_port, http="httptools"
+                drain.closing(create_app(parts), health),
+                settings.writer_host,
+                settings.writer_port,
+                http="httptools",
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error
