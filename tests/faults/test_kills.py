@@ -1,5 +1,6 @@
 """kill -9 at the worst moment: nothing acknowledged is lost, no redirect is wrong."""
 
+import asyncio
 import itertools
 import random
 import threading
@@ -13,7 +14,7 @@ from harness.ledger import Ledger
 from harness.proxy import Mode
 from harness.rig import Rig, api_path, make_links, new_target, until
 from harness.stack import Part
-from harness.visitor import Answer, Load, Visitor
+from harness.visitor import Answer, Load, Visitor, visit
 
 pytestmark = pytest.mark.fault
 
@@ -23,8 +24,8 @@ LIVES_WITHIN_S = 10
 
 
 def follow(part: Part, path: str) -> tuple[int, str]:
-    answer = httpx.get(part.url + path, timeout=5, trust_env=False)
-    return answer.status_code, answer.headers.get("location", "")
+    [(_, answer)] = asyncio.run(visit(part.url, [path], clients=1))
+    return answer.status, answer.location
 
 
 def follows(part: Part, path: str, target: str) -> Callable[[], bool]:

@@ -1,5 +1,6 @@
 """The real services as real processes, wired to servers that a test can stop, pause and cut."""
 
+import http.client
 import os
 import secrets
 import subprocess
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -33,11 +35,8 @@ class Part:
         while time.monotonic() < deadline:
             if not self.child.running:
                 raise AssertionError(f"{self.child.name} ended:\n{self.child.tail(40)}")
-            try:
-                if httpx.get(f"{self.admin_url}/readyz", timeout=1).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
+            if self.ask("/readyz")[0] == 200:
+                return
             time.sleep(0.02)
         raise AssertionError(f"{self.child.name} is not ready:\n{self.child.tail(40)}")
 
@@ -46,9 +45,22 @@ class Part:
         self.child.start()
         self.wait_ready()
 
+    def ask(self, path: str) -> tuple[int, str]:
+        """Return status and text of a path on the admin port; (0, "") while nobody answers."""
+        # Not by httpx: each of its clients reads the machine's certificates first.
+        connection = http.client.HTTPConnection(urlsplit(self.admin_url).netloc, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+
     def metric(self, sample: str) -> float:
         """Return the value of one line of `/metrics`, named with its labels; 0 if absent."""
-        for line in httpx.get(f"{self.admin_url}/metrics", timeout=5).text.splitlines():
+        for line in self.ask("/metrics")[1].splitlines():
             name, _, value = line.rpartition(" ")
             if name == sample:
                 return float(value)
