@@ -196,7 +196,7 @@ class CacheSettings(_Base):
         2000, gt=0, description="A record read from PostgreSQL longer ago is not put into Redis"
     )
     feed_max_length: int = Field(
-        100_000, ge=100, description="Entries that the change feed keeps at the most"
+        20_000, ge=100, description="Entries that the change feed keeps at the most"
     )
     feed_max_age_s: int = Field(3600, ge=60, description="How long the change feed keeps an entry")
 
