@@ -106,7 +106,7 @@ def test_without_settings_it_says_what_is_missing_and_ends(engine, images, servi
 def test_the_healthcheck_fails_where_nothing_answers(engine, images, service):
     container = engine.start(
         f"deaf-{service}",
-        *("--health-interval=1s", "--health-retries=1", "--health-start-period=0s"),
+        *("--health-interval=1s", "--health-retries=1", "--health-start-period=1s"),
         *("--entrypoint", "python", images[service], "-c", "import time; time.sleep(600)"),
     )
     engine.wait(container, lambda state: state["Health"]["Status"] == "unhealthy")
