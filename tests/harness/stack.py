@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 
 from shortctl.devparts import command
 from shortctl.embedded import Child, stop_all
@@ -57,6 +58,10 @@ class Part:
             return 0, ""
         finally:
             connection.close()
+
+    def memory(self) -> int:
+        """Return the resident memory of the process in bytes."""
+        return int(psutil.Process(self.child.pid).memory_info().rss)
 
     def metric(self, sample: str) -> float:
         """Return the value of one line of `/metrics`, named with its labels; 0 if absent."""

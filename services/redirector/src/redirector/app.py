@@ -15,12 +15,12 @@ from redirector.domain_loader import DomainLoader
 from redirector.domains import Domains
 from redirector.hot import make_fresh, make_hot
 from redirector.invalidation import WAIT_MS, Invalidation
-from redirector.lookup import Lookup
+from redirector.lookup import LinkCache, Lookup
 from redirector.pages import Pages
 from redirector.passwords import Passwords
 from redirector.redirects import Redirects
 from redirector.resolve import is_plain
-from redirector.respond import Answer, Answers, Encode
+from redirector.respond import Answer, Answers, Encode, Plain
 from redirector.throttle import Throttle
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
@@ -81,7 +81,7 @@ class Redirector:
             self.counts, Pages(), encode=encode, not_found_max_age_s=int(min(negative_s, 5))
         )
         self.domains = Domains(settings.default_domain, self.answers)
-        self.cache: LocalCache[Answer | None] = LocalCache(
+        self.cache: LinkCache = LocalCache(
             max_entries=settings.l1_max_entries,
             max_bytes=settings.l1_max_bytes,
             ttl_s=settings.l1_ttl_s,
@@ -190,7 +190,7 @@ class Redirector:
         )
         self._export(self.registry)
 
-    def _prepare(self, key: LinkKey, record: LinkRecord) -> Answer | None:
+    def _prepare(self, key: LinkKey, record: LinkRecord) -> Plain | Answer | None:
         if not is_plain(record):
             return None
         return self.answers.of_record(record, self.domains.of_host(split_key(key)[0]).not_found)

@@ -1,4 +1,4 @@
-"""The hot path: from a key to the answer, with nothing awaited and nothing made.
+"""The hot path: from a key to what answers it, with nothing awaited and nothing made.
 
 It reads the cache's entries directly. A hit costs a look-up, a clock, a comparison, an
 attribute write and two additions; what it may not decide alone it leaves to the slow path.
@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 from redirector.counts import LOCAL_HITS, Counts
 from redirector.lookup import GRACE_S, LinkCache, LinkEntry
-from redirector.respond import Answer
 from shortcore.links import LinkKey
 
-Hot = Callable[[str], Answer | None]
+Hot = Callable[[str], LinkEntry | None]
 Fresh = Callable[[LinkKey], LinkEntry | None]
 
 
@@ -41,7 +40,7 @@ def make_fresh(
 
 
 def make_hot(cache: LinkCache, fresh: Fresh, counts: Counts, clock: Callable[[], float]) -> Hot:
-    """Return the function from `host` + path to an answer that is the same for every request.
+    """Return the function from `host` + path to an entry whose answer suits every request.
 
     None means: ask the slow path. A path that names no link as such (a preview, a path after
     the code, the root) is no key, and so falls there by itself.
@@ -49,11 +48,11 @@ def make_hot(cache: LinkCache, fresh: Fresh, counts: Counts, clock: Callable[[],
     find = cache.entries.get
     values = counts.values
 
-    def hot(key: str) -> Answer | None:
-        entry = find(key)  # type: ignore[call-overload]  # any string may be asked for
+    def hot(key: str) -> LinkEntry | None:
+        entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be asked for
         if entry is None:
             return None
-        answer: Answer | None = entry.answer
+        answer = entry.answer
         if answer is None:
             return None
         if clock() >= entry.refresh_at and fresh(LinkKey(key)) is None:
@@ -61,7 +60,6 @@ def make_hot(cache: LinkCache, fresh: Fresh, counts: Counts, clock: Callable[[],
         entry.visited = True
         values[LOCAL_HITS] += 1
         values[answer.slot] += 1
-        # Click capture goes here: one append to a ring, `entry.record.link_id` names the link.
-        return answer
+        return entry
 
     return hot

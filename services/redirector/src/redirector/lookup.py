@@ -15,7 +15,7 @@ from redirector import repository
 from redirector.budget import Budget
 from redirector.counts import Counts
 from redirector.repository import Found
-from redirector.respond import Answer
+from redirector.respond import Answer, Plain
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable
@@ -41,8 +41,8 @@ GRACE_S = 1.0
 PRIMARY_ATTEMPTS = 3
 """Times the primary is asked for a key that changes while it is read."""
 
-LinkEntry = Entry[Answer | None]
-LinkCache = LocalCache[Answer | None]
+LinkEntry = Entry[Plain | Answer | None]
+LinkCache = LocalCache[Plain | Answer | None]
 T = TypeVar("T")
 
 

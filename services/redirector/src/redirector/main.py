@@ -5,15 +5,16 @@ import asyncio
 import gc
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import uvloop
 
-from redirector.app import open_redirector
-from redirector.respond import as_bytes
-from redirector.serve.asgi import application
+from redirector.app import Redirector, open_redirector
+from redirector.respond import as_bytes, as_text
+from redirector.serve import asgi, direct, rsgi
 from shortcore import drain, logging
 from shortcore.admin import AdminApp
-from shortcore.drain import UvicornServer
+from shortcore.drain import Server, UvicornServer
 from shortcore.errors import ConfigurationError
 from shortcore.settings import RedirectorSettings, load
 
@@ -26,7 +27,8 @@ async def serve(settings: RedirectorSettings) -> None:
 
     Raises ConfigurationError, or OSError when a port is taken.
     """
-    redirector = await open_redirector(settings, encode=as_bytes)
+    encode = as_text if settings.redirector_server == "rsgi" else as_bytes
+    redirector = await open_redirector(settings, encode=encode)
     _quieten_gc()
     await drain.run(
         health=redirector.health,
@@ -36,13 +38,7 @@ async def serve(settings: RedirectorSettings) -> None:
             settings.redirector_admin_port,
             **_options(),
         ),
-        public=UvicornServer(
-            application(redirector),
-            settings.redirector_host,
-            settings.redirector_port,
-            backlog=4096,
-            **_options(),
-        ),
+        public=_server(redirector, settings),
         drain_delay_ms=settings.drain_delay_ms,
         drain_timeout_ms=settings.drain_timeout_ms,
         start=[redirector.start],
@@ -67,6 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _server(redirector: Redirector, settings: RedirectorSettings) -> Server:
+    address = settings.redirector_host, settings.redirector_port
+    if settings.redirector_server == "rsgi":
+        return rsgi.GranianServer(rsgi.application(redirector), *address)
+    options = _options()
+    if settings.redirector_server == "direct":
+        options["http"] = direct.direct_protocol(redirector)
+    return UvicornServer(asgi.application(redirector), *address, backlog=4096, **options)
+
+
 def _quieten_gc() -> None:
     # A request leaves no cycles behind, but each full collection walks every cached link: with
     # Python's own thresholds that is a tenth of the time, in pauses of tens of milliseconds.
@@ -75,7 +81,7 @@ def _quieten_gc() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _options() -> dict[str, object]:
+def _options() -> dict[str, Any]:
     # Client addresses are our own matter (clients.py), and no other path is open to WebSockets.
     return {
         "http": "httptools",

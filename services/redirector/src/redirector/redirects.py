@@ -90,7 +90,7 @@ class Redirects:
         if entry is None:
             return self._answers.unavailable
         if entry.answer is not None and not (asked.rest or asked.preview or form is not None):
-            return entry.answer
+            return self._answers.of_entry(entry)
         ask = Ask(request.query, asked.rest, asked.preview)
         visit = _Visit(request, domain, key)
         if form is not None:

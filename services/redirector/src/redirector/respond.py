@@ -1,12 +1,14 @@
 """Answers in the form in which a server sends them, made once wherever that is possible."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import msgspec
 
 from redirector.counts import Counts
 from redirector.pages import Page, Pages
+from shortcore.cache.local import Entry
 from shortcore.links import REDIRECT_STATUSES, Kind, LinkRecord
 
 Header: TypeAlias = "tuple[str, str] | tuple[bytes, bytes]"
@@ -29,6 +31,21 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     slot: int
 
 
+class Plain(msgspec.Struct, frozen=True, gc=False):
+    """What all plain redirects with one status have in common; the target is the record's.
+
+    A cached link holds a reference to one of these instead of headers of its own: a third less
+    memory, for a concatenation a request. `headers` follow the location; `head` and `tail` stand
+    around it on the wire, up to the value of the Date header.
+    """
+
+    status: int
+    slot: int
+    headers: tuple[Any, Any]
+    head: bytes
+    tail: bytes
+
+
 def as_bytes(name: str, value: str) -> tuple[bytes, bytes]:
     """Encode a header for ASGI."""
     return name.encode("latin-1"), value.encode("latin-1")
@@ -37,6 +54,11 @@ def as_bytes(name: str, value: str) -> tuple[bytes, bytes]:
 def as_text(name: str, value: str) -> tuple[str, str]:
     """Encode a header for RSGI."""
     return name, value
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of a response (RFC 9112, section 4)."""
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
 
 
 class Answers:
@@ -56,6 +78,7 @@ class Answers:
         self._redirects = {
             status: (status, counts.answer("redirect", status)) for status in REDIRECT_STATUSES
         }
+        self._plain = {status: self._make_plain(status) for status in REDIRECT_STATUSES}
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
         self.not_yet = self.page("not_found", 404, pages.not_found)
@@ -73,11 +96,35 @@ class Answers:
         self.no_icon = self.text("icon", 404, "", "public, max-age=86400")
         self.get_only = self.text("method", 405, "", more=[("allow", "GET, HEAD")])
 
-    def of_record(self, record: LinkRecord, not_found: Answer) -> Answer:
+    def of_record(self, record: LinkRecord, not_found: Answer) -> Plain | Answer:
         """Return the one answer of a plain link (see `resolve.is_plain`)."""
         if record.kind is Kind.ACTIVE:
-            return self.redirect(record.target, record.status_code)
+            return self._plain[record.status_code]
         return self.gone if record.kind is Kind.DELETED else not_found
+
+    def of_entry(self, entry: Entry[Plain | Answer | None]) -> Answer:
+        """Return in full what a cached plain link answers."""
+        answer = entry.answer
+        if isinstance(answer, Plain):
+            headers = [self._encode("location", entry.record.target), *answer.headers]
+            return Answer(answer.status, headers, b"", answer.slot)
+        if answer is None:
+            raise TypeError("the link is not plain: its answer depends on the request")
+        return answer
+
+    def _make_plain(self, status: int) -> Plain:
+        control, text = (
+            (self._permanent, f"public, max-age={PERMANENT_MAX_AGE_S}")
+            if status in PERMANENT
+            else (self._private, _PRIVATE)
+        )
+        return Plain(
+            status,
+            self._counts.answer("redirect", status),
+            (control, self._empty),
+            status_line(status) + b"location: ",
+            f"\r\ncache-control: {text}\r\ncontent-length: 0\r\ndate: ".encode(),
+        )
 
     def redirect(
         self, location: str, status: int, *, max_age_s: int = PERMANENT_MAX_AGE_S

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from shortcore.links import LinkKey, LinkRecord
 
-ENTRY_OVERHEAD_BYTES = 850
+ENTRY_OVERHEAD_BYTES = 525
 """Entry, record, key, dict slots and prebuilt answer, as the redirector's test_memory.py measures."""
 
 SECOND_CHANCES = 32

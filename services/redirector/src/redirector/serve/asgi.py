@@ -1,10 +1,11 @@
 """The redirector as an ASGI 3 application (HTTP only)."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from redirector.app import Redirector
+from redirector.lookup import LinkEntry
 from redirector.redirects import MAX_FORM, Request
 from redirector.respond import Answer
 from shortcore.health import Phase
@@ -30,6 +31,7 @@ def application(redirector: Redirector) -> Application:
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
     clients = redirector.clients
+    whole = redirector.answers.of_entry
     draining = Phase.DRAINING
     seen = 0
 
@@ -38,14 +40,15 @@ def application(redirector: Redirector) -> Application:
         seen += 1
         started = 0.0 if seen % SAMPLE else perf_counter()
         method = scope["method"]
-        answer: Answer | None = None
+        entry: LinkEntry | None = None
         if method == "GET" or method == "HEAD":  # noqa: PLR1714  # twice as fast as a set
             if domains.single:
-                answer = hot(domains.default.host + scope["path"])
+                entry = hot(domains.default.host + scope["path"])
             else:
-                answer = hot(domains.of_header(_header(scope, b"host")).host + scope["path"])
-        if answer is None:
-            answer = await slow(scope, receive)
+                entry = hot(
+                    domains.of_header(header(scope["headers"], b"host")).host + scope["path"]
+                )
+        answer = await slow(scope, receive) if entry is None else whole(entry)
         headers = answer.headers
         if health.phase is draining:
             headers = [*headers, _CLOSE]
@@ -61,8 +64,10 @@ def application(redirector: Redirector) -> Application:
             scope["method"],
             scope["raw_path"].decode("latin-1"),
             scope["query_string"].decode("latin-1"),
-            _header(scope, b"host"),
-            clients.address(peer[0] if peer else None, _header(scope, b"x-forwarded-for")),
+            header(scope["headers"], b"host"),
+            clients.address(
+                peer[0] if peer else None, header(scope["headers"], b"x-forwarded-for")
+            ),
         )
         if request.method != "POST":
             return await answer_slowly(request)
@@ -72,9 +77,9 @@ def application(redirector: Redirector) -> Application:
     return app
 
 
-def _header(scope: Scope, name: bytes) -> str:
-    # Several fields of one name are one list (RFC 9110, section 5.3).
-    values = [value for key, value in scope["headers"] if key == name]
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """Return the value of a header; several fields of one name are one list (RFC 9110, 5.3)."""
+    values = [value for key, value in headers if key.lower() == name]
     return b",".join(values).decode("latin-1")
 
 

@@ -1,0 +1,208 @@
+"""Every server answers alike: the same bytes in, the same status, headers and body out."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+from harness import servers
+from harness.databases import Databases
+from harness.stack import Part, Stack
+
+TARGET = "https://target.example/path?q=1"
+SERVERS = ("direct", "asgi", "rsgi")
+
+
+@dataclass(frozen=True)
+class Answered:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@pytest.fixture(scope="module")
+def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[str, Part]]:
+    with (
+        servers.open_folder() as folder,
+        databases.fresh() as url,
+        Stack(folder, url, redis_server.url) as stack,
+    ):
+        asyncio.run(_fill(url))
+        yield {name: stack.redirector(REDIRECTOR_SERVER=name) for name in SERVERS}
+
+
+async def _fill(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    domain = await connection.fetchval(
+        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
+    )
+    await connection.execute("INSERT INTO domains (host) VALUES ('other.example')")
+    rows = {
+        "plain": {},
+        "forever": {"status_code": 301},
+        "gone": {"state": "deleted"},
+        "off": {"state": "disabled"},
+        "forward": {"forward_query": True, "forward_path": True},
+    }
+    for number, (code, columns) in enumerate(rows.items()):
+        names = ["id", "domain_id", "code", "target", *columns]
+        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
+        await connection.execute(
+            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
+            number, domain, code, TARGET, *columns.values(),
+        )  # fmt: skip
+    await connection.close()
+
+
+@pytest.fixture(params=SERVERS)
+def part(request: pytest.FixtureRequest, parts: dict[str, Part]) -> Part:
+    return parts[request.param]
+
+
+def talk(part: Part, sent: bytes, answers: int = 1, heads: tuple[int, ...] = ()) -> list[Answered]:
+    """Send bytes on one connection and read so many answers; `heads` are answers to HEAD."""
+    host, port = part.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(sent)
+        stream = sock.makefile("rb")
+        return [read(stream, head=number in heads) for number in range(answers)]
+
+
+def read(stream: "socket.SocketIO | object", *, head: bool = False) -> Answered:
+    line = stream.readline()  # type: ignore[attr-defined]
+    assert line, "the connection was closed without an answer"
+    status = int(line.split()[1])
+    headers: dict[str, str] = {}
+    while (raw := stream.readline()) != b"\r\n":  # type: ignore[attr-defined]
+        name, _, value = raw.decode("latin-1").rstrip("\r\n").partition(": ")
+        assert name.lower() not in headers, f"{name} twice"
+        headers[name.lower()] = value
+    length = 0 if head else int(headers.get("content-length", "0"))
+    return Answered(status, headers, stream.read(length))  # type: ignore[attr-defined]
+
+
+def get(path: str, method: str = "GET", more: str = "") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode("latin-1")
+
+
+REQUESTS = {
+    "a plain link": get("/plain"),
+    "a plain link with a query": get("/plain?utm=1"),
+    "a permanent link": get("/forever"),
+    "a deleted link": get("/gone"),
+    "a disabled link": get("/off"),
+    "an unknown code": get("/unknown"),
+    "no code at all": get("/a.b/c"),
+    "an escaped code": get("/%70lain"),
+    "a forwarding link": get("/forward/a/b?x=%20y"),
+    "a preview": get("/plain+"),
+    "the root": get("/"),
+    "robots": get("/robots.txt"),
+    "an unknown host": b"GET /plain HTTP/1.1\r\nHost: 10.0.0.1:81\r\n\r\n",
+    "another domain": b"GET /plain HTTP/1.1\r\nHost: OTHER.example\r\n\r\n",
+    "a method that is not allowed": get("/plain", "DELETE"),
+    "a body with a GET": get("/plain", more="Content-Length: 5\r\n") + b"hello",
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_every_server_gives_the_same_answer(parts: dict[str, Part], name: str) -> None:
+    answers = {}
+    for server, part in parts.items():
+        for attempt in ("from PostgreSQL", "from memory"):
+            answered = talk(part, REQUESTS[name])[0]
+            headers = {k: v for k, v in answered.headers.items() if k not in {"date", "server"}}
+            answers[server, attempt] = (answered.status, sorted(headers.items()), answered.body)
+            assert re.fullmatch(r"\w{3}, .* GMT", answered.headers["date"])
+    assert len({str(answer) for answer in answers.values()}) == 1, answers
+
+
+def test_head_has_the_headers_of_get_and_no_body(part: Part) -> None:
+    for path in ("/plain", "/gone", "/unknown", "/robots.txt"):
+        with_body = talk(part, get(path))[0]
+        sent = get(path, "HEAD") + get("/plain")
+        head, after = talk(part, sent, answers=2, heads=(0,))
+        assert head.status == with_body.status
+        assert head.headers.get("content-length") == with_body.headers.get("content-length")
+        assert after.headers["location"] == TARGET
+
+
+def test_pipelined_requests_are_answered_in_their_order(part: Part) -> None:
+    paths = ["/plain", "/never-seen-1", "/plain", "/gone", "/plain+", "/plain", "/never-seen-2"]
+    answers = talk(part, b"".join(map(get, paths)), answers=len(paths))
+    assert [answer.status for answer in answers] == [302, 404, 302, 410, 200, 302, 404]
+
+
+def test_a_request_in_pieces_is_one_request(part: Part) -> None:
+    host, port = part.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in get("/plain"):
+            sock.send(bytes([byte]))
+        assert read(sock.makefile("rb")).headers["location"] == TARGET
+
+
+def test_a_client_that_wants_the_connection_closed_gets_it_closed(part: Part) -> None:
+    for sent in (
+        get("/plain", more="Connection: close\r\n"),
+        b"GET /plain HTTP/1.0\r\nHost: localhost\r\n\r\n",
+    ):
+        host, port = part.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as sock:
+            sock.sendall(sent)
+            stream = sock.makefile("rb")
+            assert read(stream).headers["location"] == TARGET
+            assert stream.read() == b""
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"\x00\xff\xfe garbage\r\n\r\n",
+        b"GET /pl\x00ain HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /plain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET /plain HTTP/1.1\r\nHost: localhost\r\nX y: z\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_hostile_bytes_get_no_redirect_and_harm_nobody(part: Part, hostile: bytes) -> None:
+    host, port = part.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(hostile)
+        sock.shutdown(socket.SHUT_WR)
+        said = sock.makefile("rb").read()
+        assert b" 302 " not in said
+    assert talk(part, get("/plain"))[0].status == 302
+
+
+def test_the_requests_of_a_client_that_reads_nothing_do_not_pile_up(part: Part) -> None:
+    host, port = part.url.removeprefix("http://").split(":")
+    before = part.memory()
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.setblocking(False)
+        sent = get("/plain") * 1000
+        total = 0
+        while total < 64 * 1024 * 1024:
+            try:
+                total += sock.send(sent)
+            except BlockingIOError:
+                try:
+                    asyncio.run(asyncio.wait_for(_writable(sock), 1))
+                except TimeoutError:
+                    break
+            except ConnectionError:  # cutting such a client off is as good
+                break
+        assert part.memory() - before < 32 * 1024 * 1024
+    assert talk(part, get("/plain"))[0].status == 302
+
+
+async def _writable(sock: socket.socket) -> None:
+    done = asyncio.Event()
+    asyncio.get_running_loop().add_writer(sock, done.set)
+    try:
+        await done.wait()
+    finally:
+        asyncio.get_running_loop().remove_writer(sock)
