@@ -10,7 +10,7 @@ TESTS     ?=
 PORT_BASE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs lock images compose-secrets clean
+.PHONY: help run test soak fault-table bench scale soak-memory lint format docs lock images compose-secrets clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -35,6 +35,22 @@ run: $(VENV)/.run ## Start a whole stack here: PostgreSQL, Valkey, writer, redir
 
 test: $(VENV)/.dev ## The whole suite against real PostgreSQL and Redis
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+soak: $(VENV)/.dev ## The consistency and fault tests for about an hour
+	@SOAK_EXAMPLES=$${SOAK_EXAMPLES:-400} $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/consistency tests/faults
+
+fault-table: $(VENV)/.dev ## Measure every fault anew into docs/operations.md
+	@WRITE_FAULT_TABLE=1 $(VENV)/bin/python -m pytest -q tests/faults/test_dependencies.py
+
+# Two results must be compared on a quiet machine; the ratios of one result hold on any.
+bench: $(VENV)/.run ## Measure redirects and creates; BENCH=quick or full for less or more
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench
+
+scale: $(VENV)/.run ## Measure what 1k, 1M and 10M links cost (SCALE=1000,1000000)
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.scale
+
+soak-memory: $(VENV)/.run ## Measure whether a redirector's memory grows (MINUTES=10)
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.soak
 
 lint: $(VENV)/.dev ## Style, types, import rules, generated docs
 	@$(VENV)/bin/ruff format --check .

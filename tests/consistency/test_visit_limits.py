@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from harness.ledger import Ledger
@@ -17,7 +18,7 @@ EACH = 12
 
 
 @pytest.fixture
-def rig():
+def rig() -> Iterator[Rig]:
     with open_folder() as folder, Rig(folder) as rig:
         yield rig
 
@@ -29,7 +30,7 @@ async def visit_all(urls: list[str], path: str) -> list[tuple[int, str]]:
             return [(answer.status, answer.location) for answer in answers]
 
     clients = (client(urls[number % len(urls)]) for number in range(CLIENTS))
-    return sum(await asyncio.gather(*clients), [])
+    return [answer for answers in await asyncio.gather(*clients) for answer in answers]
 
 
 def test_100_visits_are_100_redirects_over_three_processes_and_none_without_postgresql(
@@ -43,9 +44,7 @@ def test_100_visits_are_100_redirects_over_three_processes_and_none_without_post
         [(other, other_target)] = make_links(api, 1, max_visits=LIMIT).items()
 
     counted = Counter(asyncio.run(visit_all(urls, path)))
-    ledger.check(
-        counted == {(302, target): LIMIT, (410, ""): CLIENTS * EACH - LIMIT}, str(counted)
-    )
+    ledger.check(counted == {(302, target): LIMIT, (410, ""): CLIENTS * EACH - LIMIT}, str(counted))
     ledger.checked += CLIENTS * EACH - 1
 
     async def one(url: str) -> tuple[int, str]:

@@ -214,7 +214,8 @@ class Scene:
 
         async def clients() -> list[tuple[str, Answer]]:
             targets = [new_target() for _ in range(number)]
-            return sum(await asyncio.gather(client(targets[::2]), client(targets[1::2])), [])
+            first, second = await asyncio.gather(client(targets[::2]), client(targets[1::2]))
+            return first + second
 
         return asyncio.run(clients())
 
@@ -311,7 +312,9 @@ def recovers(scene: Scene, targets: dict[str, str], ledger: Ledger) -> None:
     until(lambda: scene.create(1)[0][1].status == 201, "creates again", RECOVERS_WITHIN_S)
     [unknown] = unknown_codes(1)
     until(
-        lambda: scene.get([unknown])[0][1].status == 404, "unknown codes are told", RECOVERS_WITHIN_S
+        lambda: scene.get([unknown])[0][1].status == 404,
+        "unknown codes are told",
+        RECOVERS_WITHIN_S,
     )
     until(
         lambda: all(

@@ -81,9 +81,7 @@ def kill_between_commit_and_answer(
     rig.redis_wire.set(Mode.PASS)
 
 
-def test_a_writer_killed_between_commit_and_publish_loses_nothing(
-    rig: Rig, ledger: Ledger
-) -> None:
+def test_a_writer_killed_between_commit_and_publish_loses_nothing(rig: Rig, ledger: Ledger) -> None:
     stack = rig.stack
     writer = stack.writer(**BUSY_WRITER)
     redirector = stack.redirector(REDIS_URL=rig.redis.url)
@@ -183,12 +181,12 @@ def test_redis_killed_under_load_comes_back_empty_and_no_redirect_is_wrong(
         with Load([part.url for part in redirectors], ask, clients=4) as load:
             for _ in range(3):
                 load.wait_for(1000)
-                for path in edited:
-                    assert follow(redirectors[0], path) == (302, edited[path])
+                for path, target in edited.items():
+                    assert follow(redirectors[0], path) == (302, target)
                 rig.redis.kill()
-                for path in edited:
-                    edited[path] = new_target()
-                    answer = api.patch(api_path(path), json={"target": edited[path]})
+                edited = {path: new_target() for path in edited}
+                for path, target in edited.items():
+                    answer = api.patch(api_path(path), json={"target": target})
                     assert answer.status_code == 200, answer.text
                 load.wait_for(1000)
                 rig.redis.start()

@@ -10,6 +10,7 @@ from harness.replica import make_replica, pause_replay, resume_replay, wait_caug
 from harness.rig import Rig, api_path, make_links, new_target, until
 from harness.stack import Part
 from harness.visitor import Answer, visit
+
 from shortctl.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.fault

@@ -65,6 +65,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what was measured")
         for text in figures:
             terminalreporter.write_line(text)
-        terminalreporter.write_line(
-            f"{totals[CHECKED]:,} {CHECKED}, {totals[WRONG]} of them wrong"
-        )
+        terminalreporter.write_line(f"{totals[CHECKED]:,} {CHECKED}, {totals[WRONG]} of them wrong")

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 import httpx
 import redis
@@ -46,9 +47,14 @@ class Rig:
         )
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
-            self.stack.__exit__(*error)
+            self.stack.__exit__(kind, error, trace)
         finally:
             for wire in (self.postgres_wire, self.redis_wire):
                 wire.close()
