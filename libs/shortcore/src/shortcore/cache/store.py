@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis.asyncio as aredis
+from redis.exceptions import ResponseError
 
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
@@ -184,6 +185,12 @@ class CacheStore:
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await call()
+        except ResponseError as error:
+            # Full, or a read-only replica: it answered, if only to refuse. What stands there can
+            # still be read, so the breaker must not keep us away.
+            self.breaker.succeeded()
+            self.last_error = f"{type(error).__name__}: {error}"
+            raise CacheUnavailable(f"Redis refuses: {self.last_error}") from error
         except AWAY as error:
             missed = isinstance(error, TimeoutError)
             self.last_error = (
