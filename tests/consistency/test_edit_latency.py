@@ -99,7 +99,7 @@ def target(number: int) -> str:
 
 
 def number_of(location: str) -> int:
-    return int(location.rpartition("/")[2])
+    return int(location.rpartition("/")[2]) if "/edit/" in location else 0
 
 
 def test_an_edit_is_seen_on_every_redirector_within_milliseconds(
