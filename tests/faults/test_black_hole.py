@@ -13,7 +13,7 @@ from harness.visitor import quantile, visit
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
-LOCAL_HITS = 3000
+LOCAL_HITS = 4000
 OTHERS = 400
 FEW = 200
 ROUNDS = 3
