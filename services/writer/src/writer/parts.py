@@ -2,11 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
@@ -31,6 +32,7 @@ from writer.links.creation import Creator
 from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.measures import Measures
+from writer.reads import Reads
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -43,6 +45,8 @@ class Parts:
 
     settings: WriterSettings
     postgres: Postgres
+    replica: Postgres | None
+    reads: Reads
     cache: CacheStore
     domain_book: DomainBook
     domains: DomainService
@@ -91,15 +95,20 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
             clock=time.monotonic,
         )
 
-    postgres = await open_postgres(
-        settings.postgres_url.get_secret_value(),
-        name="postgres",
-        pool_size=settings.postgres_pool_size,
-        statement_cache=settings.postgres_statement_cache,
-        timeout_ms=settings.postgres_timeout_ms,
-        breaker=breaker(),
-        application=APPLICATION,
-    )
+    async def postgres_at(url: SecretStr, name: str) -> Postgres:
+        return await open_postgres(
+            url.get_secret_value(),
+            name=name,
+            pool_size=settings.postgres_pool_size,
+            statement_cache=settings.postgres_statement_cache,
+            timeout_ms=settings.postgres_timeout_ms,
+            breaker=breaker(),
+            application=APPLICATION,
+        )
+
+    postgres = await postgres_at(settings.postgres_url, "postgres")
+    read_url = settings.postgres_read_url
+    replica = None if read_url is None else await postgres_at(read_url, "replica")
     cache = CacheStore(
         open_redis(
             settings.redis_url.get_secret_value(),
@@ -118,16 +127,24 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
         breaker=breaker(),
         now_ms=lambda: time.time_ns() // 1_000_000,
     )
-    parts = _assemble(settings, postgres, cache, now)
+    parts = _assemble(settings, postgres, replica, cache, now)
     try:
         yield parts
     finally:
         await parts.background.close()
         await cache.close()
         await postgres.close()
+        if replica is not None:
+            await replica.close()
 
 
-def _assemble(settings: WriterSettings, postgres: Postgres, cache: CacheStore, now: Now) -> Parts:
+def _assemble(
+    settings: WriterSettings,
+    postgres: Postgres,
+    replica: Postgres | None,
+    cache: CacheStore,
+    now: Now,
+) -> Parts:
     background = Background()
     registry = new_registry()
     announcer = Announcer(cache, postgres)
@@ -148,13 +165,19 @@ def _assemble(settings: WriterSettings, postgres: Postgres, cache: CacheStore, n
         presenter=Presenter(settings.short_url_scheme, settings.short_url_port),
         now=now,
     )
-    registry.register(_figures(links, announcer, postgres, cache))
+    reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
+    breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
+    if replica is not None:
+        breakers["replica"] = replica.breaker
+    registry.register(_figures(links, announcer, reads, breakers))
     return Parts(
         settings=settings,
         postgres=postgres,
+        replica=replica,
+        reads=reads,
         cache=cache,
         domain_book=book,
-        domains=DomainService(postgres, book, announcer),
+        domains=DomainService(postgres, reads, book, announcer),
         keys=KeyService(postgres, ring),
         key_ring=ring,
         links=links,
@@ -168,7 +191,7 @@ def _assemble(settings: WriterSettings, postgres: Postgres, cache: CacheStore, n
 
 
 def _figures(
-    links: LinkService, announcer: Announcer, postgres: Postgres, cache: CacheStore
+    links: LinkService, announcer: Announcer, reads: Reads, breakers: Mapping[str, Breaker]
 ) -> FromMemory:
     figures = FromMemory()
     figures.counter("shortlinks_links_created", "Links created.", lambda: links.created_total)
@@ -177,10 +200,15 @@ def _figures(
         "Records that Redis did not take in time; the relay brings them.",
         lambda: announcer.publish_failures,
     )
+    figures.counter(
+        "shortlinks_replica_fallbacks",
+        "Lists that the primary gave because the read replica did not.",
+        lambda: reads.fallbacks_total,
+    )
     figures.gauge(
         "shortlinks_breaker_state",
         "0 closed, 1 half-open, 2 open.",
-        lambda: {"postgres": int(postgres.breaker.state), "redis": int(cache.breaker.state)},
+        lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
         "dependency",
     )
     return figures

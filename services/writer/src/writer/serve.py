@@ -33,6 +33,8 @@ async def serve(settings: WriterSettings) -> None:
         health = Health()
         health.add(parts.postgres.check)
         health.add(parts.cache.check)
+        if parts.replica is not None:
+            health.add(parts.replica.check)
         admin = AdminApp(health, parts.registry, "writer")
         try:
             admin_server = drain.UvicornServer(
@@ -42,7 +44,6 @@ async def serve(settings: WriterSettings) -> None:
                 drain.closing(create_app(parts), health),
                 settings.writer_host,
                 settings.writer_port,
-                http="httptools",
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error

@@ -12,25 +12,30 @@ from writer.domains.repository import Domain
 from writer.domains.schemas import CreateDomain, EditDomain
 from writer.etags import require_match
 from writer.problems import invalid
+from writer.reads import Reads
 
 
 class DomainService:
     """Adds, edits and removes hosts; each change reaches the redirectors as a link's would."""
 
-    def __init__(self, postgres: Postgres, book: DomainBook, announcer: Announcer) -> None:
+    def __init__(
+        self, postgres: Postgres, reads: Reads, book: DomainBook, announcer: Announcer
+    ) -> None:
         self._postgres = postgres
+        self._reads = reads
         self._book = book
         self._announcer = announcer
 
     async def all(self) -> list[Domain]:
-        """Return every domain by host."""
-        async with self._postgres.connection() as connection:
-            return await repository.all_domains(connection)
+        """Return every domain by host, as old as the replica is late."""
+        return await self._reads.read(repository.all_domains)
 
     async def get(self, host: str) -> Domain:
-        """Return one domain; raises DomainNotFound."""
+        """Return one domain as it is now; raises DomainNotFound."""
         host = _known(host)
-        for domain in await self.all():
+        async with self._postgres.connection() as connection:
+            domains = await repository.all_domains(connection)
+        for domain in domains:
             if domain.host == host:
                 return domain
         raise _not_found(host)

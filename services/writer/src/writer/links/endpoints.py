@@ -81,8 +81,7 @@ async def list_links(
         created_after=query.created_after,
         created_before=query.created_before,
     )
-    async with parts.postgres.connection(parts.settings.postgres_write_timeout_ms) as connection:
-        links = await listing.list_links(connection, wanted)
+    links = await parts.reads.read(lambda connection: listing.list_links(connection, wanted))
     page, more = links[: query.limit], len(links) > query.limit
     cursor_on = _cursor_after(query.sort, page[-1]) if more else None
     view = LinkPage([parts.links.view(link) for link in page], cursor_on)
@@ -143,8 +142,7 @@ async def restore_link(
 @router.get("/tags", tags=["tags"], summary="List tags", responses=answers(200, "TagList"))
 async def list_tags(parts: PartsOf) -> Response:
     """Return up to 10,000 tags with the number of links that are not in the trash."""
-    async with parts.postgres.connection(parts.settings.postgres_write_timeout_ms) as connection:
-        counts = await listing.count_tags(connection)
+    counts = await parts.reads.read(listing.count_tags)
     return json_response(TagList([TagCount(tag, links) for tag, links in counts]))
 
 
