@@ -1,6 +1,7 @@
 """Every server answers alike: the same bytes in, the same status, headers and body out."""
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
@@ -172,7 +173,8 @@ def test_hostile_bytes_get_no_redirect_and_harm_nobody(part: Part, hostile: byte
     host, port = part.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as sock:
         sock.sendall(hostile)
-        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the server may have hung up already
+            sock.shutdown(socket.SHUT_WR)
         said = sock.makefile("rb").read()
         assert b" 302 " not in said
     assert talk(part, get("/plain"))[0].status == 302

@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 
 from shortcore.health import Health, Phase
+from shortcore.protocol import BoundedProtocol
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,7 +43,8 @@ class UvicornServer:
                 access_log=False,
                 server_header=False,
                 lifespan="off",
-                **options,
+                ws="none",
+                **{"http": BoundedProtocol, **options},
             )
         )
         self._task: asyncio.Task[None] | None = None

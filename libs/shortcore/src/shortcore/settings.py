@@ -118,6 +118,15 @@ class LogSettings(_Base):
     )
 
 
+class DynamicFileSettings(_Base):
+    """Changes while running."""
+
+    dynamic_file: Path | None = Field(
+        None,
+        description="YAML file of settings that take effect within seconds, without a restart",
+    )
+
+
 class PostgresSettings(_Base):
     """PostgreSQL."""
 
@@ -237,7 +246,9 @@ class DomainSettings(_Base):
         return _words(value)
 
 
-class _Core(LogSettings, PostgresSettings, RedisSettings, CacheSettings, DrainSettings):
+class _Core(
+    LogSettings, DynamicFileSettings, PostgresSettings, RedisSettings, CacheSettings, DrainSettings
+):
     pass
 
 
@@ -249,6 +260,9 @@ class WriterSettings(_Core, DomainSettings):
     writer_admin_port: Port = Field(9000, description="Port of probes and metrics")
     publish_timeout_ms: Milliseconds = Field(
         25, description="How long an answer may wait for Redis; the relay publishes anyway"
+    )
+    default_status_code: Literal[301, 302, 307, 308] = Field(
+        302, description="Redirect status of links that name none"
     )
     target_schemes: Words = Field(
         frozenset({"http", "https"}), description="Schemes a target may have (comma separated)"
@@ -264,6 +278,12 @@ class WriterSettings(_Core, DomainSettings):
     idempotency_ttl_s: int = Field(
         86_400, ge=60, description="How long an Idempotency-Key is remembered"
     )
+
+    @field_validator("default_status_code", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        # A Literal takes no text, and an environment has nothing else.
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("target_schemes", mode="before")
     @classmethod
@@ -352,6 +372,18 @@ class RedirectorSettings(_Core):
 
 ALL: tuple[type[_Base], ...] = (WriterSettings, RelaySettings, RedirectorSettings)
 """The settings of each service, for the documentation and for telling a typo from a neighbour."""
+
+DYNAMIC = frozenset(
+    {
+        "cache_ttl_s",
+        "default_status_code",
+        "l1_negative_ttl_s",
+        "l1_ttl_s",
+        "log_level",
+        "reserved_codes",
+    }
+)
+"""What `dynamic_file` may hold; its values go before all others."""
 
 S = TypeVar("S", bound=_Base)
 

@@ -84,8 +84,6 @@ def _quieten_gc() -> None:
 def _options() -> dict[str, Any]:
     # Client addresses are our own matter (clients.py), and no other path is open to WebSockets.
     return {
-        "http": "httptools",
-        "ws": "none",
         "interface": "asgi3",
         "proxy_headers": False,
         "timeout_keep_alive": KEEP_ALIVE_S,

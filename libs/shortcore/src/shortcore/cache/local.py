@@ -159,6 +159,16 @@ class LocalCache(Generic[T]):
         self._remember(key, version)
         return had
 
+    def set_lives(self, ttl_s: float, negative_ttl_s: float) -> None:
+        """Let entries live so long from now on; those that would live longer are cut to it."""
+        now = self._clock()
+        for entry in self.entries.values():
+            until = now + (ttl_s if entry.record.version else negative_ttl_s)
+            entry.fresh_until = min(entry.fresh_until, until)
+            entry.refresh_at = min(entry.refresh_at, until)
+        self._ttl_s = ttl_s
+        self._negative_ttl_s = negative_ttl_s
+
     def expire(self) -> None:
         """Make every entry stale: changes were missed, so each must be asked for anew.
 

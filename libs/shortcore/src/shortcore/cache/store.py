@@ -82,7 +82,8 @@ class CacheStore:
         """Redis's clock minus ours, as last measured by `measure_clock`; None until then."""
         self._client = client
         self._keys = keys
-        self._lifetimes = lifetimes
+        self.lifetimes = lifetimes
+        """Of what is put from now on; may be replaced at any time."""
         self._timeout_s = timeout_ms / 1000
         self._now_ms = now_ms
         self._jitter = jitter
@@ -115,7 +116,7 @@ class CacheStore:
         offset = self.clock_offset_ms
         if offset is None:
             return [Published.EXPIRED] * len(items)
-        oldest = str(self._lifetimes.fill_max_age_ms)
+        oldest = str(self.lifetimes.fill_max_age_ms)
         return await self._offer(
             [(key, record, str(read_at_ms + offset), oldest) for key, record, read_at_ms in items]
         )
@@ -139,7 +140,7 @@ class CacheStore:
 
         def args(position: int) -> list[bytes | int | str]:
             _, record, *age = items[position]
-            ttl = self._lifetimes.of(record, now_ms, self._jitter())
+            ttl = self.lifetimes.of(record, now_ms, self._jitter())
             return [encode_record(record), ttl, *age]
 
         return [Published(int(reply)) for reply in await self._call(run)]

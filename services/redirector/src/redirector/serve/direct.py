@@ -9,18 +9,16 @@ llhttp parses in both cases, so both read requests alike.
 import asyncio
 from time import perf_counter
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from redirector.app import Redirector
 from redirector.respond import Answer, Plain, status_line
 from redirector.serve.asgi import SAMPLE, header
 from shortcore.health import Phase
+from shortcore.protocol import BoundedProtocol
 
 _END = b"\r\n\r\n"
 
 
-def direct_protocol(redirector: Redirector) -> type[HttpToolsProtocol]:  # noqa: C901  # counts a whole class
+def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C901  # counts a whole class
     """Return the protocol class to give to uvicorn as `http`.
 
     A class made in a function, as uvicorn makes the instances: what the hot path needs are its
@@ -33,7 +31,7 @@ def direct_protocol(redirector: Redirector) -> type[HttpToolsProtocol]:  # noqa:
     ready = Phase.READY
     seen = 0
 
-    class DirectProtocol(HttpToolsProtocol):
+    class DirectProtocol(BoundedProtocol):
         """One connection. Its keep-alive timer looks once a period instead of once a request."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -58,14 +56,7 @@ def direct_protocol(redirector: Redirector) -> type[HttpToolsProtocol]:  # noqa:
 
         def data_received(self, data: bytes) -> None:
             self.heard = True
-            if self.timeout_keep_alive_task is not None:
-                self._unset_keepalive_if_required()
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserError:
-                self.send_400_response("Invalid HTTP request received.")
-            except httptools.HttpParserUpgrade:
-                self._unsupported_upgrade_warning()
+            super().data_received(data)
 
         def on_message_begin(self) -> None:
             # The scope is made when it is known that ASGI is needed.
