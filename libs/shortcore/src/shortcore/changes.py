@@ -34,11 +34,15 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read brought: the changes, the position after them, and whether some are lost."""
+    """What one read brought: the changes, the position after them, and whether some are lost.
+
+    `all_told` says that one of the entries had no changes: a relay found nothing left to tell.
+    """
 
     changes: Sequence[Change]
     position: str
     gap: bool
+    all_told: bool = False
 
 
 _ID_BITS = 32
@@ -66,7 +70,7 @@ class ChangeFeed:
         self._append = client.register_script(APPEND)
 
     async def append(self, changes: Sequence[Change]) -> str:
-        """Add one entry holding all `changes`; returns its id."""
+        """Add one entry holding all `changes` (none: «all is told»); returns its id."""
         entry = await self._append(
             keys=[self._stream],
             args=[
@@ -100,12 +104,14 @@ class ChangeFeed:
             # Something came between the two commands: the next read brings it.
             return Batch((), position, gap=False)
         changes: list[Change] = []
-        gap = False
+        gap = all_told = False
         for entry_id, fields in entries:
             gap |= _text(fields[b"p"]) != position
-            changes.extend(_decoder.decode(fields[b"d"]))
+            told = _decoder.decode(fields[b"d"])
+            changes.extend(told)
+            all_told |= not told
             position = entry_id
-        return Batch(changes, position, gap)
+        return Batch(changes, position, gap, all_told)
 
 
 def _entries(reply: object) -> list[tuple[str, dict[bytes, bytes]]]:

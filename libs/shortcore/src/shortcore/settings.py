@@ -246,6 +246,34 @@ class DomainSettings(_Base):
         return _words(value)
 
 
+class ClickSettings(_Base):
+    """Clicks on their way to the statistics."""
+
+    clicks_enabled: bool = Field(True, description="Whether clicks are captured at all")
+    clicks_ring_size: int = Field(
+        50_000,
+        ge=1,
+        le=10_000_000,
+        description="Clicks that may wait in a process to be read, and as many to be sent (about "
+        "100 bytes each); more are dropped and counted",
+    )
+    clicks_flush_ms: Milliseconds = Field(
+        200, gt=0, description="How often clicks are sent; 500 of one stream are sent at once"
+    )
+    clicks_partitions: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Streams that clicks are spread over, by link; the same for every part",
+    )
+    clicks_stream_max_length: int = Field(
+        5000,
+        ge=10,
+        description="Entries that each stream keeps at the most, about (up to 20 KB each); what "
+        "goes beyond it before it is read is lost",
+    )
+
+
 class _Core(
     LogSettings, DynamicFileSettings, PostgresSettings, RedisSettings, CacheSettings, DrainSettings
 ):
@@ -321,7 +349,7 @@ class RelaySettings(_Core):
     )
 
 
-class RedirectorSettings(_Core):
+class RedirectorSettings(_Core, ClickSettings):
     """The redirector (`shortlinks-redirector serve`)."""
 
     default_domain: Host = DomainSettings.model_fields["default_domain"]  # type: ignore[assignment]  # one declaration, two services
@@ -352,6 +380,17 @@ class RedirectorSettings(_Core):
         ge=0,
         description="How long past its life a link is still served while neither PostgreSQL nor "
         "Redis can be asked; never past its expiry",
+    )
+    custom_codes_max: int = Field(
+        2_000_000,
+        ge=0,
+        description="Custom codes that a redirector knows (4 bytes each), so that made-up codes "
+        "are refused without a look-up; with more of them every unknown code is looked up",
+    )
+    unknown_lookups_per_s: int = Field(
+        100,
+        ge=1,
+        description="Unknown codes a second that are looked up all the same, before that is done",
     )
     lookup_concurrency: int = Field(
         64, ge=1, le=10_000, description="Look-ups that may wait for PostgreSQL at once"

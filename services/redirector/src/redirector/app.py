@@ -3,17 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
+from redirector import repository
 from redirector.budget import Budget
 from redirector.clients import Clients
 from redirector.counts import Counts
+from redirector.custom_codes import CustomCodes
 from redirector.domain_loader import DomainLoader
 from redirector.domains import Domains
-from redirector.hot import make_fresh, make_hot
+from redirector.hot import make_fresh, make_hot, make_refuse
 from redirector.invalidation import WAIT_MS, Invalidation
 from redirector.lookup import LinkCache, Lookup
 from redirector.pages import Pages
@@ -22,11 +26,14 @@ from redirector.redirects import Redirects
 from redirector.resolve import is_plain
 from redirector.respond import Answer, Answers, Encode, Plain
 from redirector.throttle import Throttle
+from redirector.tracking import Tracking
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.local import LocalCache
 from shortcore.cache.store import CacheStore, Lifetimes
 from shortcore.changes import ChangeFeed
+from shortcore.codes import CodeSpace
+from shortcore.dynamic import DynamicFile
 from shortcore.errors import CacheUnavailable
 from shortcore.health import Health
 from shortcore.links import LinkKey, LinkRecord, split_key
@@ -92,6 +99,8 @@ class Redirector:
             clock=clock,
         )
         self._wire(now_ms)
+        self.dynamic = DynamicFile(settings, self._take)
+        self._export(self.registry)
 
     def _wire(self, now_ms: Callable[[], int]) -> None:
         settings, clock = self.settings, self.clock
@@ -148,7 +157,20 @@ class Redirector:
             now_ms=now_ms,
         )
         fresh = make_fresh(self.cache, self.lookup.renew, clock)
-        self.hot = make_hot(self.cache, fresh, self.counts, clock)
+        self.custom_codes = CustomCodes(
+            partial(repository.count_custom, self._primary),
+            partial(repository.custom_keys, self._primary),
+            max_codes=settings.custom_codes_max,
+            clock=clock,
+        )
+        refuse = make_refuse(
+            CodeSpace(settings.code_secret.get_secret_value().encode()),
+            self.custom_codes,
+            self.domains,
+            Budget(settings.unknown_lookups_per_s, clock),
+            self.counts,
+        )
+        self.hot = make_hot(self.cache, fresh, refuse, self.counts, clock)
         throttle = Throttle(
             self._client,
             keys,
@@ -159,6 +181,7 @@ class Redirector:
             clock=clock,
         )
         self._passwords = Passwords(throttle)
+        self.tracking = Tracking(settings, self._client, keys, self.clients, now_ms=now_ms)
         self.redirects = Redirects(
             self.answers,
             self.domains,
@@ -166,6 +189,7 @@ class Redirector:
             self.lookup,
             self._primary,
             self._passwords,
+            self.tracking.capture,
             self.counts,
             now_ms,
         )
@@ -184,11 +208,15 @@ class Redirector:
                 max_age_s=settings.feed_max_age_s,
             ),
             self.cache,
+            custom_codes=self.custom_codes,
             domain_changed=self.loader.wake,
             clock=clock,
             now_ms=lambda: now_ms() + (self.store.clock_offset_ms or 0),
         )
-        self._export(self.registry)
+
+    def _take(self, settings: RedirectorSettings) -> None:
+        self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
+        self.store.lifetimes = replace(self.store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
 
     def _prepare(self, key: LinkKey, record: LinkRecord) -> Plain | Answer | None:
         if not is_plain(record):
@@ -213,6 +241,11 @@ class Redirector:
             "shortlinks_lookups_in_flight",
             "Keys being looked up outside the local cache",
             lambda: len(self.lookup),
+        )
+        memory.gauge(
+            "shortlinks_custom_codes",
+            "Custom codes known, so that made-up ones are refused without a look-up",
+            lambda: len(self.custom_codes) if self.custom_codes.loaded else 0,
         )
         memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
         memory.gauge(
@@ -246,6 +279,8 @@ class Redirector:
             "Values in Redis that are no record",
             lambda: self.store.corrupt_total,
         )
+        self.dynamic.export(memory)
+        self.tracking.export(memory)
         registry.register(memory)
         registry.register(self.counts)
         for check in (self._primary.check, self.store.check, feed.check, self.loader.check):
@@ -256,15 +291,25 @@ class Redirector:
     async def start(self) -> None:
         """Check the schema, read the domains, follow the feed; works with everything down.
 
-        Raises ConfigurationError if PostgreSQL answers and its schema does not fit.
+        Waits while PostgreSQL answers and its schema is older than this code needs. Raises
+        ConfigurationError if it needs newer code.
         """
-        await self.loader.check_schema()
+        self.dynamic.read()
+        await self.loader.wait_for_schema()
         await self.loader.load()
-        for work in (self.loader.run(), self.invalidation.run(), self._measure_clock()):
+        for work in (
+            self.loader.run(),
+            self.invalidation.run(),
+            self.custom_codes.run(),
+            self._measure_clock(),
+            self.dynamic.watch(),
+        ):
             self._spawn(work)
+        self.tracking.start()
 
     async def close(self) -> None:
-        """Stop everything that `start` began and close every connection."""
+        """Stop everything that `start` began and close every connection; send the last clicks."""
+        await self.tracking.close()
         # Again until they end: a cancellation that meets a deadline of redis-py, or `wait_for` of
         # Python 3.11, at the same moment can be swallowed there.
         while pending := [task for task in self._tasks if not task.done()]:

@@ -8,7 +8,9 @@ probes by address and a name that is being moved find the same links.
 from collections.abc import Sequence
 
 from redirector.repository import DomainRow
-from redirector.respond import Answers
+from redirector.respond import Answer, Answers, Plain
+from shortcore.cache.local import Entry
+from shortcore.links import absent
 from shortcore.urls import normalise_host
 
 _REMEMBERED = 1024
@@ -16,9 +18,9 @@ _REMEMBERED = 1024
 
 
 class Domain:
-    """A host and the two answers that are its own."""
+    """A host and the two answers that are its own; `nowhere` is the entry of a code without link."""
 
-    __slots__ = ("home", "host", "not_found")
+    __slots__ = ("home", "host", "not_found", "nowhere")
 
     def __init__(self, row: DomainRow, answers: Answers) -> None:
         self.host = row.host
@@ -29,6 +31,9 @@ class Domain:
             answers.elsewhere(row.not_found_target, "not_found")
             if row.not_found_target
             else answers.not_found
+        )
+        self.nowhere: Entry[Plain | Answer | None] = Entry(
+            absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, size=0
         )
 
 

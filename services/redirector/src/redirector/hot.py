@@ -6,9 +6,15 @@ attribute write and two additions; what it may not decide alone it leaves to the
 
 from collections.abc import Callable
 
+from redirector.budget import Budget
 from redirector.counts import LOCAL_HITS, Counts
+from redirector.custom_codes import CustomCodes
+from redirector.domains import Domains
 from redirector.lookup import GRACE_S, LinkCache, LinkEntry
+from shortcore.codes import CodeSpace
 from shortcore.links import LinkKey
+
+MAX_CODE = 64
 
 Hot = Callable[[str], LinkEntry | None]
 Fresh = Callable[[LinkKey], LinkEntry | None]
@@ -39,7 +45,36 @@ def make_fresh(
     return fresh
 
 
-def make_hot(cache: LinkCache, fresh: Fresh, counts: Counts, clock: Callable[[], float]) -> Hot:
+def make_refuse(
+    codes: CodeSpace, custom: CustomCodes, domains: Domains, budget: Budget, counts: Counts
+) -> Hot:
+    """Return the function that gives the «not found» of a key that cannot exist, without I/O.
+
+    None where a look-up must tell. While few are asked for, all are looked up: only a scan meets
+    the filter, so the moment that a new custom code takes to get here is nobody's 404.
+    """
+    decode, trusted, holds, take = codes.decode, custom.trusted, custom.holds, budget.take
+    of_host = domains.of_host
+    values = counts.values
+    refused = counts.lookup("codes", "refused")
+
+    def refuse(key: str) -> LinkEntry | None:
+        host, _, code = key.partition("/")
+        if not code.isalnum() or not code.isascii() or len(code) > MAX_CODE or not trusted():
+            return None
+        if decode(code) is not None or holds(key) or take():
+            return None
+        entry = of_host(host).nowhere
+        values[refused] += 1
+        values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
+        return entry
+
+    return refuse
+
+
+def make_hot(
+    cache: LinkCache, fresh: Fresh, refuse: Hot, counts: Counts, clock: Callable[[], float]
+) -> Hot:
     """Return the function from `host` + path to an entry whose answer suits every request.
 
     None means: ask the slow path. A path that names no link as such (a preview, a path after
@@ -51,7 +86,7 @@ def make_hot(cache: LinkCache, fresh: Fresh, counts: Counts, clock: Callable[[],
     def hot(key: str) -> LinkEntry | None:
         entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be asked for
         if entry is None:
-            return None
+            return refuse(key)
         answer = entry.answer
         if answer is None:
             return None

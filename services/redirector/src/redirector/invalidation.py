@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from redirector.custom_codes import CustomCodes
 from redirector.lookup import LinkCache
 from shortcore.changes import Batch, ChangeFeed
 from shortcore.health import Dependency
@@ -38,6 +39,7 @@ class Invalidation:
         feed: ChangeFeed,
         cache: LinkCache,
         *,
+        custom_codes: CustomCodes,
         domain_changed: Callable[[], None],
         clock: Callable[[], float],
         now_ms: Callable[[], int],
@@ -47,6 +49,7 @@ class Invalidation:
         self.changes = 0
         self._feed = feed
         self._cache = cache
+        self._custom_codes = custom_codes
         self._domain_changed = domain_changed
         self._clock = clock
         self._now_ms = now_ms
@@ -87,6 +90,7 @@ class Invalidation:
             self._position = await self._feed.end()
             # What was read before we followed may have changed unseen.
             self._cache.expire()
+            self._custom_codes.distrust()
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
         self._apply(batch)
         self._position = batch.position
@@ -101,6 +105,7 @@ class Invalidation:
             self.gaps += 1
             log.warning("changes were lost: all local entries are asked for anew")
             self._cache.expire()
+            self._custom_codes.distrust()
             self._domain_changed()
         now_ms = self._now_ms()
         self._delay_s = 0.0
@@ -109,8 +114,11 @@ class Invalidation:
             self._delay_s = max(self._delay_s, (now_ms - change.at_ms) / 1000)
             if split_key(change.key)[1]:
                 self._cache.invalidate(change.key, change.version)
+                self._custom_codes.note(change.key)
             else:
                 self._domain_changed()
+        if batch.all_told:
+            self._custom_codes.all_told()
 
     def _cut(self, error: str) -> None:
         if self.connected:

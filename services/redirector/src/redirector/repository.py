@@ -51,6 +51,14 @@ WHERE d.host = $1 AND l.code = $2
 
 _DOMAINS = "SELECT host, default_target, not_found_target FROM domains ORDER BY host"
 
+_CUSTOM = """
+SELECT l.domain_id, d.host, l.code FROM links l JOIN domains d ON d.id = l.domain_id
+WHERE l.custom AND (l.domain_id, l.code) > ($1, $2)
+ORDER BY l.domain_id, l.code LIMIT $3
+"""
+
+_CUSTOM_BATCH = 2000
+
 
 class Found(NamedTuple):
     """A record and the time (Unix ms, PostgreSQL's clock) up to which it is known to be true.
@@ -96,6 +104,24 @@ async def list_domains(postgres: Postgres) -> list[DomainRow]:
     async with _answering(postgres) as connection:
         rows = await connection.fetch(_DOMAINS)
     return [DomainRow(*row.values()) for row in rows]
+
+
+async def count_custom(postgres: Postgres) -> int:
+    """Return how many links have a custom code."""
+    async with _answering(postgres) as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM links WHERE custom"))
+
+
+async def custom_keys(postgres: Postgres) -> AsyncIterator[Sequence[LinkKey]]:
+    """Yield the keys of all links with a custom code, whatever their state."""
+    after: tuple[int, str] = (0, "")
+    while True:
+        async with _answering(postgres) as connection:
+            rows = await connection.fetch(_CUSTOM, *after, _CUSTOM_BATCH)
+        if not rows:
+            return
+        yield [link_key(row["host"], row["code"]) for row in rows]
+        after = rows[-1]["domain_id"], rows[-1]["code"]
 
 
 async def _ask(postgres: Postgres, statement: str, key: LinkKey, version: int) -> bool:

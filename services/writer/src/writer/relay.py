@@ -10,7 +10,8 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 
 import asyncpg
 import structlog
@@ -20,8 +21,9 @@ from shortcore.admin import AdminApp
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.changes import ChangeFeed, entry_order
+from shortcore.changes import Change, ChangeFeed, entry_order
 from shortcore.drain import UvicornServer, run
+from shortcore.dynamic import EVERY_S, DynamicFile
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
 from shortcore.health import Health
 from shortcore.postgres import Postgres, open_postgres
@@ -56,6 +58,7 @@ class Relay:
         client: Client,
         settings: RelaySettings,
     ) -> None:
+        self.dynamic = DynamicFile(settings, self._take)
         self.published: Counter[str] = Counter(taken=0, older=0)
         self.errors: Counter[str] = Counter(postgres=0, redis=0)
         self.batches = 0
@@ -68,6 +71,7 @@ class Relay:
         self._feed = feed
         self._client = client
         self._settings = settings
+        self._longest_ttl_s = settings.cache_ttl_s
         self._timeout_ms = settings.postgres_write_timeout_ms
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -75,7 +79,13 @@ class Relay:
 
     async def start(self) -> None:
         """Begin to deliver, to watch, and to listen."""
-        steps = (self._deliver_all(), self._watch_all(), self._republish_all(), self._listen())
+        steps = (
+            self._deliver_all(),
+            self._watch_all(),
+            self._republish_all(),
+            self._listen(),
+            self._watch_settings(),
+        )
         self._tasks = [asyncio.create_task(step) for step in steps]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -113,6 +123,10 @@ class Relay:
         except AWAY as error:
             raise CacheUnavailable(f"Redis is not answering: {error}") from error
         if known is not None and known.servers == seen.servers and known.last <= seen.last:
+            if not self.waiting_rows:
+                # No row waited, so all that was committed before is on the feed: say so. The
+                # redirectors trust what they know of custom codes only while they hear this.
+                await self._append([])
             return
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
             if known is None:
@@ -149,6 +163,7 @@ class Relay:
             lambda: self.published,
             label="result",
         )
+        self.dynamic.export(source)
         source.counter("shortlinks_relay_batches", "Batches delivered", lambda: self.batches)
         source.counter(
             "shortlinks_relay_errors",
@@ -172,8 +187,11 @@ class Relay:
         if claim.records:
             for result in await self._store.publish_many(claim.records):
                 self.published[result.name.lower()] += 1
+        return await self._append(claim.changes)
+
+    async def _append(self, changes: Sequence[Change]) -> str:
         try:
-            return await self._feed.append(claim.changes)
+            return await self._feed.append(changes)
         except AWAY as error:
             raise CacheUnavailable(f"Redis is not answering: {error}") from error
 
@@ -181,7 +199,17 @@ class Relay:
         # Whatever state Redis went back to, a record in it that is out of date was written
         # before its link changed, and has not lived its time yet: nothing older need be sent.
         settings = self._settings
-        return max(settings.cache_ttl_s, settings.cache_tombstone_ttl_s) + MARGIN_S
+        return max(self._longest_ttl_s, settings.cache_tombstone_ttl_s) + MARGIN_S
+
+    def _take(self, settings: RelaySettings) -> None:
+        # What was put with a longer life still has it.
+        self._longest_ttl_s = max(self._longest_ttl_s, settings.cache_ttl_s)
+        self._store.lifetimes = replace(self._store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
+
+    async def _watch_settings(self) -> None:
+        while not self._stopping.is_set():
+            self.dynamic.read()
+            await self._pause(EVERY_S)
 
     async def _deliver_all(self) -> None:
         while not self._stopping.is_set():

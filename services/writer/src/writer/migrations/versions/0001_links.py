@@ -65,6 +65,7 @@ CREATE TABLE links (
 );
 CREATE INDEX links_created ON links (created_at, id);
 CREATE INDEX links_updated ON links (updated_at);
+CREATE INDEX links_custom ON links (domain_id, code) WHERE custom;
 CREATE INDEX links_target ON links USING hash (target);
 CREATE INDEX links_tags ON links USING gin (tags) WHERE tags <> '{}';
 

@@ -1,0 +1,101 @@
+"""Made-up codes are refused without a look-up, and never one that exists."""
+
+import asyncio
+import random
+import string
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redirector.custom_codes import Bloom
+from shortcore.links import LinkKey
+
+HOST = "go.example"
+
+
+@given(st.sets(st.text(max_size=64), max_size=500))
+def test_a_member_is_never_missed(keys):
+    bloom = Bloom(len(keys))
+    for key in keys:
+        bloom.add(key)
+    assert all(bloom.holds(key) for key in keys)
+
+
+def test_few_strangers_are_taken_for_members():
+    bloom = Bloom(20_000)
+    for number in range(20_000):
+        bloom.add(f"{HOST}/member{number}")
+    taken = sum(bloom.holds(f"{HOST}/stranger{number}") for number in range(20_000))
+    assert taken < 20_000 / 100
+
+
+async def scanned(app, codes):
+    """Ask for made-up codes until the budget of look-ups is spent; return look-ups made after."""
+    for code in codes[:20]:
+        assert (await app.get(f"/{code}")).status_code == 404
+    before = app.count("local", "miss")
+    for code in codes[20:]:
+        assert (await app.get(f"/{code}")).status_code == 404
+    return app.count("local", "miss") - before
+
+
+def made_up(number):
+    return ["".join(random.choices(string.ascii_letters, k=9)) for _ in range(number)]
+
+
+async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(run, table, clock):
+    await table.link("Promo", "https://promo.example/", custom=True)
+    app = await run(unknown_lookups_per_s=5)
+    known = app.redirector.custom_codes
+    await known.load()
+    known.all_told()
+    assert await scanned(app, made_up(200)) <= 2
+    assert app.count("codes", "refused") > 150
+    assert (await app.get("/Promo")).headers["location"] == "https://promo.example/"
+    # One that is made now is told by the feed.
+    await table.link("Later", "https://later.example/", custom=True, id=2)
+    known.note(LinkKey(f"{HOST}/Later"))
+    assert (await app.get("/Later")).headers["location"] == "https://later.example/"
+
+
+async def test_without_word_that_all_is_told_every_code_is_looked_up(run, table, clock):
+    app = await run(unknown_lookups_per_s=5)
+    known = app.redirector.custom_codes
+    await known.load()
+    assert await scanned(app, made_up(60)) == 40
+    known.all_told()
+    assert await scanned(app, made_up(60)) <= 1
+    clock.advance(6)
+    assert await scanned(app, made_up(60)) == 40
+    known.all_told()
+    known.distrust()
+    assert await scanned(app, made_up(60)) == 40
+
+
+async def test_a_code_told_while_the_codes_are_read_is_known_after(run, table):
+    app = await run()
+    known = app.redirector.custom_codes
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly():
+        yield [LinkKey(f"{HOST}/first")]
+        reading.set()
+        await go_on.wait()
+
+    known._read = slowly
+    loading = asyncio.create_task(known.load())
+    await reading.wait()
+    known.note(LinkKey(f"{HOST}/meanwhile"))
+    go_on.set()
+    await loading
+    assert known.holds(f"{HOST}/first")
+    assert known.holds(f"{HOST}/meanwhile")
+
+
+async def test_with_more_custom_codes_than_it_may_know_it_looks_up(run, table):
+    for number in range(3):
+        await table.link(f"code{number}", custom=True, id=number)
+    app = await run(custom_codes_max=2, unknown_lookups_per_s=5)
+    await app.redirector.custom_codes.load()
+    app.redirector.custom_codes.all_told()
+    assert not app.redirector.custom_codes.trusted()
