@@ -10,7 +10,7 @@ TESTS     ?=
 PORT_BASE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak fault-table bench scale soak-memory lint format docs lock images compose-secrets clean
+.PHONY: help run test test-faults test-images soak fault-table bench scale soak-memory lint format docs lock images compose-secrets cluster-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -33,11 +33,19 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 run: $(VENV)/.run ## Start a whole stack here: PostgreSQL, Valkey, writer, redirector
 	@exec $(VENV)/bin/shortctl dev --with-parent $(if $(PORT_BASE),--port-base $(PORT_BASE))
 
-test: $(VENV)/.dev ## The whole suite against real PostgreSQL and Redis
-	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+PYTEST     = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test: $(VENV)/.dev ## Unit, property, contract, cross-service and chart tests, on real servers
+	@$(PYTEST) -m "not fault and not images and not cluster" $(TESTS)
+
+test-faults: $(VENV)/.dev ## Stop, pause, cut and kill every part; consistency under all of it
+	@$(PYTEST) -m fault $(TESTS)
+
+test-images: $(VENV)/.dev ## Build the images and run them as a cluster would
+	@$(PYTEST) -m images $(TESTS)
 
 soak: $(VENV)/.dev ## The consistency and fault tests for about an hour
-	@SOAK_EXAMPLES=$${SOAK_EXAMPLES:-400} $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup tests/consistency tests/faults
+	@SOAK_EXAMPLES=$${SOAK_EXAMPLES:-400} $(PYTEST) tests/consistency tests/faults
 
 fault-table: $(VENV)/.dev ## Measure every fault anew into docs/operations.md
 	@WRITE_FAULT_TABLE=1 $(VENV)/bin/python -m pytest -q tests/faults/test_dependencies.py
@@ -58,12 +66,14 @@ lint: $(VENV)/.dev ## Style, types, import rules, generated docs
 	@$(VENV)/bin/mypy libs/*/src services/*/src
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(VENV)/bin/shortctl docs --check
+	@$(VENV)/bin/python charts/readme.py --check
 
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	@$(VENV)/bin/ruff check --fix-only --quiet . ; $(VENV)/bin/ruff format .
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/ anew
 	@$(VENV)/bin/shortctl docs
+	@$(VENV)/bin/python charts/readme.py
 
 lock: $(VENV)/.built ## Resolve the dependencies anew into requirements/*.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt

@@ -44,6 +44,15 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["chosen"] = node.config.stash[chosen]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs its own time or machinery by its folder: `make test` leaves it out."""
+    marks = {"faults": "fault", "consistency": "fault", "images": "images", "cluster": "cluster"}
+    for item in items:
+        folder = item.path.relative_to(config.rootpath).parts
+        if folder[0] == "tests" and folder[1] in marks:
+            item.add_marker(marks[folder[1]])
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     # xdist shows the header of the process that controls the workers, and only that.
     return [f"{name}={value}" for name, value in config.stash[chosen].items()]
