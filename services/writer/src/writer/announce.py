@@ -21,6 +21,10 @@ _NOTICE_EVERY_S = 0.002
 _BATCH = 500
 _WAITING = 5000
 
+_AT_ONCE = 100
+"""Of more links at once none is offered: it would take longer than their answer may wait, and the
+relay, awake in 2 ms, would do the same work again."""
+
 Announcement = tuple[LinkKey, LinkRecord]
 
 
@@ -40,11 +44,11 @@ class Announcer:
         )
 
     async def announce(self, records: Sequence[Announcement]) -> None:
-        """Offer `records` to Redis within its deadline, and wake the relay in the background."""
+        """Offer `records`, unless they are many, to Redis within its deadline; wake the relay."""
         self._wanted.set()
         if len(records) == 1:
             await self._offer(self._batcher.submit(records[0]))
-        elif records:
+        elif 0 < len(records) <= _AT_ONCE:
             await self._offer(self._publish(records))
 
     def wake_relay(self) -> None:

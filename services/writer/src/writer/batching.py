@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class Batcher(Generic[T, R]):
-    """Hands items to `run` in batches of at most `max_items`, one batch at a time.
+    """Hands items to `run` in batches of at most `max_items`, `in_flight` at a time.
 
     `run` returns one result for each item, in order; a result that is an exception is raised
     to the caller of its item alone, while an exception that `run` raises goes to all.
@@ -28,12 +28,16 @@ class Batcher(Generic[T, R]):
         *,
         max_items: int,
         max_waiting: int,
+        in_flight: int = 1,
     ) -> None:
         self._run = run
         self._max_items = max_items
         self._max_waiting = max_waiting
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._in_flight = in_flight
+        self._working = 0
+        self._starting: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T) -> R:
         """Return the result of `item`; raises Unavailable when too many wait already."""
@@ -41,18 +45,23 @@ class Batcher(Generic[T, R]):
             raise Unavailable("Too many requests are waiting; try again soon.")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+        # One that has not begun yet will take this item, too.
+        if self._working < self._in_flight and self._starting is None:
+            self._starting = asyncio.create_task(self._work())
+            self._tasks.add(self._starting)  # the loop itself keeps tasks weakly
+            self._starting.add_done_callback(self._tasks.discard)
         return await future
 
     async def _work(self) -> None:
+        self._starting = None
+        self._working += 1
         try:
             while self._waiting:
                 count = min(self._max_items, len(self._waiting))
                 batch = [self._waiting.popleft() for _ in range(count)]
                 await self._run_batch(batch)
         finally:
-            self._worker = None
+            self._working -= 1
 
     async def _run_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
         try:

@@ -25,9 +25,18 @@ class Measures:
             registry=registry,
         )
 
+        self._bound: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request; `status` 0 means that it was never answered."""
         # A made-up method must not become a label: there is no end to them.
         known = method if method in METHODS else "other"
-        self._requests.labels(route, known, f"{status // 100}xx").inc()
-        self._seconds.labels(route).observe(seconds)
+        bound = self._bound.get((route, known, status // 100))
+        if bound is None:
+            bound = (
+                self._requests.labels(route, known, f"{status // 100}xx"),
+                self._seconds.labels(route),
+            )
+            self._bound[route, known, status // 100] = bound
+        bound[0].inc()
+        bound[1].observe(seconds)

@@ -17,7 +17,7 @@ from shortcore.postgres import Connection, Postgres
 from writer.batching import Batcher
 from writer.domains.repository import Domain
 from writer.ids import IdBlocks
-from writer.links.repository import find_link, insert_links
+from writer.links.repository import copy_links, find_link, insert_links
 from writer.links.stored import LinkValues, NewLink, StoredLink
 
 Placed = StoredLink | ShortlinksError
@@ -28,6 +28,10 @@ codes cannot foresee generated ones, so that one round is already rare."""
 
 _BATCH = 100
 _WAITING = 5000
+_IN_FLIGHT = 2  # while one commits, the next is decoded and sent
+
+_COPIED_FROM = 100
+"""Links from which COPY is worth its round trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Creator:
         self._codes = codes
         self._timeout_ms = timeout_ms
         self._batcher: Batcher[Draft, StoredLink] = Batcher(
-            self._place_committed, max_items=_BATCH, max_waiting=_WAITING
+            self._place_committed, max_items=_BATCH, max_waiting=_WAITING, in_flight=_IN_FLIGHT
         )
 
     async def create(self, draft: Draft) -> StoredLink:
@@ -70,6 +74,12 @@ class Creator:
         Of drafts that want the same code one at the most gets it. Raises
         asyncpg.ForeignKeyViolationError when a domain was removed meanwhile.
         """
+        if len(drafts) >= _COPIED_FROM and all(draft.code is None for draft in drafts):
+            try:
+                async with connection.transaction():
+                    return [*await copy_links(connection, await self._with_ids(connection, drafts))]
+            except asyncpg.UniqueViolationError:
+                pass  # a custom code sits where one of these ids leads: one by one, below
         placed: dict[int, Placed] = {}
         left = list(range(len(drafts)))
         for _ in range(_ROUNDS):

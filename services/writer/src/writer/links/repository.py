@@ -1,11 +1,12 @@
 """All SQL that reads one link or changes links; lists are in `listing`."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
 import asyncpg
 
-from shortcore.links import LinkState, Version
+from shortcore.links import Kind, LinkRecord, LinkState, Version
 from shortcore.postgres import Connection
 from shortcore.rows import RECORD_COLUMNS, record_of
 from writer.links.stored import LinkValues, NewLink, StoredLink
@@ -46,8 +47,23 @@ WITH l AS (
     RETURNING *
 ), {_OUTBOX} l.domain_id, h.host, l.code, l.version
     FROM l JOIN unnest($1::bigint[], $18::text[]) AS h (id, host) USING (id))
-SELECT {COLUMNS} FROM l
+SELECT l.id, l.version, l.created_at FROM l
 """  # noqa: S608  # constants only
+
+# In this order, for the fence's sake.
+_STAMPS = f"""
+SELECT nextval('link_versions'), clock_timestamp() FROM {_FENCED}, generate_series(1, $1)
+"""  # noqa: S608  # constants only
+
+_COPIED = (
+    "id", "domain_id", "code", "target", "status_code", "state", "custom", "valid_from",
+    "expires_at", "expired_target", "max_visits", "password_hash", "forward_query",
+    "forward_path", "title", "tags", "note", "version", "created_at", "updated_at",
+)  # fmt: skip
+
+_KINDS = {LinkState.ACTIVE: Kind.ACTIVE, LinkState.DISABLED: Kind.DISABLED}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
 
 _ONE = f"""SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id
 WHERE d.host = $1 AND l.code = $2"""  # noqa: S608  # constants only
@@ -108,8 +124,38 @@ async def insert_links(connection: Connection, links: Sequence[NewLink]) -> dict
         [each.note for each in values],
         [link.host for link in links],
     )
-    hosts = {link.id: link.host for link in links}
-    return {row["id"]: stored(row, hosts[row["id"]]) for row in rows}
+    news = {link.id: link for link in links}
+    return {id_: _made(news[id_], version, at) for id_, version, at in rows}
+
+
+async def copy_links(connection: Connection, links: Sequence[NewLink]) -> list[StoredLink]:
+    """Insert many links and their outbox rows by COPY, in the caller's transaction.
+
+    All or none: raises asyncpg.UniqueViolationError when a code is in use, and
+    asyncpg.ForeignKeyViolationError when a domain is gone.
+    """
+    # In the order of the index: neighbours share its pages.
+    ordered = sorted(links, key=attrgetter("domain_id", "code"))
+    stamps = await connection.fetch(_STAMPS, len(ordered))
+    made = [_made(link, *stamp) for link, stamp in zip(ordered, stamps, strict=True)]
+    await connection.copy_records_to_table(
+        "links",
+        columns=_COPIED,
+        records=[
+            (
+                new.id, new.domain_id, new.code, *_columns(new.values)[:3], new.custom,
+                *_columns(new.values)[3:], link.version, link.created_at, link.created_at,
+            )
+            for new, link in zip(ordered, made, strict=True)
+        ],
+    )  # fmt: skip
+    await connection.copy_records_to_table(
+        "outbox",
+        columns=("domain_id", "host", "code", "version"),
+        records=[(link.domain_id, link.host, link.code, link.version) for link in made],
+    )
+    by_id = {link.record.link_id: link for link in made}
+    return [by_id[link.id] for link in links]
 
 
 async def find_link(
@@ -185,6 +231,42 @@ def stored(row: asyncpg.Record, host: str) -> StoredLink:
         deleted_at=row["deleted_at"],
         record=record_of(row),
     )
+
+
+def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
+    """Return the link that was inserted from `new`: what the row holds, without reading it."""
+    values = new.values
+    record = LinkRecord(
+        version=version,
+        kind=_KINDS[values.state],
+        link_id=new.id,
+        target=values.target,
+        status_code=values.status_code,
+        valid_from_ms=_ms(values.valid_from),
+        expires_at_ms=_ms(values.expires_at),
+        expired_target=values.expired_target,
+        limited=values.max_visits is not None,
+        password_hash=values.password_hash,
+        forward_query=values.forward_query,
+        forward_path=values.forward_path,
+        title=values.title,
+        created_at_ms=((at - _EPOCH) // _US + 500) // 1000,  # rounded, as RECORD_COLUMNS does
+    )
+    return StoredLink(
+        host=new.host,
+        code=new.code,
+        domain_id=new.domain_id,
+        values=values,
+        visits=0,
+        created_at=at,
+        updated_at=at,
+        deleted_at=None,
+        record=record,
+    )
+
+
+def _ms(instant: datetime | None) -> int | None:
+    return None if instant is None else (instant - _EPOCH) // _US // 1000
 
 
 def _columns(values: LinkValues) -> tuple[object, ...]:

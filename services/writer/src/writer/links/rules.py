@@ -31,12 +31,12 @@ class Faults:
 
 
 def values_of_new(
-    link: CreateLink, policy: TargetPolicy, now: datetime, faults: Faults
+    link: CreateLink, policy: TargetPolicy, now: datetime, faults: Faults, default_status: int
 ) -> LinkValues:
     """Return the values of a link to create, all but its password; notes what is wrong."""
     values = LinkValues(
         target=faults.target("target", link.target, policy),
-        status_code=link.status_code,
+        status_code=link.status_code or default_status,
         state=LinkState(link.state),
         valid_from=link.valid_from,
         expires_at=link.expires_at,
@@ -65,7 +65,12 @@ def check_code(code: str, reserved: frozenset[str], faults: Faults) -> None:
 
 
 def values_of_edit(
-    old: LinkValues, edit: EditLink, policy: TargetPolicy, now: datetime, faults: Faults
+    old: LinkValues,
+    edit: EditLink,
+    policy: TargetPolicy,
+    now: datetime,
+    faults: Faults,
+    default_status: int,
 ) -> LinkValues:
     """Return `old` with `edit` merged into it, all but the password; notes what is wrong."""
     sent = edit.model_fields_set
@@ -74,7 +79,9 @@ def values_of_edit(
         faults.add("target", "required", "A link has a target; delete or disable the link instead.")
     values = LinkValues(
         target=old.target if edit.target is None else faults.target("target", edit.target, policy),
-        status_code=edit.status_code or 302 if "status_code" in sent else old.status_code,
+        status_code=edit.status_code or default_status
+        if "status_code" in sent
+        else old.status_code,
         state=LinkState(edit.state or LinkState.ACTIVE) if "state" in sent else old.state,
         valid_from=edit.valid_from if "valid_from" in sent else old.valid_from,
         expires_at=edit.expires_at if "expires_at" in sent else old.expires_at,

@@ -30,7 +30,9 @@ class CreateLink(Input):
     target: Url = Field(description="Where the link leads: an absolute URL, http or https.")
     code: Text | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
     domain: Text | None = Field(None, description="Host of the short URL; the default if absent.")
-    status_code: RedirectStatus = Field(302, description="Status of the redirect.")
+    status_code: RedirectStatus | None = Field(
+        None, description="Status of the redirect; the server's default (302) if absent."
+    )
     state: SettableState = "active"
     valid_from: Instant | None = Field(None, description="No redirect before this time.")
     expires_at: Instant | None = Field(None, description="No redirect from this time on.")

@@ -1,10 +1,11 @@
 """What the API does with one link: decides, and keeps to the order of commit and announcement."""
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import asyncpg
 import msgspec
+from msgspec.structs import replace
 
 from shortcore.codes import CodeError, check_custom_code
 from shortcore.errors import Conflict, DomainNotFound, LinkDeleted, LinkNotFound, ShortlinksError
@@ -82,7 +83,9 @@ class LinkService:
             domain = await self.domains.find(link.domain)
         except DomainNotFound as error:
             faults.add("domain", "unknown", error.detail)
-        values = values_of_new(link, self.domains.policy, self.now(), faults)
+        values = values_of_new(
+            link, self.domains.policy, self.now(), faults, self.settings.default_status_code
+        )
         if link.code is not None:
             check_code(link.code, self.settings.reserved_codes, faults)
         if faults.fields or domain is None:
@@ -106,7 +109,10 @@ class LinkService:
             if old.deleted:
                 raise LinkDeleted("The link is in the trash; restore it first.")
             faults = Faults()
-            values = values_of_edit(old.values, edit, self.domains.policy, self.now(), faults)
+            status = self.settings.default_status_code
+            values = values_of_edit(
+                old.values, edit, self.domains.policy, self.now(), faults, status
+            )
             if faults.fields:
                 raise invalid(faults.fields)
             if "password" in edit.model_fields_set:

@@ -1,13 +1,13 @@
 """A link as the writer knows it: what its owner set, and what the database adds."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from shortcore.links import LinkId, LinkRecord, LinkState
 
 
-@dataclass(frozen=True, slots=True)
-class LinkValues:
+class LinkValues(msgspec.Struct, frozen=True):
     """All that an owner can set and change."""
 
     target: str
@@ -25,8 +25,7 @@ class LinkValues:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewLink:
+class NewLink(msgspec.Struct, frozen=True):
     """A link that is to be inserted; `custom` says that somebody chose the code."""
 
     id: LinkId
@@ -37,8 +36,7 @@ class NewLink:
     values: LinkValues
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLink:
+class StoredLink(msgspec.Struct, frozen=True):
     """A row of `links`, and the record of it that redirectors read."""
 
     host: str
