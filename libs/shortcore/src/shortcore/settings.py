@@ -269,7 +269,7 @@ class ClickSettings(_Base):
     clicks_stream_max_length: int = Field(
         5000,
         ge=10,
-        description="Entries that each stream keeps at the most, about (up to 20 KB each); what "
+        description="Entries that each stream keeps at the most, about (up to 30 KB each); what "
         "goes beyond it before it is read is lost",
     )
 

@@ -6,6 +6,7 @@ Framework-free: the adaptors turn what their server gives into a `Request` and s
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import parse_qs
 
 from redirector import repository
@@ -16,8 +17,10 @@ from redirector.lookup import Lookup
 from redirector.passwords import Passwords, Verdict
 from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
-from redirector.respond import PERMANENT_MAX_AGE_S, Answer, Answers
+from redirector.respond import PERMANENT_MAX_AGE_S, Answer, Answers, Plain
 from redirector.throttle import WINDOW_S
+from redirector.tracking import Capture
+from shortcore.clicks import Flag
 from shortcore.errors import DatabaseUnavailable
 from shortcore.links import LinkKey, LinkRecord, link_key
 from shortcore.postgres import Postgres
@@ -34,13 +37,18 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` and `query` are as sent, still escaped; `client` is the address behind proxies."""
+    """`path` and `query` are as sent, still escaped; `client` is the address behind proxies.
+
+    `headers` and `peer` are as the server gives them, for click capture (`tracking.Capture`).
+    """
 
     method: str
     path: str
     query: str
     host: str
     client: str
+    headers: Any
+    peer: Any
 
 
 class Redirects:
@@ -54,6 +62,7 @@ class Redirects:
         lookup: Lookup,
         primary: Postgres,
         passwords: Passwords,
+        capture: Capture,
         counts: Counts,
         now_ms: Callable[[], int],
     ) -> None:
@@ -63,6 +72,7 @@ class Redirects:
         self._lookup = lookup
         self._primary = primary
         self._passwords = passwords
+        self._capture = capture
         self._values = counts.values
         self._now_ms = now_ms
 
@@ -90,12 +100,17 @@ class Redirects:
         if entry is None:
             return self._answers.unavailable
         if entry.answer is not None and not (asked.rest or asked.preview or form is not None):
+            if isinstance(entry.answer, Plain):
+                self._click(request, entry.record)
             return self._answers.of_entry(entry)
         ask = Ask(request.query, asked.rest, asked.preview)
         visit = _Visit(request, domain, key)
         if form is not None:
             return await self._posted(visit, entry.record, ask, form)
         return await self._carry_out(visit, entry.record, ask)
+
+    def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
+        self._capture(record, request.method, request.headers, request.peer, flags)
 
     def _place(self, request: Request, domain: Domain) -> Answer:
         if request.method == "POST":
@@ -115,6 +130,7 @@ class Redirects:
         if decision.outcome is Outcome.COUNT:
             return await self._count(visit, record, ask, decision)
         if decision.outcome is Outcome.REDIRECT:
+            self._click(visit.request, record)
             if ask.unlocked:
                 return self._answers.unstored(decision.location, 303)
             max_age_s = PERMANENT_MAX_AGE_S
@@ -130,6 +146,7 @@ class Redirects:
             case Outcome.PREVIEW:
                 return self._answers.preview(record, visit.key)
             case Outcome.EXPIRED:
+                self._click(visit.request, record, int(Flag.EXPIRED))
                 return self._answers.elsewhere(decision.location, "expired")
             case Outcome.GONE:
                 return self._answers.gone
@@ -150,6 +167,7 @@ class Redirects:
             except DatabaseUnavailable:
                 return self._answers.unavailable  # closed on purpose: the limit is a promise
             if counted:
+                self._click(visit.request, record)
                 status = 303 if ask.unlocked else decision.status
                 return self._answers.unstored(decision.location, status)
             entry = await self._lookup.newest(visit.key)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from redirector.app import Redirector
 from redirector.lookup import LinkEntry
 from redirector.redirects import MAX_FORM, Request
-from redirector.respond import Answer
+from redirector.respond import Answer, Plain
 from shortcore.health import Phase
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -31,6 +31,7 @@ def application(redirector: Redirector) -> Application:
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
     clients = redirector.clients
+    capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
     draining = Phase.DRAINING
     seen = 0
@@ -48,7 +49,12 @@ def application(redirector: Redirector) -> Application:
                 entry = hot(
                     domains.of_header(header(scope["headers"], b"host")).host + scope["path"]
                 )
-        answer = await slow(scope, receive) if entry is None else whole(entry)
+        if entry is None:
+            answer = await slow(scope, receive)
+        else:
+            answer = whole(entry)
+            if isinstance(entry.answer, Plain):
+                capture(entry.record, method, scope["headers"], scope.get("client"), 0)
         headers = answer.headers
         if health.phase is draining:
             headers = [*headers, _CLOSE]
@@ -68,6 +74,8 @@ def application(redirector: Redirector) -> Application:
             clients.address(
                 peer[0] if peer else None, header(scope["headers"], b"x-forwarded-for")
             ),
+            scope["headers"],
+            peer,
         )
         if request.method != "POST":
             return await answer_slowly(request)

@@ -28,6 +28,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     domains = redirector.domains
     health = redirector.health
     observe = redirector.sampled.observe
+    capture = redirector.tracking.capture
     ready = Phase.READY
     seen = 0
 
@@ -93,6 +94,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                         self.write(
                             answer.head + entry.record.target.encode() + answer.tail + date + _END
                         )
+                        capture(entry.record, method, self.headers, self.client, 0)
                     elif answer is not None:
                         self.write(page(answer, date, head=method == b"HEAD"))
                     if started:

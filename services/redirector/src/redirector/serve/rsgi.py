@@ -11,7 +11,7 @@ from granian.server.embed import Server
 
 from redirector.app import Redirector
 from redirector.redirects import MAX_FORM, Request
-from redirector.respond import Answer
+from redirector.respond import Answer, Plain
 from redirector.serve.asgi import SAMPLE
 from shortcore.health import Phase
 
@@ -28,6 +28,7 @@ def application(redirector: Redirector) -> Application:  # noqa: C901  # counts 
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
     clients = redirector.clients
+    capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
     draining = Phase.DRAINING
     seen = 0
@@ -44,7 +45,12 @@ def application(redirector: Redirector) -> Application:  # noqa: C901  # counts 
         if method == "GET" or method == "HEAD":  # noqa: PLR1714  # twice as fast as a set
             domain = domains.default if domains.single else domains.of_header(host(scope))
             entry = hot(domain.host + scope.path)
-        answer = await slow(scope, protocol) if entry is None else whole(entry)
+        if entry is None:
+            answer = await slow(scope, protocol)
+        else:
+            answer = whole(entry)
+            if isinstance(entry.answer, Plain):
+                capture(entry.record, method, scope.headers, scope.client, 0)
         headers = answer.headers
         if health.phase is draining:
             headers = [*headers, _CLOSE]
@@ -66,6 +72,8 @@ def application(redirector: Redirector) -> Application:  # noqa: C901  # counts 
                 scope.client.rpartition(":")[0].strip("[]"),
                 scope.headers.get("x-forwarded-for", ""),
             ),
+            scope.headers,
+            scope.client,
         )
         if request.method != "POST":
             return await answer_slowly(request)

@@ -1,0 +1,268 @@
+"""Click capture: a request pays one append; everything else happens in batches, off its way.
+
+ring (as the server gave it) → every 10 ms read into clicks → batches by size or time → streams.
+No redirect waits for any of it. What finds no room is dropped and counted:
+`captured = sent + waiting + dropped{redis} + dropped{drain}`, and every answered redirect of a
+link was captured or is in `dropped{ring}`.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from redirector.agents import MAX_AGENT, agent_class, is_prefetch, referrer_host
+from redirector.click_stream import ClickStream
+from redirector.clients import Clients
+from shortcore.cache.keys import CacheKeys
+from shortcore.clicks import DAY_MS, Click, Flag, Visitors, partition_of
+from shortcore.links import LinkRecord
+from shortcore.metrics import FromMemory
+from shortcore.redis import Client
+from shortcore.settings import RedirectorSettings
+
+Capture: TypeAlias = Callable[[LinkRecord, Any, Any, Any, int], None]
+"""`capture(record, method, headers, peer, flags)`: the last four as the server gives them.
+
+`headers` is a list of pairs of bytes, or an object with `items()` of text (RSGI); `peer` is
+(address, port), `address:port`, or None.
+"""
+
+TICK_S = 0.01
+"""How long a request's headers are kept at the most: they are forty times larger than a click."""
+
+SLICE = 256
+"""Clicks that are read before requests get their turn again: a third of a millisecond."""
+
+DRAIN_S = 2.0
+"""What the end of the process may wait for Redis."""
+
+_REMEMBERED = 4096
+"""Entries of each memo; a full one is emptied, so that nobody can fill the memory with it."""
+_MAX_NAME = 64
+_MAX_FORWARDED = 256
+
+_AGENT, _REFERRER, _FORWARDED, _PURPOSE = 1, 2, 3, 4
+_PARTS = {
+    "user-agent": _AGENT,
+    "referer": _REFERRER,
+    "x-forwarded-for": _FORWARDED,
+    "sec-purpose": _PURPOSE,
+    "purpose": _PURPOSE,
+    "x-purpose": _PURPOSE,
+    "x-moz": _PURPOSE,
+}
+_HEADS = frozenset({"HEAD", b"HEAD"})
+
+# Plain numbers: an operation on an enum's members costs more than all the rest of a click.
+_BOT, _HEAD, _PREFETCH = int(Flag.BOT), int(Flag.HEAD), int(Flag.PREFETCH)
+
+
+class Tracking:
+    """Owns the ring and the streams; `capture` is what the redirector calls for a redirect."""
+
+    def __init__(
+        self,
+        settings: RedirectorSettings,
+        client: Client,
+        keys: CacheKeys,
+        clients: Clients,
+        *,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.taken = 0
+        self.dropped = {"ring": 0, "redis": 0, "drain": 0}
+        self._ring: deque[tuple[LinkRecord, Any, Any, Any, int]] = deque()
+        self._room = settings.clicks_ring_size
+        self._secret = settings.code_secret.get_secret_value().encode()
+        self._clients = clients
+        self._now_ms = now_ms
+        self._visitors = Visitors(self._secret, now_ms() // DAY_MS)
+        self._flush_s = settings.clicks_flush_ms / 1000
+        self._seal_at = 0.0
+        self._tick: asyncio.Handle | None = None
+        self._names: dict[Any, int] = {}
+        self._agents: dict[bytes, tuple[str, int]] = {}
+        self._origins: dict[tuple[Any, bytes], bytes] = {}
+        source = secrets.token_bytes(12)
+        partitions = settings.clicks_partitions
+        self.streams = [
+            ClickStream(
+                client,
+                keys.clicks(partition),
+                source=source,
+                room=max(1, self._room // partitions),
+                max_length=settings.clicks_stream_max_length,
+                timeout_ms=settings.redis_timeout_ms,
+            )
+            for partition in range(partitions)
+        ]
+        self._enabled = settings.clicks_enabled
+        self.capture: Capture = self._make_capture() if self._enabled else _ignore
+
+    def _make_capture(self) -> Capture:
+        ring, room, dropped = self._ring, self._room, self.dropped
+        append = ring.append
+
+        def capture(
+            record: LinkRecord, method: Any, headers: Any, peer: Any, flags: int = 0
+        ) -> None:
+            if len(ring) < room:
+                append((record, method, headers, peer, flags))
+            else:
+                dropped["ring"] += 1
+
+        return capture
+
+    def start(self) -> None:
+        """Take clicks up from now on."""
+        if not self._enabled:
+            return
+        loop = asyncio.get_running_loop()
+        for stream in self.streams:
+            stream.start()
+        self._tick = loop.call_soon(self._turn, loop)
+
+    async def close(self) -> None:
+        """Send what was captured, within DRAIN_S; count what could not be sent."""
+        if self._tick is not None:
+            self._tick.cancel()
+        while self._ring:
+            self._read(SLICE)
+        given_up = await asyncio.gather(*(stream.close(DRAIN_S) for stream in self.streams))
+        self.dropped["drain"] += sum(given_up)
+
+    def export(self, memory: FromMemory) -> None:
+        """Add the metrics of click capture."""
+        memory.counter(
+            "shortlinks_clicks_captured",
+            "Redirects that went into the ring",
+            lambda: self.taken + len(self._ring),
+        )
+        memory.counter(
+            "shortlinks_clicks_sent",
+            "Clicks that Redis has confirmed",
+            lambda: sum(stream.sent for stream in self.streams),
+        )
+        memory.counter(
+            "shortlinks_clicks_dropped",
+            "Clicks that are lost: no room in the ring, Redis away too long, or at the end",
+            lambda: self.dropped,
+            "reason",
+        )
+        memory.gauge(
+            "shortlinks_clicks_ring_fill",
+            "Share of the ring that is taken, 0 to 1",
+            lambda: len(self._ring) / self._room,
+        )
+        memory.gauge(
+            "shortlinks_clicks_waiting",
+            "Clicks in batches that Redis has not confirmed",
+            lambda: sum(stream.waiting for stream in self.streams),
+        )
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._read(SLICE)
+            now = loop.time()
+            if now >= self._seal_at:
+                self._seal_at = now + self._flush_s
+                for stream in self.streams:
+                    stream.seal()
+        finally:  # a fault in one turn must not be the last turn
+            self._tick = (
+                loop.call_soon(self._turn, loop)
+                if self._ring
+                else loop.call_later(TICK_S, self._turn, loop)
+            )
+
+    def _read(self, most: int) -> None:
+        ring, streams = self._ring, self.streams
+        partitions = len(streams)
+        number = min(most, len(ring))
+        if not number:
+            return
+        self.taken += number
+        at_ms = self._now_ms()
+        if at_ms // DAY_MS != self._visitors.day:
+            self._visitors = Visitors(self._secret, at_ms // DAY_MS)
+            self._origins.clear()
+        known = self._agents.get
+        for _ in range(number):
+            record, method, headers, peer, given = ring.popleft()
+            link_id = record.link_id
+            stream = streams[partition_of(link_id, partitions)]
+            if stream.waiting >= stream.room:
+                self.dropped["redis"] += 1
+                continue
+            agent, referrer, forwarded, seen = self._fields(headers)
+            kind, bot = known(agent) or self._classify(agent)
+            flags = given | seen | bot | (_HEAD if method in _HEADS else 0)
+            origin = self._origin(peer, forwarded)
+            stream.put(Click(link_id, at_ms, flags, referrer, kind, origin))
+
+    def _fields(self, headers: Any) -> tuple[bytes, str, bytes, int]:
+        """Return user agent, referrer's host, X-Forwarded-For, and PREFETCH or 0."""
+        agent = forwarded = b""
+        referrer = ""
+        flags = 0
+        names = self._names.get
+        for name, value in _pairs(headers):
+            part = names(name)
+            if part is None:
+                part = self._learn(name)
+            if part:
+                text = value.encode("latin-1", "replace") if type(value) is str else value
+                if part == _AGENT:
+                    agent = text
+                elif part == _REFERRER:
+                    referrer = referrer_host(text)
+                elif part == _FORWARDED:  # several fields are one list (RFC 9110, 5.3)
+                    forwarded = forwarded + b"," + text if forwarded else text
+                elif is_prefetch(text):
+                    flags = _PREFETCH
+        return agent, referrer, forwarded, flags
+
+    def _learn(self, name: "str | bytes") -> int:
+        # Servers give names as they were sent; a dictionary of the spellings seen is faster than
+        # lowering every name of every request.
+        text = name.decode("latin-1") if isinstance(name, bytes) else name
+        part = _PARTS.get(text.lower(), 0)
+        if len(name) <= _MAX_NAME:
+            _remember(self._names, name, part)
+        return part
+
+    def _classify(self, agent: bytes) -> tuple[str, int]:
+        kind = agent_class(agent)
+        found = kind, _BOT if kind == "bot" else 0
+        if len(agent) <= MAX_AGENT:
+            _remember(self._agents, agent, found)
+        return found
+
+    def _origin(self, peer: Any, forwarded: bytes) -> bytes:
+        host = peer[0] if type(peer) is tuple else peer
+        key = host, forwarded
+        origin = self._origins.get(key)
+        if origin is None:
+            if type(peer) is str:
+                host = peer.rpartition(":")[0].strip("[]")
+            origin = self._visitors.name(self._clients.address(host, forwarded.decode("latin-1")))
+            if len(forwarded) <= _MAX_FORWARDED:
+                _remember(self._origins, key, origin)
+        return origin
+
+
+def _pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
+    pairs: Iterable[tuple[Any, Any]] = headers if type(headers) is list else headers.items()
+    return pairs
+
+
+def _remember(memo: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(memo) >= _REMEMBERED:
+        memo.clear()
+    memo[key] = value
+
+
+def _ignore(record: LinkRecord, method: Any, headers: Any, peer: Any, flags: int = 0) -> None:
+    """Capture nothing: clicks are switched off."""

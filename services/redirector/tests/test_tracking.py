@@ -1,0 +1,288 @@
+"""Every answered redirect is one click in Redis, or counted as dropped; no redirect waits."""
+
+import asyncio
+import http.client
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+import redis
+from argon2 import PasswordHasher
+from harness import servers
+from harness.rig import exit_code, until
+from harness.stack import Stack
+
+from shortcore.cache.keys import CacheKeys
+from shortcore.clicks import Flag, decode_batch, partition_of
+from shortcore.links import Kind, LinkRecord
+from shortctl.embedded import EmbeddedValkey
+
+SERVERS = ("direct", "asgi", "rsgi")
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36"
+PARTITIONS = 4
+HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")
+
+
+def batches_in(url, prefix, partitions=PARTITIONS):
+    """Return the batches of all streams, copies and all, with their partition."""
+    found = []
+    with redis.Redis.from_url(url) as client:
+        for partition in range(partitions):
+            for _, fields in client.xrange(CacheKeys(prefix).clicks(partition)):
+                found.append((partition, decode_batch(fields[b"d"])))
+    return found
+
+
+def clicks_in(url, prefix, partitions=PARTITIONS):
+    """Return all clicks as a worker would read them: copies refused by their numbers."""
+    last = Counter()
+    clicks = []
+    for partition, batch in batches_in(url, prefix, partitions):
+        if batch.number > last[partition, batch.source]:
+            last[partition, batch.source] = batch.number
+            clicks += batch.clicks
+    return clicks
+
+
+@pytest.fixture(scope="module")
+def stack(databases, redis_server):
+    with (
+        servers.open_folder() as folder,
+        databases.fresh() as url,
+        Stack(folder, url, redis_server.url) as stack,
+    ):
+        asyncio.run(_fill(url))
+        yield stack
+
+
+PLAIN, FORWARD, LIMITED, SECRET, OVER, GONE = range(10, 16)
+
+
+async def _fill(url):
+    connection = await asyncpg.connect(url)
+    domain = await connection.fetchval(
+        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
+    )
+    over = datetime.now(UTC) - timedelta(days=1)
+    rows = {
+        ("plain", PLAIN): {},
+        ("forward", FORWARD): {"forward_query": True},
+        ("limited", LIMITED): {"max_visits": 1000},
+        ("secret", SECRET): {"password_hash": HASH},
+        ("over", OVER): {"expires_at": over, "expired_target": "https://over.example/"},
+        ("gone", GONE): {"state": "deleted"},
+    }
+    for (code, number), columns in rows.items():
+        names = ["id", "domain_id", "code", "target", *columns]
+        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
+        await connection.execute(
+            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
+            number, domain, code, "https://target.example/", *columns.values(),
+        )  # fmt: skip
+    await connection.close()
+
+
+def ask(part, path, method="GET", body=None, **headers):
+    # Not by httpx, which adds headers of its own.
+    connection = http.client.HTTPConnection(part.url.removeprefix("http://"), timeout=5)
+    connection.putrequest(method, path, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name.replace("_", "-"), value)
+    if body is not None:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_each_redirect_is_one_click_and_nothing_else_is(stack, redis_server, server):
+    prefix = f"clicks-{server}:"
+    part = stack.redirector(
+        REDIRECTOR_SERVER=server, REDIS_PREFIX=prefix, TRUSTED_PROXIES="127.0.0.1"
+    )
+    browser = {"User_Agent": CHROME, "X_Forwarded_For": "198.51.100.7"}
+    for path in ("/gone", "/plain+", "/unknown", "/", "/robots.txt", "/secret"):
+        for _ in range(2):
+            assert ask(part, path, **browser) not in {302, 303}
+    assert ask(part, "/plain", "DELETE", **browser) == 405
+    for _ in range(3):
+        assert ask(part, "/plain", rEfErEr="https://News.example/x?private", **browser) == 302
+        assert ask(part, "/plain", "HEAD", **browser) == 302
+        assert ask(part, "/plain", Sec_Purpose="prefetch;prerender", **browser) == 302
+        assert ask(part, "/plain", User_Agent="Googlebot/2.1") == 302
+        assert ask(part, "/forward?x=1", **browser) == 302
+        assert ask(part, "/limited", **browser) == 302
+        assert ask(part, "/over", **browser) == 302
+        assert ask(part, "/secret", "POST", b"password=open+sesame", **browser) == 303
+    assert ask(part, "/secret", "POST", b"password=wrong", **browser) == 403
+    assert ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For="198.51.100.250") == 302
+    assert ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For="203.0.113.7") == 302
+    until(lambda: part.metric("shortlinks_clicks_sent_total") == 26, "26 clicks sent")
+    found = clicks_in(redis_server.url, prefix)
+    kind = "chrome/linux/desktop"
+    assert Counter((c.link_id, c.flags, c.referrer, c.agent) for c in found) == {
+        (PLAIN, 0, "news.example", kind): 3,
+        (PLAIN, Flag.HEAD, "", kind): 3,
+        (PLAIN, Flag.PREFETCH, "", kind): 3,
+        (PLAIN, Flag.BOT, "", "bot"): 3,
+        (FORWARD, 0, "", kind): 3,
+        (LIMITED, 0, "", kind): 3,
+        (OVER, Flag.EXPIRED, "", kind): 3,
+        (SECRET, 0, "", kind): 3,
+        (PLAIN, 0, "", kind): 2,
+    }
+    assert all(abs(click.at_ms / 1000 - time.time()) < 60 for click in found)
+    # Of the proxy itself, of the first client's network (both addresses), and of another.
+    assert len({click.visitor for click in found}) == 3
+    assert part.metric("shortlinks_clicks_captured_total") == 26
+    for partition, batch in batches_in(redis_server.url, prefix):
+        assert {partition_of(c.link_id, PARTITIONS) for c in batch.clicks} == {partition}
+
+
+def test_no_address_and_no_text_of_a_header_reaches_redis(stack, redis_server):
+    prefix = "clicks-private:"
+    part = stack.redirector(REDIS_PREFIX=prefix)
+    for address in ("198.51.100.7", "2001:db8:7:7::7"):
+        ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For=address, Referer="http://a.b/page")
+    until(lambda: part.metric("shortlinks_clicks_sent_total") == 2, "2 clicks sent")
+    with redis.Redis.from_url(redis_server.url) as client:
+        raw = b"".join(
+            fields[b"d"]
+            for partition in range(PARTITIONS)
+            for _, fields in client.xrange(CacheKeys(prefix).clicks(partition))
+        )
+    assert len({click.visitor for click in clicks_in(redis_server.url, prefix)}) == 2
+    packed = (bytes([198, 51, 100]), bytes.fromhex("20010db80007"))
+    for secret in (b"198.51", b"2001:db8", b"127.0.0.1", b"Mozilla", b"page", *packed):
+        assert secret not in raw
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_drain_sends_what_was_captured(stack, redis_server, server):
+    prefix = f"drain-{server}:"
+    part = stack.redirector(REDIRECTOR_SERVER=server, REDIS_PREFIX=prefix, CLICKS_FLUSH_MS="600000")
+    until(lambda: ask(part, "/plain") == 302, "a redirect")  # the first turn sends at once
+    for _ in range(20):
+        assert ask(part, "/plain") == 302
+    captured = part.metric("shortlinks_clicks_captured_total")
+    assert part.metric("shortlinks_clicks_sent_total") < captured
+    part.child.stop()
+    assert exit_code(part) == 0
+    assert len(clicks_in(redis_server.url, prefix)) == captured == 21
+
+
+async def eventually(condition, within_s=10):
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110  # counters that set no event
+            await asyncio.sleep(0.005)
+
+
+async def test_a_full_ring_drops_clicks_and_no_redirect(run, table, redis_url, redis_prefix):
+    await table.link("abc")
+    app = await run(clicks_ring_size=5, clicks_partitions=1)
+    tracking = app.redirector.tracking
+    tracking._tick.cancel()  # a reader that gets no turn
+    answers = await asyncio.gather(*(app.get("/abc") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {302}
+    assert tracking.dropped == {"ring": 15, "redis": 0, "drain": 0}
+    tracking._turn(asyncio.get_running_loop())
+    await eventually(lambda: tracking.streams[0].sent == 5)
+    assert len(clicks_in(redis_url, redis_prefix, 1)) == 5
+
+
+@pytest.fixture
+def valkey(server_folder):
+    server = EmbeddedValkey(server_folder / "redis")
+    server.start()
+    yield server
+    if server.running:
+        server.resume()
+        server.stop()
+
+
+async def test_while_redis_is_away_a_bounded_number_waits_and_then_is_sent(
+    run, table, valkey, redis_prefix
+):
+    await table.link("abc")
+    app = await run(redis_url=valkey.url, clicks_ring_size=40, clicks_partitions=1)
+    tracking = app.redirector.tracking
+    stream = tracking.streams[0]
+    valkey.stop()
+    for number in range(100):
+        assert (await app.get("/abc")).status_code == 302
+        await eventually(lambda: tracking.taken > number)  # noqa: B023  # called at once
+    assert (stream.waiting, stream.sent) == (40, 0)
+    assert tracking.dropped == {"ring": 0, "redis": 60, "drain": 0}
+    valkey.start()
+    await eventually(lambda: stream.sent == 40)
+    assert (await app.get("/abc")).status_code == 302
+    await eventually(lambda: stream.sent == 41)
+    assert len(clicks_in(valkey.url, redis_prefix, 1)) == 41
+
+
+async def test_a_batch_of_unknown_fate_is_sent_again_under_its_number(
+    run, table, valkey, redis_prefix
+):
+    await table.link("abc")
+    app = await run(redis_url=valkey.url, clicks_partitions=1, redis_timeout_ms=50)
+    stream = app.redirector.tracking.streams[0]
+    assert (await app.get("/abc")).status_code == 302
+    await eventually(lambda: stream.sent == 1)
+    valkey.pause()
+    assert (await app.get("/abc")).status_code == 302
+    await eventually(lambda: stream._away)
+    valkey.resume()
+    await eventually(lambda: stream.sent == 2)
+    numbers = [batch.number for _, batch in batches_in(valkey.url, redis_prefix, 1)]
+    assert numbers.count(2) >= 2, "the one that timed out was carried out, too"
+    assert len(clicks_in(valkey.url, redis_prefix, 1)) == 2
+
+
+async def test_a_drain_without_redis_ends_in_time_and_counts_what_is_lost(run, table, valkey):
+    await table.link("abc")
+    app = await run(redis_url=valkey.url)
+    valkey.stop()
+    for _ in range(7):
+        assert (await app.get("/abc")).status_code == 302
+    started = time.monotonic()
+    await app.redirector.tracking.close()
+    assert time.monotonic() - started < 4
+    assert app.redirector.tracking.dropped == {"ring": 0, "redis": 0, "drain": 7}
+
+
+async def test_a_stream_is_bounded(run, table, redis_url, redis_prefix):
+    await table.link("abc")
+    app = await run(clicks_partitions=1, clicks_stream_max_length=10, clicks_flush_ms=1)
+    stream = app.redirector.tracking.streams[0]
+    for number in range(300):
+        await app.get("/abc")
+        await eventually(lambda: stream.sent > number)  # noqa: B023  # called at once
+    with redis.Redis.from_url(redis_url) as client:
+        length = client.xlen(CacheKeys(redis_prefix).clicks(0))
+    assert 10 <= length < 150  # «about»: Redis trims whole nodes of up to 100 entries
+
+
+async def test_switched_off_it_captures_nothing(run, table, redis_url, redis_prefix):
+    await table.link("abc")
+    app = await run(clicks_enabled=False, clicks_flush_ms=1)
+    assert (await app.get("/abc")).status_code == 302
+    assert (await app.get("/abc")).status_code == 302
+    await app.redirector.tracking.close()
+    assert clicks_in(redis_url, redis_prefix) == []
+    assert not app.redirector.tracking._ring
+
+
+async def test_memos_stay_small_whatever_is_sent(run, table):
+    await table.link("abc")
+    app = await run()
+    tracking = app.redirector.tracking
+    record = LinkRecord(1, Kind.ACTIVE, 1, "https://t.example/")
+    for number in range(5000):
+        headers = [(b"x-%d" % number, b""), (b"User-Agent", b"%d" % number)]
+        tracking.capture(record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0)
+    await eventually(lambda: tracking.taken == 5000)
+    assert max(map(len, (tracking._names, tracking._agents, tracking._origins))) <= 4096
