@@ -1,5 +1,6 @@
 """values.yaml, its schema, the README, the alerts and the dashboard say the same."""
 
+import functools
 import json
 import re
 import subprocess
@@ -13,10 +14,7 @@ import yaml
 from chart import rendering
 from chart.rendering import CASES, CHART, ROOT
 
-from shortcore import settings
-
-NOT_YET = {"SHORTLINKS_DYNAMIC_FILE"}
-"""What the chart gives and no service reads yet."""
+from shortcore import dynamic, settings
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -98,16 +96,50 @@ def test_settings_are_those_that_the_services_know(newest_helm: str, case: Any) 
     }
     assert given
     unknown = {name for name in given if not {name, name.removesuffix("_FILE")} & known}
-    assert unknown <= NOT_YET
+    assert not unknown
 
 
-def test_what_no_service_reads_yet_is_named_only_so_long() -> None:
-    known = {f"SHORTLINKS_{name.upper()}" for each in settings.ALL for name in each.model_fields}
-    assert not NOT_YET & known
+def test_the_dynamic_values_are_the_dynamic_settings_with_their_rules() -> None:
+    assert set(VALUES["dynamic"]) == settings.DYNAMIC
+    given = {name: value for name, value in VALUES["dynamic"].items() if value is not None}
+    assert dynamic.checked(yaml.safe_dump(given).encode()) == given
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert(newest_helm: str) -> None:
+    case = next(case for case in CASES if case.stem == "everything")
+    found = rendering.manifests(rendering.template(newest_helm, case))
+    groups = rendering.one(found, "PrometheusRule", "links-shortlinks")["spec"]["groups"]
+    alerts = {
+        rule["alert"]: rule["annotations"]["runbook_url"]
+        for group in groups
+        for rule in group["rules"]
+        if rule.get("alert", "").startswith("Shortlinks")
+    }
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "runbooks").glob("S*.md")}
+    assert set(alerts) == set(pages)
+    for alert, url in alerts.items():
+        assert url.endswith(f"/docs/runbooks/{alert}.md")
+        headings = re.findall("^## (.*)", pages[alert], re.MULTILINE)
+        assert headings == ["What users notice", "What to look at", "What to do"], alert
+
+
+def test_runbooks_speak_of_metrics_that_exist() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md"))
+    assert names_in(pages)
+    for name in names_in(pages):
+        plain = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert {name, plain} & exported(), f"{name} is exported by nothing"
 
 
 def names_in(text: str) -> set[str]:
     return set(re.findall(r"\bshortlinks_[a-z0-9_]+", text))
+
+
+@functools.cache
+def exported() -> set[str]:
+    """Names of metrics in the code of the services."""
+    sources = (path for top in ("libs", "services") for path in (ROOT / top).glob("*/src/**/*.py"))
+    return names_in("".join(path.read_text() for path in sources))
 
 
 def test_alerts_and_dashboard_speak_of_metrics_that_exist(newest_helm: str) -> None:
@@ -115,16 +147,9 @@ def test_alerts_and_dashboard_speak_of_metrics_that_exist(newest_helm: str) -> N
     found = rendering.manifests(rendering.template(newest_helm, case))
     rules = json.dumps(rendering.one(found, "PrometheusRule", "links-shortlinks")["spec"])
     dashboard = (CHART / "files" / "dashboard.json").read_text()
-    exported = names_in(
-        "".join(
-            path.read_text()
-            for folder in ("libs", "services")
-            for path in (ROOT / folder).glob("*/src/**/*.py")
-        )
-    )
     for name in names_in(rules) | names_in(dashboard):
         plain = re.sub(r"_(total|bucket|sum|count)$", "", name)
-        assert {name, plain} & exported, f"{name} is exported by nothing"
+        assert {name, plain} & exported(), f"{name} is exported by nothing"
 
 
 def test_the_dashboard_is_valid_and_its_panels_have_ids_of_their_own() -> None:

@@ -15,7 +15,7 @@ WAIT_S = 15
 def key():
     if "API_KEY" in os.environ:
         return os.environ["API_KEY"]
-    command = ["shortlinks-writer", "create-key", "--name", "helm-test"]
+    command = ["shortlinks-writer", "create-key", "--name", "helm-test", "--expires-in-s", "600"]
     made = subprocess.run(command, check=True, capture_output=True, text=True)
     return made.stdout.split()[-1]
 

@@ -17,9 +17,11 @@ from writer.migrations import upgrade
 LINK = {"target": "https://example.com/"}
 
 
-def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+def environment(
+    postgres_url: str = "postgresql://127.0.0.1:1/none", **settings: str
+) -> dict[str, str]:
     names = {
-        "POSTGRES_URL": "postgresql://127.0.0.1:1/none",
+        "POSTGRES_URL": postgres_url,
         "REDIS_URL": "redis://127.0.0.1:1",
         "CODE_SECRET": "a secret for the tests",
         "WRITER_HOST": "127.0.0.1",
@@ -27,9 +29,13 @@ def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         "WRITER_ADMIN_PORT": "0",
     } | settings
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SHORTLINKS_")}
+    return clean | {f"SHORTLINKS_{name}": value for name, value in names.items()}
+
+
+def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command("shortlinks-writer", *arguments),
-        env=clean | {f"SHORTLINKS_{name}": value for name, value in names.items()},
+        env=environment(**settings),
         capture_output=True,
         text=True,
         timeout=30,
@@ -85,7 +91,83 @@ def test_migrating_an_empty_and_then_a_present_schema_works_and_an_absent_server
 ):
     for _ in range(2):
         assert run("migrate", POSTGRES_URL=blank_database_url).returncode == 0
-    assert refusal(run("migrate")).count("\n") == 1
+    assert refusal(run("migrate", "--wait-s", "1")).count("\n") == 1
+
+
+def test_waiting_for_the_schema_ends_when_the_migration_has_run(blank_database_url):
+    waiting = subprocess.Popen(
+        command("shortlinks-writer", "wait-schema"), env=environment(blank_database_url)
+    )
+    with waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2)
+        assert run("migrate", POSTGRES_URL=blank_database_url).returncode == 0
+        assert waiting.wait(20) == 0
+
+
+def test_waiting_in_vain_ends_with_one_sentence_and_waiting_for_newer_code_at_once(
+    blank_database_url, database_url
+):
+    said = refusal(run("wait-schema", "--wait-s", "1"))
+    assert "could not be asked within 1 s" in said
+    assert said.count("\n") == 1
+    said = refusal(run("wait-schema", "--wait-s", "1", POSTGRES_URL=blank_database_url))
+    assert "at revision 0" in said
+    assert said.count("\n") == 1
+    asyncio.run(rewrite(database_url, "UPDATE schema_version SET revision = 9, oldest_code = 9"))
+    said = refusal(run("wait-schema", POSTGRES_URL=database_url))
+    assert "install a newer version" in said
+
+
+def test_migrating_waits_for_a_server_that_is_just_starting(server_folder):
+    server = EmbeddedPostgres(server_folder / "postgres")
+    server.start()
+    server.stop()
+    with subprocess.Popen(
+        command("shortlinks-writer", "migrate"), env=environment(server.url)
+    ) as migrating:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                migrating.wait(2)
+            server.start()
+            assert migrating.wait(20) == 0
+        finally:
+            migrating.kill()
+            server.stop()
+
+
+def test_a_key_can_be_made_to_end(database_url):
+    made = run("create-key", "--name", "me", "--expires-in-s", "60", POSTGRES_URL=database_url)
+    assert made.returncode == 0
+    life = asyncio.run(
+        ask(database_url, "SELECT extract(epoch FROM expires_at - now()) FROM api_keys")
+    )
+    assert 30 < life <= 60
+    for wrong in ("0", "-5", "1h", "99999999999"):
+        refused = run("create-key", "--name", "me", "--expires-in-s", wrong)
+        assert refused.returncode == 2
+        assert "a whole number of seconds" in refused.stderr
+
+
+def test_dynamic_settings_take_effect_without_a_restart(
+    server_folder, database_url, redis_url, tmp_path
+):
+    file = tmp_path / "dynamic.yaml"
+    file.write_text("default_status_code: 301\nreserved_codes: [mine]\n")
+    with Stack(server_folder, database_url, redis_url) as stack:
+        writer, relay, redirector = (
+            start(DYNAMIC_FILE=str(file)) for start in (stack.writer, stack.relay, stack.redirector)
+        )
+        with stack.api(writer) as api:
+            assert api.post("/api/v1/links", json=LINK).json()["status_code"] == 301
+            assert api.post("/api/v1/links", json={**LINK, "code": "mine"}).status_code == 422
+            first = writer.metric("shortlinks_config_generation")
+            file.write_text("default_status_code: 308\nl1_ttl_s: 1\ncache_ttl_s: 60\n")
+            for part in (writer, relay, redirector):
+                while part.metric("shortlinks_config_generation") in {0, first}:
+                    assert part.child.running  # pytest's timeout ends it
+            assert api.post("/api/v1/links", json=LINK).json()["status_code"] == 308
+            assert api.post("/api/v1/links", json={**LINK, "code": "mine"}).status_code == 201
 
 
 def test_a_taken_port_stops_the_start_with_one_line(server_folder, database_url, redis_url):
@@ -145,9 +227,20 @@ def test_a_stopped_postgresql_is_a_503_and_nothing_is_half_done(server_folder, r
 
 
 async def outbox(url: str) -> int:
+    return int(await ask(url, "SELECT count(*) FROM outbox WHERE code <> ''"))
+
+
+async def ask(url: str, query: str) -> float:
     connection = await asyncpg.connect(url)
     try:
-        rows: int = await connection.fetchval("SELECT count(*) FROM outbox WHERE code <> ''")
-        return rows
+        return float(await connection.fetchval(query))
+    finally:
+        await connection.close()
+
+
+async def rewrite(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
     finally:
         await connection.close()

@@ -223,3 +223,7 @@ class CacheUnavailable(Unavailable):
 
 class ConfigurationError(Exception):
     """A setting or the schema stops the start; its text is one line for the operator."""
+
+
+class SchemaOlder(ConfigurationError):
+    """The schema is older than this code needs: a migration mends it, so waiting may help."""

@@ -6,7 +6,7 @@ schema and on newer ones until a migration says that it no longer does (`oldest_
 
 import asyncpg
 
-from shortcore.errors import ConfigurationError
+from shortcore.errors import ConfigurationError, SchemaOlder
 from shortcore.postgres import Connection
 
 REVISION = 1
@@ -17,15 +17,18 @@ ID_BLOCK = 100
 """Ids that one value of the sequence `link_ids` stands for: its INCREMENT."""
 
 
-async def check_schema(connection: Connection) -> None:
-    """Raise ConfigurationError, with the command to run, unless this code fits the schema."""
+async def check_schema(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> None:
+    """Raise ConfigurationError, with the command to run, unless this code fits the schema.
+
+    It is SchemaOlder where a migration is all that is missing.
+    """
     try:
         row = await connection.fetchrow("SELECT revision, oldest_code FROM schema_version")
     except asyncpg.UndefinedTableError:
         row = None
     have = row["revision"] if row else 0
     if have < REVISION:
-        raise ConfigurationError(
+        raise SchemaOlder(
             f"The database schema is at revision {have}, but this version needs {REVISION}: "
             "run `shortctl migrate`."
         )

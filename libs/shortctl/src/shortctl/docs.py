@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from shortcore.settings import ALL, CONFIG_FILE, PREFIX
+from shortcore.dynamic import EVERY_S
+from shortcore.settings import ALL, CONFIG_FILE, DYNAMIC, PREFIX
 from shortctl.client import die, out
 
 PAGE = Path("docs/configuration.md")
@@ -36,6 +37,12 @@ A setting comes from, in this order:
 
 An unknown or invalid setting stops the start with one line for each. Variables that Kubernetes
 adds for Services beside the pod (`…_SERVICE_HOST`, `…_PORT_…_TCP`) are let pass.
+
+A setting marked **dynamic** may also stand in the YAML file that `{PREFIX}DYNAMIC_FILE` names,
+under its name in lower case without `{PREFIX}`. There it goes before all of the above and
+takes effect within {EVERY_S:g} s, without a restart. A fault anywhere in that file is logged, a
+line each, counted (`shortlinks_config_errors_total`), and changes nothing; what is in force shows
+in `shortlinks_config_generation`, which is equal wherever the same content is.
 
 """
 
@@ -91,7 +98,7 @@ def _row(name: str, info: FieldInfo, services: list[str]) -> str:
         _kind(info),
         _unit(name),
         _default(info),
-        info.description or "",
+        (info.description or "") + (" (**dynamic**)" if name in DYNAMIC else ""),
         used,
     )
     return f"| {' | '.join(_cell(cell) for cell in cells)} |\n"
@@ -124,6 +131,7 @@ def _type_name(kind: Any) -> str:
     if get_origin(kind) is frozenset:
         return "words"
     names = {SecretStr: "secret", str: "text", int: "integer", float: "number", bool: "boolean"}
+    names[Path] = "path"
     return names[kind]
 
 

@@ -11,7 +11,7 @@ from redirector import repository
 from redirector.domains import Domains
 from redirector.repository import DomainRow
 from shortcore.cache.keys import CacheKeys
-from shortcore.errors import ConfigurationError, DatabaseUnavailable
+from shortcore.errors import ConfigurationError, DatabaseUnavailable, SchemaOlder
 from shortcore.health import Dependency
 from shortcore.postgres import Postgres
 from shortcore.redis import AWAY, Client
@@ -22,6 +22,9 @@ log = structlog.stdlib.get_logger(__name__)
 EVERY_S = 30.0
 RETRY_S = 2.0
 """While the table has not been read from PostgreSQL."""
+
+MIGRATED_EVERY_S = 0.5
+"""How often a start asks whether the migration that it needs is done."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[DomainRow])
@@ -59,6 +62,22 @@ class DomainLoader:
                 await check_schema(connection)
             self._fits, self._misfit = True, ""
 
+    async def wait_for_schema(self) -> None:
+        """Return when the schema fits or PostgreSQL is away; wait while it is only older.
+
+        In a first installation, or an upgrade, the migration may still be running: to end here
+        would turn that into a crash loop whose pauses grow. Raises ConfigurationError when the
+        schema needs newer code.
+        """
+        while True:
+            try:
+                await self.check_schema()
+            except SchemaOlder as error:
+                self._misfits(error)
+                await asyncio.sleep(MIGRATED_EVERY_S)
+            else:
+                return
+
     async def load(self) -> bool:
         """Read the table from PostgreSQL, or else from Redis; returns whether from the former."""
         try:
@@ -85,10 +104,13 @@ class DomainLoader:
             try:
                 await self.check_schema()
             except ConfigurationError as error:
-                if str(error) != self._misfit:
-                    log.error("the schema does not fit", error=str(error))  # noqa: TRY400  # one sentence for the operator
-                self._fits, self._misfit = False, str(error)
+                self._misfits(error)
         return await self.load()
+
+    def _misfits(self, error: ConfigurationError) -> None:
+        if str(error) != self._misfit:
+            log.error("the schema does not fit", error=str(error))
+        self._fits, self._misfit = False, str(error)
 
     async def _copy(self) -> list[DomainRow] | None:
         try:

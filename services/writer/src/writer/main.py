@@ -1,9 +1,10 @@
-"""The command `shortlinks-writer`: serve, relay, migrate, create-key."""
+"""The command `shortlinks-writer`: serve, relay, migrate, wait-schema, create-key."""
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import uvloop
@@ -13,8 +14,12 @@ from shortcore.errors import ConfigurationError
 from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
 from writer.keys.service import create_key
 from writer.serve import serve
+from writer.waiting import wait_for_schema, wait_until_up
 
 CONFIGURATION_FAULT = 2
+
+LONGEST_LIFE_S = 100 * 366 * 86_400
+"""Of a key that ends: a date beyond what Python can write is a slip of the finger."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,11 +38,23 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, help_ in (
         ("serve", _serve, "serve the API"),
         ("relay", _relay, "bring changes from the outbox to Redis"),
-        ("migrate", _migrate, "bring the database schema up to date"),
     ):
         commands.add_parser(name, help=help_).set_defaults(run=run)
+    for name, waiting, help_, seconds in (
+        ("migrate", _migrate, "bring the database schema up to date", 60.0),
+        ("wait-schema", _wait_schema, "return when the database schema fits", 600.0),
+    ):
+        command = commands.add_parser(name, help=help_)
+        command.add_argument(
+            "--wait-s",
+            type=float,
+            default=seconds,
+            help="how long it waits for PostgreSQL to come up, or the schema to fit (%(default)s)",
+        )
+        command.set_defaults(run=waiting)
     key = commands.add_parser("create-key", help="make an API key and print it")
     key.add_argument("--name", required=True, help="whose key it is")
+    key.add_argument("--expires-in-s", type=_life, help="its life in seconds; endless if unset")
     key.set_defaults(run=_create_key)
     return parser
 
@@ -56,27 +73,41 @@ def _relay(_: argparse.Namespace) -> None:
     uvloop.run(relay.main(settings))
 
 
-def _migrate(_: argparse.Namespace) -> None:
+def _migrate(arguments: argparse.Namespace) -> None:
     from writer.migrations import upgrade  # noqa: PLC0415  # loads Alembic, which takes its time
 
     url = load(PostgresSettings).postgres_url.get_secret_value()
     with _Away():
+        asyncio.run(wait_until_up(url, arguments.wait_s))
         upgrade(url)
+
+
+def _wait_schema(arguments: argparse.Namespace) -> None:
+    url = load(PostgresSettings).postgres_url.get_secret_value()
+    asyncio.run(wait_for_schema(url, arguments.wait_s))
 
 
 def _create_key(arguments: argparse.Namespace) -> None:
     url = load(PostgresSettings).postgres_url.get_secret_value()
+    life = arguments.expires_in_s
+    expires_at = None if life is None else datetime.now(UTC) + timedelta(seconds=life)
 
     async def run() -> str:
         async with (
             asyncpg.create_pool(url, min_size=1, max_size=1, timeout=10) as pool,
             pool.acquire() as connection,
         ):
-            _, secret = await create_key(connection, arguments.name)
+            _, secret = await create_key(connection, arguments.name, expires_at)
         return secret
 
     with _Away():
         print(asyncio.run(run()))  # noqa: T201  # a command line prints
+
+
+def _life(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= LONGEST_LIFE_S:
+        raise argparse.ArgumentTypeError(f"a whole number of seconds, 1 to {LONGEST_LIFE_S}")
+    return int(text)
 
 
 class _Away:

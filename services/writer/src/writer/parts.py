@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -13,6 +13,7 @@ from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
 from shortcore.codes import CodeSpace
+from shortcore.dynamic import DynamicFile
 from shortcore.errors import DatabaseUnavailable
 from shortcore.metrics import FromMemory, new_registry
 from shortcore.postgres import Postgres, open_postgres
@@ -58,6 +59,7 @@ class Parts:
     background: Background
     measures: Measures
     registry: CollectorRegistry
+    dynamic: DynamicFile[WriterSettings]
     now: Now
 
     async def start(self) -> None:
@@ -65,8 +67,10 @@ class Parts:
 
         Raises DatabaseUnavailable.
         """
+        self.dynamic.read()
         await self.domain_book.open()
         for work in (
+            self.dynamic.watch(),
             self.domain_book.refresh_forever(),
             self.key_ring.note_uses_forever(),
             self.announcer.notify_forever(),
@@ -169,7 +173,15 @@ def _assemble(
     breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
     if replica is not None:
         breakers["replica"] = replica.breaker
-    registry.register(_figures(links, announcer, reads, breakers))
+
+    def take(changed: WriterSettings) -> None:
+        links.settings = changed
+        cache.lifetimes = replace(cache.lifetimes, link_ms=changed.cache_ttl_s * 1000)
+
+    dynamic = DynamicFile(settings, take)
+    figures = _figures(links, announcer, reads, breakers)
+    dynamic.export(figures)
+    registry.register(figures)
     return Parts(
         settings=settings,
         postgres=postgres,
@@ -186,6 +198,7 @@ def _assemble(
         background=background,
         measures=Measures(registry),
         registry=registry,
+        dynamic=dynamic,
         now=now,
     )
 
