@@ -8,6 +8,8 @@ from bench.machine import Use, watch
 from bench.plan import CONNECTIONS, LOAD, Plan
 from bench.redirects import Case
 
+WARM_STEP_S = 0.3
+
 
 @dataclass
 class Measured:
@@ -50,11 +52,9 @@ def measure(cases: Sequence[Case], plan: Plan, say: Callable[[str], None]) -> li
 
 
 def _throughput(case: Case, into: Measured, plan: Plan, turn: int) -> None:
-    if case.prepare is not None:
-        case.prepare()
     if turn == 0:
         case.check()
-        _fill_local_cache(case, plan)
+    _prepare(case)
     before = case.layers()
     with watch(case.pid) as use:
         load = closed(_order(case, plan.seconds, plan.warm_s, turn, plan.rounds))
@@ -65,8 +65,7 @@ def _throughput(case: Case, into: Measured, plan: Plan, turn: int) -> None:
 
 
 def _latency(case: Case, into: Measured, plan: Plan, turn: int) -> None:
-    if case.prepare is not None:
-        case.prepare()
+    _prepare(case)
     ordered = sorted(into.rates)
     into.latency_rate = LOAD * ordered[len(ordered) // 2]
     load = own(
@@ -87,10 +86,14 @@ def _order(case: Case, seconds: float, warm_s: float, turn: int, turns: int) -> 
     return Order(case.port, case.stream, CONNECTIONS, seconds, warm_s, offset)
 
 
-def _fill_local_cache(case: Case, plan: Plan) -> None:
-    """Let the popular links come into the local cache, as they would be after some minutes."""
-    if case.name == "zipf mix":
-        closed(_order(case, max(2.0, plan.links / 50_000), 0.0, plan.rounds - 1, plan.rounds))
+def _prepare(case: Case) -> None:
+    if case.prepare is not None:
+        case.prepare()
+    if case.warm is None:
+        return
+    asked = 0
+    while asked < case.warm.count:
+        asked += own(Order(case.port, case.warm, CONNECTIONS, WARM_STEP_S, 0, asked)).total
 
 
 def _add(into: Measured, use: Use, before: dict[str, float], after: dict[str, float]) -> None:

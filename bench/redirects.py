@@ -19,7 +19,7 @@ from bench.requests import HOST, Stream
 from bench.world import World
 from shortcore.settings import RedirectorSettings
 
-LAYERS = (("local", "hit"), ("redis", "hit"), ("redis", "negative"), ("postgres", "hit"),
+LAYERS = (("codes", "refused"), ("local", "hit"), ("redis", "hit"), ("redis", "negative"), ("postgres", "hit"),
           ("postgres", "negative"))  # fmt: skip
 BRIEF = ("local hit", "redis hit", "unknown code")
 """The cases of the servers that are not the default one, unless in full."""
@@ -27,7 +27,10 @@ BRIEF = ("local hit", "redis hit", "unknown code")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure: `prepare` runs before each round; `part` is None for a baseline."""
+    """One thing to measure; `part` is None for a baseline.
+
+    Before each round `prepare` runs, and every request of `warm` is sent once.
+    """
 
     name: str
     server: str
@@ -37,6 +40,7 @@ class Case:
     expected: int
     part: Part | None = None
     prepare: Callable[[], None] | None = None
+    warm: Stream | None = None
 
     @property
     def title(self) -> str:
@@ -84,6 +88,8 @@ class Streams:
     """The requests of each case, shared by all servers."""
 
     local: Stream
+    local_once: Stream
+    popular_once: Stream
     distinct: Stream
     unknown: Stream
     scan: Stream
@@ -94,9 +100,12 @@ class Streams:
         """Make the files; codes in the world come in random order."""
         folder, codes = world.folder, world.codes
         hot = requests.zipf(codes[: plan.hot_links], 100_000, seed=2, exponent=0)
+        once = [f"/{code}" for code in codes[: max(plan.hot_links, plan.local_share)]]
         draws = min(1_000_000, 5 * plan.links)
         return cls(
             local=requests.gets(folder / "local.requests", hot),
+            local_once=requests.gets(folder / "hot.requests", once[: plan.hot_links]),
+            popular_once=requests.gets(folder / "popular.requests", once[: plan.local_share]),
             distinct=requests.gets(folder / "distinct.requests", [f"/{code}" for code in codes]),
             unknown=requests.gets(
                 folder / "unknown.requests",
@@ -114,17 +123,19 @@ def redirector_cases(world: World, plan: Plan, streams: Streams) -> list[Case]:
     cases: list[Case] = []
     for server in servers():
         wanted = _wanted(world, plan, streams)
-        for name, (stream, expected, settings, prepare) in wanted.items():
+        for name, (stream, expected, settings, prepare, warm) in wanted.items():
             if server != servers()[0] and name not in BRIEF and not plan.every_case_on_every_server:
                 continue
             part = world.stack.redirector(REDIRECTOR_SERVER=server, **settings)
             pin(part.child.pid, roles().server)
             port = int(part.url.rpartition(":")[2])
-            cases.append(Case(name, server, port, part.child.pid, stream, expected, part, prepare))
+            cases.append(
+                Case(name, server, port, part.child.pid, stream, expected, part, prepare, warm)
+            )
     return cases
 
 
-Wanted = tuple[Stream, int, dict[str, str], Callable[[], None] | None]
+Wanted = tuple[Stream, int, dict[str, str], Callable[[], None] | None, Stream | None]
 
 
 def _wanted(world: World, plan: Plan, streams: Streams) -> dict[str, Wanted]:
@@ -132,10 +143,10 @@ def _wanted(world: World, plan: Plan, streams: Streams) -> dict[str, Wanted]:
     elsewhere = tiny | {"REDIS_URL": world.other_redis()}
     zipf = {"L1_MAX_ENTRIES": str(plan.local_share), "L1_TTL_S": "600"}
     return {
-        "local hit": (streams.local, 302, {}, None),
-        "redis hit": (streams.distinct, 302, tiny, None),
-        "postgres hit": (streams.distinct, 302, elsewhere, world.empty_other_redis),
-        "unknown code": (streams.unknown, 404, {}, None),
-        "invalid code": (streams.scan, 404, {}, None),
-        "zipf mix": (streams.zipf, 302, zipf, None),
+        "local hit": (streams.local, 302, {}, None, streams.local_once),
+        "redis hit": (streams.distinct, 302, tiny, None, None),
+        "postgres hit": (streams.distinct, 302, elsewhere, world.empty_other_redis, None),
+        "unknown code": (streams.unknown, 404, {}, None, None),
+        "invalid code": (streams.scan, 404, {}, None, None),
+        "zipf mix": (streams.zipf, 302, zipf, None, streams.popular_once),
     }

@@ -35,7 +35,7 @@ SIZES = "1000,1000000,10000000"
 REBUILT = 1_000_000
 """Links up to which Redis is filled and rebuilt as well."""
 
-CACHED = 100_000
+CACHED = table.GENERATED
 LOOKUP_MAX = 1.2
 """A look-up in the largest table may cost so many times one in the smallest."""
 

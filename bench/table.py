@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import asyncpg
 
 from bench.requests import HOST, LETTERS
+from bench.world import SECRET
 from redirector import repository
+from shortcore.codes import CodeSpace
 from shortcore.links import LinkKey
 from shortctl.servers import open_database
 
 SAMPLES = 3000
 CREATES = 1000
 STEP = 500_000
+GENERATED = 100_000
 NEW_CODE_LENGTH = 9
 
 # Eight letters out of a hash of the id: spread over the index as permuted codes are.
@@ -44,10 +47,22 @@ async def add_domain(url: str) -> int:
 
 
 async def fill(url: str, domain: int, since: int, until: int) -> None:
-    """Add the links with ids from `since` to `until` - 1, then do what autovacuum would."""
+    """Add the links with ids from `since` to `until` - 1, then do what autovacuum would.
+
+    The first GENERATED have codes that the services would make; a redirector refuses others.
+    """
     connection = await asyncpg.connect(url)
     try:
-        for start in range(since, until, STEP):
+        space = CodeSpace(SECRET.encode())
+        await connection.copy_records_to_table(
+            "links",
+            records=(
+                (number, domain, space.encode(number), f"https://example.com/articles/{number}")
+                for number in range(since, min(until, GENERATED))
+            ),
+            columns=("id", "domain_id", "code", "target"),
+        )
+        for start in range(max(since, GENERATED), until, STEP):
             end = min(start + STEP, until)
             await connection.execute(FILL, domain, LETTERS, start, end, timeout=600)
         await connection.execute("VACUUM ANALYZE links", timeout=1800)
