@@ -16,6 +16,7 @@ from shortcore.health import Phase
 from shortcore.protocol import BoundedProtocol
 
 _END = b"\r\n\r\n"
+_SHARED = 1024
 
 
 def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C901  # counts a whole class
@@ -29,6 +30,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     health = redirector.health
     observe = redirector.sampled.observe
     capture = redirector.tracking.capture
+    start_of = Starts()
     ready = Phase.READY
     seen = 0
 
@@ -96,7 +98,8 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                         )
                         capture(entry.record, method, self.headers, self.client, 0)
                     elif answer is not None:
-                        self.write(page(answer, date, head=method == b"HEAD"))
+                        body = b"" if method == b"HEAD" else answer.body
+                        self.write(start_of(answer) + date + _END + body)
                     if started:
                         observe(perf_counter() - started)
                     return
@@ -124,8 +127,20 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     return DirectProtocol
 
 
-def page(answer: Answer, date: bytes, *, head: bool) -> bytes:
-    """Return a whole answer as bytes."""
-    lines = [name + b": " + value + b"\r\n" for name, value in answer.headers]
-    start = status_line(answer.status) + b"".join(lines) + b"date: " + date + _END
-    return start if head else start + answer.body
+class Starts:
+    """The bytes of an answer up to the value of its Date header, made once for each shared page."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Answer, bytes]] = {}
+
+    def __call__(self, answer: Answer) -> bytes:
+        """Return the status line and the headers."""
+        known = self._known.get(id(answer))
+        if known is not None:
+            return known[1]
+        if len(self._known) >= _SHARED:  # pages of domains that were edited since
+            self._known.clear()
+        lines = [name + b": " + value + b"\r\n" for name, value in answer.headers]
+        start = status_line(answer.status) + b"".join(lines) + b"date: "
+        self._known[id(answer)] = (answer, start)  # held, so that its id is nobody else's
+        return start
