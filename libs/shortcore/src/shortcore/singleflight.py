@@ -53,7 +53,8 @@ class Flights(Generic[K, V]):
 class Batches(Generic[K]):
     """Hands `work` the keys that were added, at most `size` a batch and `workers` at once.
 
-    `after(keys)` runs when the work of a batch has ended, however it ended.
+    `after(keys)` runs when the work of a batch has ended, however it ended. `work` may take from
+    its list the keys that it is done with, which `after` then does not get.
     """
 
     def __init__(
@@ -96,13 +97,24 @@ class Batches(Generic[K]):
         self._scheduled = False
         while self._queue and len(self._running) < self._workers:
             keys, self._queue = self._queue[: self._size], self._queue[self._size :]
-            task = asyncio.get_running_loop().create_task(self._work(keys))
+            told: list[bool] = []
+            task = asyncio.get_running_loop().create_task(self._run(keys, told))
             self._running.add(task)
-            task.add_done_callback(partial(self._ended, keys))
+            task.add_done_callback(partial(self._ended, keys, told))
 
-    def _ended(self, keys: list[K], task: asyncio.Task[None]) -> None:
+    async def _run(self, keys: list[K], told: list[bool]) -> None:
+        try:
+            await self._work(keys)
+        finally:
+            # Not one loop tick later: whoever was answered may ask for a key again by then, and
+            # `after` would take that new flight for the one that has ended.
+            told.append(True)
+            self._after(keys)
+
+    def _ended(self, keys: list[K], told: list[bool], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._after(keys)
+        if not told:  # it was cancelled before it began
+            self._after(keys)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A fault of ours; its waiters have been told by `after`, the operator here.
             task.get_loop().call_exception_handler(

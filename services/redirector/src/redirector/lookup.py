@@ -161,13 +161,17 @@ class Lookup:
                 self._land(key, None)
 
     async def _ask_postgres(self, keys: list[LinkKey]) -> None:
-        left = keys
+        # What has landed leaves the list: `_give_up` must not end a new flight of the same key.
         if self._replica is not None:
-            left = await self._ask_replica(self._replica, keys)
+            keys[:] = await self._ask_replica(self._replica, keys)
         for _ in range(PRIMARY_ATTEMPTS):
-            if not left:
+            entries = await self._read_primary(keys) if keys else None
+            if entries is None:
                 return
-            left = await self._ask_primary(left)
+            for key, entry in entries.items():
+                if entry is not None:
+                    self._land(key, entry)
+            keys[:] = [key for key, entry in entries.items() if entry is None]
 
     def _give_up(self, keys: list[LinkKey]) -> None:
         for key in keys:
@@ -201,16 +205,6 @@ class Lookup:
                 self._keep(key, record, read_at)
                 self._offer(key, record, found.as_of_ms)
         return left
-
-    async def _ask_primary(self, keys: list[LinkKey]) -> list[LinkKey]:
-        """Land what the primary says; return the keys that changed meanwhile."""
-        entries = await self._read_primary(keys)
-        if entries is None:
-            return []
-        for key, entry in entries.items():
-            if entry is not None:
-                self._land(key, entry)
-        return [key for key, entry in entries.items() if entry is None]
 
     async def _read_primary(self, keys: list[LinkKey]) -> dict[LinkKey, LinkEntry | None] | None:
         """Return the entry of each key, None for one that changed while it was read.
