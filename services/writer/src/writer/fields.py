@@ -74,7 +74,7 @@ def _distinct(tags: list[str]) -> list[str]:
 Text = Annotated[str, AfterValidator(_storable)]
 Title = Annotated[Text, Field(max_length=MAX_TITLE)]
 Note = Annotated[Text, Field(max_length=MAX_NOTE)]
-Url = Annotated[Text, Field(min_length=1, max_length=1_000_000)]
+Url = Annotated[Text, Field(min_length=1)]
 Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
 Tag = Annotated[Text, Field(min_length=1, max_length=MAX_TAG), AfterValidator(_tag)]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS), AfterValidator(_distinct)]
