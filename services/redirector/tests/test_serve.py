@@ -1,0 +1,128 @@
+"""The running process: it starts with nothing there, and drains before it goes."""
+
+import http.client
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from harness.proxy import Mode, Proxy
+from harness.stack import Part, Stack
+
+from shortctl.devparts import command
+from shortctl.ports import free_port
+
+SERVERS = ["direct", "asgi", "rsgi"]
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@contextmanager
+def connected(part: Part) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> http.client.HTTPResponse:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    return answer
+
+
+def get(part: Part, path: str) -> http.client.HTTPResponse:
+    with connected(part) as connection:
+        return ask(connection, path)
+
+
+def until(condition: Callable[[], bool], what: str, within_s: float = 15) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def exit_code(part: Part) -> int:
+    process = part.child._process
+    assert process is not None
+    return int(process.wait(15))
+
+
+async def test_it_starts_with_everything_down_and_finds_all_that_comes_up(
+    server: str, server_folder: Path, database_url: str, redis_url: str, table
+) -> None:
+    await table.link("abc", host="localhost")
+    with Proxy(database_url) as postgres, Proxy(redis_url) as redis:
+        for wire in (postgres, redis):
+            wire.set(Mode.REFUSE)
+        with Stack(server_folder, postgres.url, redis.url) as stack:
+            part = stack.redirector(REDIRECTOR_SERVER=server)
+            answer = get(part, "/abc")
+            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+            assert get(part, "/nobody").status == 503
+            assert get(part, "/robots.txt").status == 200
+            assert part.ask("/livez")[0] == part.ask("/readyz")[0] == 200
+            for wire in (postgres, redis):
+                wire.set(Mode.PASS)
+            until(lambda: get(part, "/abc").status == 302, "the link is found")
+            until(lambda: get(part, "/nobody").status == 404, "PostgreSQL says that it is none")
+
+
+async def test_it_drains_on_sigterm_and_tells_each_connection_to_close(
+    server: str, server_folder: Path, database_url: str, redis_url: str, table
+) -> None:
+    await table.link("hot", host="localhost")
+    await table.link("cold", host="localhost")
+    with Stack(server_folder, database_url, redis_url) as stack:
+        part = stack.redirector(REDIRECTOR_SERVER=server, DRAIN_DELAY_MS="60000")
+        with connected(part) as first, connected(part) as second, connected(part) as third:
+            for connection in (first, second, third):
+                answer = ask(connection, "/hot")
+                assert (answer.status, answer.getheader("connection")) == (302, None)
+            part.child.send(signal.SIGTERM)
+            until(lambda: part.ask("/readyz")[0] == 503, "it says that it is not ready")
+            assert part.ask("/livez")[0] == 200
+            for connection, path, status in (
+                (first, "/hot", 302), (second, "/cold", 302), (third, "/nobody", 404),
+            ):  # fmt: skip
+                answer = ask(connection, path)
+                assert (answer.status, answer.getheader("connection")) == (status, "close")
+            # Whoever has not heard of the drain yet is still served.
+            assert get(part, "/hot").status == 302
+        part.child.send(signal.SIGTERM)  # the second one: do not wait for the rest
+        assert exit_code(part) == 0
+        with pytest.raises(ConnectionRefusedError):
+            get(part, "/hot")
+
+
+@pytest.mark.parametrize("server", ["direct", "asgi"])
+def test_a_taken_port_ends_the_start_with_a_sentence(server: str, server_folder: Path) -> None:
+    stack = Stack(server_folder, "postgresql://x@127.0.0.1:1/x", "redis://127.0.0.1:1")
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        ended = subprocess.run(
+            command("shortlinks-redirector", "serve"),
+            env=stack.environment(
+                REDIRECTOR_SERVER=server,
+                REDIRECTOR_PORT=port,
+                REDIRECTOR_ADMIN_PORT=str(free_port()),
+            ),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert port in ended.stderr
+    assert "Traceback" not in ended.stderr
