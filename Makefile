@@ -93,6 +93,10 @@ IMAGE_ARGS = --build-arg BASE=$(BASE) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --b
 images: ## Build the images of writer and redirector (REGISTRY=…/ TAG=… BASE=…)
 	$(foreach s,writer redirector,docker build --quiet --file docker/$(s).Dockerfile --tag $(REGISTRY)shortlinks-$(s):$(TAG) $(IMAGE_ARGS) . &&) true
 
+# Which images and which cluster: see tests/cluster/conftest.py.
+cluster-test: $(VENV)/.dev ## The chart on the cluster that KUBECONFIG names
+	@$(VENV)/bin/python -m pytest -m cluster tests/cluster
+
 compose-secrets: ## Write the passwords of docker/compose.yaml, once
 	@docker/create-secrets
 

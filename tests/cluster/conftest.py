@@ -1,0 +1,72 @@
+"""The chart on a real cluster; without one these tests are skipped, and say what they need.
+
+KUBECONFIG              of a cluster that may be filled and broken: kind, k3d, a test cluster
+SHORTLINKS_TEST_IMAGES  PREFIX,TAG,NEXT: images <PREFIX>writer:<TAG> and <PREFIX>redirector:<TAG>
+                        that the cluster can have, and the tag that upgrades go to, as in
+                        docker.io/library/shortlinks-,one,two
+HELM4, HELM3            else helm4, helm3 or helm on the PATH
+CLUSTER_ARGOCD=file     Argo CD is there, and reads Git repositories of this machine (file://)
+CLUSTER_TIMES=write     put the measured times into docs/operations.md
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from chart import rendering
+from cluster.operate import ROOT, Cluster, Images, Times
+
+IMAGES = os.environ.pop("SHORTLINKS_TEST_IMAGES", "")  # services would refuse it as no setting
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [
+        name
+        for name, there in (("KUBECONFIG", os.environ.get("KUBECONFIG")), ("IMAGES", IMAGES))
+        if not there
+    ]
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "cluster"):
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+            item.add_marker(pytest.mark.timeout(600))
+            if missing:
+                reason = "no cluster: set KUBECONFIG and SHORTLINKS_TEST_IMAGES (tests/cluster)"
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def times(request: pytest.FixtureRequest) -> Iterator[Times]:
+    measured = Times()
+    yield measured
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(f"\n{measured.table()}")
+    if os.environ.get("CLUSTER_TIMES") == "write" and request.session.testsfailed == 0:
+        measured.write(ROOT / "docs" / "operations.md")
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    return Images(*IMAGES.split(","))
+
+
+def _cluster(namespace: str, major: int, images: Images, times: Times) -> Iterator[Cluster]:
+    helm = rendering.helms().get(major)
+    if helm is None:
+        pytest.skip(f"no Helm {major}: set HELM{major}")
+    cluster = Cluster(namespace, images, helm, times)
+    cluster.create_namespace()
+    yield cluster
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def cluster(images: Images, times: Times) -> Iterator[Cluster]:
+    """A namespace with the release of the tests, which go through it in order."""
+    yield from _cluster("shortlinks-test", 4, images, times)
+
+
+@pytest.fixture
+def helm3_cluster(images: Images, times: Times) -> Iterator[Cluster]:
+    yield from _cluster("shortlinks-helm3", 3, images, times)
