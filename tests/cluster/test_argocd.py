@@ -1,0 +1,183 @@
+"""Argo CD keeps the release as a Git repository says, and nothing else than that."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import yaml
+from cluster.operate import HERE, ROOT, Cluster, Images, Object, Times, until
+
+NAMESPACE = "shortlinks-argocd"
+STEADY_S = 120
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("CLUSTER_ARGOCD") != "file",
+    reason="no Argo CD that reads file://: CLUSTER_ARGOCD",
+)
+
+
+class Repository:
+    """The Git repository that Argo CD follows: the chart and one values file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        copytree(ROOT / "charts" / "shortlinks", folder / "charts" / "shortlinks")
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", "-c", "user.name=tests", "-c", "user.email=tests@example.com", *arguments]
+        done = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, values: Object) -> None:
+        (self.folder / "values.yaml").write_text(yaml.safe_dump(values))
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message=values")
+
+
+class Argo:
+    """The release that Argo CD makes of the repository."""
+
+    def __init__(self, cluster: Cluster, repository: Repository, values: Object) -> None:
+        self.cluster = cluster
+        self.repository = repository
+        self.values = values
+        self.links: list[Object] = []
+
+    def state(self) -> tuple[str, str, str]:
+        """Return the revision, the sync status and the health of the Application."""
+        found = self.cluster.kubectl("get", "application", "links", "-n=argocd", "--output=json")
+        status = json.loads(found).get("status", {})
+        sync = status.get("sync", {})
+        return (
+            sync.get("revision", ""), sync.get("status", ""),
+            status.get("health", {}).get("status", ""),
+        )  # fmt: skip
+
+    def commit(self, **changes: Any) -> None:
+        self.values = merged(self.values, changes)
+        self.repository.commit(self.values)
+
+    def settled(self) -> bool:
+        return self.state() == (self.repository.git("rev-parse", "HEAD"), "Synced", "Healthy")
+
+
+def merged(values: Object, changes: Object) -> Object:
+    both = dict(values)
+    for name, value in changes.items():
+        deeper = isinstance(value, dict) and isinstance(both.get(name), dict)
+        both[name] = merged(both[name], value) if deeper else value
+    return both
+
+
+@pytest.fixture(scope="module")
+def argo(images: Images, times: Times, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Argo]:
+    cluster = Cluster(NAMESPACE, images, "", times)
+    cluster.create_namespace()
+    repository = Repository(tmp_path_factory.mktemp("git") / "repository")
+    values = merged(yaml.safe_load((HERE / "values.yaml").read_text()), images.values(images.tag))
+    argo = Argo(cluster, repository, merged(values, {"argocd": {"syncWaves": True}}))
+    argo.commit(redirector={"autoscaling": {"enabled": True}})
+    application: Object = yaml.safe_load((ROOT / "argocd" / "application.yaml").read_text())
+    application["metadata"]["name"] = "links"
+    spec = application["spec"]
+    spec["project"] = "default"
+    spec["source"]["repoURL"] = f"file://{repository.folder}"
+    spec["source"]["helm"] = {"valueFiles": ["../../values.yaml"]}
+    spec["destination"]["namespace"] = NAMESPACE
+    cluster.apply(application)
+    yield argo
+    cluster.kubectl("delete", "application", "links", "-n=argocd")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def test_the_application_becomes_synced_and_healthy_and_links_work(argo: Argo) -> None:
+    took = until("synced and healthy", argo.settled, 240)
+    argo.cluster.times.note("Argo CD: from the Application to Synced and Healthy", took)
+    argo.cluster.create_key()
+    argo.links = argo.cluster.make_links(5)
+    assert all(line.startswith("302 ") for line in argo.cluster.follow(argo.links))
+
+
+def test_a_commit_of_values_rolls_out_without_a_failed_request(argo: Argo) -> None:
+    with argo.cluster.load(argo.links) as load:
+        argo.commit(settings={"cache_tombstone_ttl_s": 7200})
+        took = until("rolled out", argo.settled, 180)
+    load.check()
+    for component in ("writer", "redirector", "relay"):
+        found = argo.cluster.get("configmap", f"links-shortlinks-{component}")["data"]
+        assert found["SHORTLINKS_CACHE_TOMBSTONE_TTL_S"] == "7200"
+    argo.cluster.times.note("Argo CD: from a commit of values to rolled out", took, load)
+
+
+def test_drift_is_healed_and_what_left_git_is_pruned(argo: Argo) -> None:
+    service = "links-shortlinks-writer"
+    argo.cluster.kubectl("patch", "service", service, "--type=merge", "--patch",
+        json.dumps({"spec": {"ports": [{"name": "http", "port": 81, "targetPort": "http"}]}}),
+    )  # fmt: skip
+
+    def healed() -> bool:
+        return [port["port"] for port in argo.cluster.get("service", service)["spec"]["ports"]] == [
+            80
+        ]
+
+    argo.cluster.times.note("Argo CD: drift healed", until("drift is healed", healed, 90))
+    extra: Object = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "data": {"a": "b"},
+    }  # fmt: skip
+    argo.commit(extraObjects=[extra])
+    until("the new object is there", lambda: has_extra(argo.cluster), 120)
+    argo.commit(extraObjects=[])
+    until("it is pruned", lambda: not has_extra(argo.cluster), 120)
+
+
+def has_extra(cluster: Cluster) -> bool:
+    return bool(cluster.kubectl("get", "configmap", "extra", "--ignore-not-found"))
+
+
+def test_it_stays_synced_and_healthy_while_the_autoscaler_works(argo: Argo) -> None:
+    until("synced and healthy", argo.settled, 180)
+    before = argo.cluster.get("hpa", "links-shortlinks-redirector")["status"]["desiredReplicas"]
+    end = time.monotonic() + STEADY_S
+    with argo.cluster.load(argo.links, threads=6, pause_s=0.002) as load:
+        while time.monotonic() < end:
+            _, sync, health = argo.state()
+            assert sync == "Synced"
+            # New pods of the autoscaler are in progress until they are ready.
+            assert health in {"Healthy", "Progressing"}
+            time.sleep(1)
+        after = argo.cluster.get("hpa", "links-shortlinks-redirector")["status"]["desiredReplicas"]
+    load.check()
+    assert after > before
+    until("synced and healthy", argo.settled, 60)
+
+
+def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
+    with argo.cluster.load(argo.links) as load:
+        argo.commit(images={"redirector": {"tag": "there-is-none"}})
+        until("Argo CD is at it", lambda: argo.state()[2] != "Healthy" or broken(argo.cluster), 120)
+        until("the new pod cannot start", lambda: broken(argo.cluster), 120)
+        start = time.monotonic()
+        while time.monotonic() < start + 10:
+            assert len(argo.cluster.ready("redirector")) >= 2
+        argo.commit(images={"redirector": {"tag": argo.cluster.images.tag}})
+        took = until("mended", argo.settled, 300)
+    load.check()
+    argo.cluster.times.note(
+        "Argo CD: from the commit that mends a broken one to Healthy", took, load
+    )
+
+
+def broken(cluster: Cluster) -> bool:
+    return any(
+        waiting["reason"] in {"ErrImagePull", "ImagePullBackOff"}
+        for pod in cluster.pods("redirector")
+        for container in pod["status"].get("containerStatuses", ())
+        if (waiting := container["state"].get("waiting"))
+    )
