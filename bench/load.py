@@ -4,6 +4,7 @@ Closed loop: wrk where it is installed. Open loop: generator.c, compiled at the 
 there is a C compiler. Where either is missing generator.py stands in, and the result says so.
 """
 
+import atexit
 import json
 import os
 import re
@@ -138,7 +139,9 @@ def _compiled() -> Path | None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or "cc" in _without():
         return None
-    program = Path(tempfile.mkdtemp(prefix="shortlinks-bench-cc-")) / "generator"
+    folder = Path(tempfile.mkdtemp(prefix="shortlinks-bench-cc-"))
+    atexit.register(shutil.rmtree, folder)
+    program = folder / "generator"
     done = subprocess.run(
         [compiler, "-O2", "-o", str(program), str(HERE / "generator.c")],
         capture_output=True,
