@@ -257,7 +257,7 @@ def test_what_visitors_and_clients_get(fault: Fault, scene: Scene, ledger: Ledge
         local = make_links(api, 10)
         in_redis = make_links(api, LINKS)
         in_postgres = make_links(api, LINKS)
-    until(scene.settled, "all is in Redis", RECOVERS_WITHIN_S)
+    until(scene.settled, "all is in Redis", 3 * RECOVERS_WITHIN_S)  # but a preparation
     with rig.valkey() as client:
         for path in in_postgres:
             assert client.delete(*client.scan_iter(match=f"*/{path[1:]}}}", count=10_000)) == 1
