@@ -4,11 +4,13 @@ import asyncpg
 
 from shortcore.schema import REVISION
 from shortctl.client import PostgresUrl, die, out, run, settings
-from writer.migrations import upgrade
 
 
 def migrate(postgres_url: PostgresUrl = None) -> None:
     """Bring the database schema to what this version needs; does nothing when it is there."""
+    # Alembic and SQLAlchemy take as long to import as all the rest; no other command needs them.
+    from writer.migrations import upgrade  # noqa: PLC0415
+
     url = settings(postgres_url).postgres_url.get_secret_value()
     before = run(revision(url))
     try:

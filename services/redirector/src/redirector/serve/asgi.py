@@ -68,8 +68,8 @@ def application(redirector: Redirector) -> Application:
         peer = scope.get("client")
         request = Request(
             scope["method"],
-            scope["raw_path"].decode("latin-1"),
-            scope["query_string"].decode("latin-1"),
+            scope["raw_path"].decode("utf-8", "surrogateescape"),
+            scope["query_string"].decode("utf-8", "surrogateescape"),
             header(scope["headers"], b"host"),
             clients.address(
                 peer[0] if peer else None, header(scope["headers"], b"x-forwarded-for")

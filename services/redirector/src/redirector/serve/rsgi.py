@@ -13,6 +13,7 @@ from redirector.app import Redirector
 from redirector.redirects import MAX_FORM, Request
 from redirector.respond import Answer, Plain
 from redirector.serve.asgi import SAMPLE
+from shortcore import drain
 from shortcore.health import Phase
 
 Application: TypeAlias = Callable[[Any, Any], Awaitable[None]]
@@ -93,9 +94,13 @@ def host(scope: Any) -> str:
 
 
 class GranianServer:
-    """Granian with one worker in our own loop; its own signal handling stays out."""
+    """Granian with one worker in our own loop; its own signal handling stays out.
+
+    Raises OSError when the port is taken (Granian itself would panic).
+    """
 
     def __init__(self, app: Application, address: str, port: int) -> None:
+        drain.bind(address, port).close()
         self._server = Server(
             app,
             address=address,
