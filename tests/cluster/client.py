@@ -3,7 +3,7 @@
 
 python -c "$(cat client.py)" make WRITER KEY COUNT [JSON]   prints each answer's JSON, a line each
 python -c "$(cat client.py)" follow SERVER CODE…            prints status and location, a line each
-python -c "$(cat client.py)" load SERVER THREADS PAUSE CODE…  until its input ends; prints a summary
+python -c "$(cat client.py)" load SERVER THREADS PAUSE WRITER KEY CODE…  until its input ends; prints a summary
 """
 
 import http.client
@@ -81,9 +81,33 @@ class Visitor(threading.Thread):
             time.sleep(self.pause)
 
 
-def load(server, threads, pause, *codes):
+class Author(threading.Thread):
+    """Creates a link again and again; every answer but 201 is a failure."""
+
+    def __init__(self, server, key, over):
+        super().__init__(daemon=True)
+        self.server, self.key, self.over = server, key, over
+        self.done, self.slowest, self.failures = 0, 0.0, []
+
+    def run(self):
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        body = json.dumps({"target": "https://example.com/created-under-load"})
+        while not self.over.wait(0.2):
+            try:
+                status, _, text = call(self.server, "POST", "/api/v1/links", headers, body)
+                if status != 201:
+                    self.failures.append(f"{time.time():.2f} create {status}: {text[:200]!r}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(f"{time.time():.2f} create: {error!r}")
+            self.done += 1
+
+
+def load(server, threads, pause, writer, key, *codes):
+    """Follow `codes` all the time, and create links, too, with a `key` that is not empty."""
     over = threading.Event()
     visitors = [Visitor(n, server, float(pause), codes, over) for n in range(int(threads))]
+    if key:
+        visitors.append(Author(writer, key, over))
     for visitor in visitors:
         visitor.start()
     print("started", flush=True)

@@ -158,13 +158,18 @@ class Cluster:
 
     @contextmanager
     def load(
-        self, links: Sequence[Object], threads: int = 4, pause_s: float = 0.02
+        self,
+        links: Sequence[Object],
+        threads: int = 4,
+        pause_s: float = 0.02,
+        *,
+        creating: bool = False,
     ) -> Iterator[Load]:
-        """Have visitors follow `links` all the time."""
+        """Have visitors follow `links` all the time, and somebody create some if `creating`."""
         command = [
             "kubectl", "--namespace", self.namespace, "exec", "--stdin", "client", "--",
             "python", "-c", CLIENT, "load", "links-shortlinks-redirector",
-            str(threads), str(pause_s), *(str(link["code"]) for link in links),
+            str(threads), str(pause_s), "links-shortlinks-writer", self.key if creating else "", *(str(link["code"]) for link in links),
         ]  # fmt: skip
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

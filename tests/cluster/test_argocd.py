@@ -91,7 +91,7 @@ def argo(images: Images, times: Times, tmp_path_factory: pytest.TempPathFactory)
     spec["source"]["repoURL"] = f"file://{repository.folder}"
     spec["source"]["helm"] = {"valueFiles": ["../../values.yaml"]}
     spec["destination"]["namespace"] = NAMESPACE
-    cluster.apply(application)
+    cluster.kubectl("apply", "-n=argocd", "--filename=-", feed=json.dumps(application))
     yield argo
     cluster.kubectl("delete", "application", "links", "-n=argocd")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")

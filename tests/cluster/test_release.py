@@ -85,7 +85,7 @@ def test_a_dynamic_setting_takes_effect_without_a_restart(cluster: Cluster) -> N
 
 def test_an_upgrade_drops_no_request(cluster: Cluster) -> None:
     start = time.monotonic()
-    with cluster.load(KNOWN) as load:
+    with cluster.load(KNOWN, creating=True) as load:
         cluster.install(
             cluster.images.following,
             {"settings": {"cache_tombstone_ttl_s": 7200}, "dynamic": {"default_status_code": 308}},
@@ -108,8 +108,17 @@ def all_pods(cluster: Cluster, component: str) -> list[Object]:
     return found
 
 
-def test_deleted_pods_take_no_request_with_them(cluster: Cluster) -> None:
+def test_the_visitors_see_an_outage(cluster: Cluster) -> None:
+    """Else that nothing failed in the other tests would mean nothing."""
     with cluster.load(KNOWN) as load:
+        for pod in cluster.ready("redirector"):
+            cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+        until("redirectors are back", lambda: len(cluster.ready("redirector")) == 2)
+    assert load.failed > 0
+
+
+def test_deleted_pods_take_no_request_with_them(cluster: Cluster) -> None:
+    with cluster.load(KNOWN, creating=True) as load:
         start = time.monotonic()
         for component in ("redirector", "writer", "relay"):
             cluster.kubectl("delete", "pod", cluster.ready(component)[0])
@@ -133,7 +142,7 @@ def test_a_drain_may_take_one_pod_of_a_service_at_a_time(cluster: Cluster) -> No
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
         cluster.kubectl("create", "--raw", path, "--filename", "-", feed=json.dumps(body))
 
-    with cluster.load(KNOWN) as load:
+    with cluster.load(KNOWN, creating=True) as load:
         start = time.monotonic()
         for component in ("redirector", "writer"):
             first, second = cluster.ready(component)
@@ -183,8 +192,10 @@ def test_redirectors_scale_out_and_in_by_themselves_and_the_writer_does_not(
     heavy.check()
     light.check()
     assert {pod["metadata"]["uid"] for pod in cluster.pods("writer")} == writers
-    cluster.times.note("load doubled: another redirector ready", out, heavy)
-    cluster.times.note("load gone: back to two redirectors, old ones drained", inward, light)
+    cluster.times.note("much more load, until another redirector is ready", out, heavy)
+    cluster.times.note(
+        "load gone, until two redirectors are left, the others drained", inward, light
+    )
 
 
 def test_a_rollback_loses_no_link_and_no_request(cluster: Cluster) -> None:
