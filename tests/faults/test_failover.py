@@ -31,7 +31,7 @@ def test_edits_that_a_failover_lost_in_redis_are_brought_there_again(
         Stack(server_folder, database_url, group.url) as stack,
     ):
         writer, old_one = stack.writer(), stack.redirector()
-        stack.relay()
+        relay = stack.relay()
         with stack.api(writer) as api:
             links = make_links(api, LINKS)
             until(lambda: delivered(database_url), "all links are delivered")
@@ -47,6 +47,7 @@ def test_edits_that_a_failover_lost_in_redis_are_brought_there_again(
                 assert api.patch(api_path(path), json={"target": target}).status_code == 200
             until(lambda: delivered(database_url), "all edits are delivered")
         until(lambda: shown(old_one, links) == links, "every edit is seen")
+        relay.child.kill()  # so that it is the redirector's own memory that is tried first
         port = group.primary.port
         group.primary.kill()
         group.replica.start()
@@ -57,16 +58,22 @@ def test_edits_that_a_failover_lost_in_redis_are_brought_there_again(
             "the failover lost nothing: there is nothing to be made up for"
         )
 
-        # Who has seen the edits never goes back; who starts now learns them soon.
+        # Who has seen the edits never goes back, though Redis has. (What it finds out of date
+        # there it renews, so the other half is left to the relay.)
+        asked = dict(list(links.items())[: LINKS // 2])
+        others = {path: target for path, target in links.items() if path not in asked}
+        until(lambda: old_one.metric("shortlinks_feed_gaps_total") > 0, "the loss is seen")
+        for path, target in shown(old_one, asked).items():
+            ledger.check(target == asked[path], f"{path}: {target}, not {asked[path]}")
+
+        # Who starts now has seen nothing, and learns the edits as soon as a relay runs.
         new_one = stack.redirector(L1_TTL_S="0.2")
-
-        def made_up_for() -> bool:
-            for path, target in shown(old_one, links).items():
-                ledger.check(target == links[path], f"{path}: {target}, not {links[path]}")
-            return shown(new_one, links) == links
-
-        until(made_up_for, "every edit is in Redis again", REPUBLISHED_WITHIN_S)
-        ledger.checked += LINKS
+        assert any(shown(new_one, {path: ""})[path] == old[path] for path in others)
+        relay.restart()
+        until(
+            lambda: shown(new_one, others) == others, "all is in Redis again", REPUBLISHED_WITHIN_S
+        )
+        ledger.checked += len(others)
 
 
 def delivered(url: str) -> bool:
