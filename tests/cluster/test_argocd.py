@@ -117,17 +117,25 @@ def test_a_commit_of_values_rolls_out_without_a_failed_request(argo: Argo) -> No
 
 
 def test_drift_is_healed_and_what_left_git_is_pruned(argo: Argo) -> None:
-    service = "links-shortlinks-writer"
-    argo.cluster.kubectl("patch", "service", service, "--type=merge", "--patch",
-        json.dumps({"spec": {"ports": [{"name": "http", "port": 81, "targetPort": "http"}]}}),
-    )  # fmt: skip
+    start = time.monotonic()
+    argo.cluster.kubectl("scale", "deployment", "links-shortlinks-relay", "--replicas=0")
+    patch = json.dumps({"data": {"SHORTLINKS_DEFAULT_DOMAIN": "elsewhere.example"}})
+    argo.cluster.kubectl("patch", "configmap", "links-shortlinks-writer", "--patch", patch)
 
     def healed() -> bool:
-        return [port["port"] for port in argo.cluster.get("service", service)["spec"]["ports"]] == [
-            80
-        ]
+        relay = argo.cluster.get("deployment", "links-shortlinks-relay")
+        found = argo.cluster.get("configmap", "links-shortlinks-writer")["data"]
+        return (
+            relay["spec"]["replicas"] == 2
+            and relay["status"].get("readyReplicas") == 2
+            and found["SHORTLINKS_DEFAULT_DOMAIN"] == "go.example"
+        )
 
-    argo.cluster.times.note("Argo CD: drift healed", until("drift is healed", healed, 90))
+    until("drift is healed", healed, 90)
+    argo.cluster.times.note(
+        "Argo CD: relays scaled to 0 and a setting patched by hand, healed",
+        time.monotonic() - start,
+    )
     extra: Object = {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "data": {"a": "b"},
     }  # fmt: skip

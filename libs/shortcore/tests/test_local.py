@@ -218,3 +218,20 @@ def test_after_changes_were_lost_entries_serve_only_as_a_last_resort(clock):
     assert cache.get(key(1)) is None
     assert cache.stale(key(1)) is not None
     assert cache.put(key(1), link(2), read_at=clock.now) is None
+
+
+def test_a_shorter_life_counts_for_what_is_there_and_a_longer_one_only_for_what_comes():
+    clock = Clock()
+    cache = cache_of(clock)
+    old, new = LinkKey("go.example/old"), LinkKey("go.example/new")
+    cache.put(old, link(1), read_at=clock.now)
+    cache.set_lives(2.0, 1.0)
+    clock.now += 2.5
+    assert cache.get(old) is None
+    assert cache.stale(old) is not None
+    cache.put(old, link(1), read_at=clock.now)
+    cache.set_lives(60.0, 1.0)
+    cache.put(new, link(1), read_at=clock.now)
+    clock.now += 2.5
+    assert cache.get(old) is None
+    assert cache.get(new) is not None
