@@ -9,7 +9,7 @@ link was captured or is in `dropped{ring}`.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from redirector.agents import MAX_AGENT, agent_class, is_prefetch, referrer_host
@@ -42,6 +42,7 @@ _REMEMBERED = 4096
 """Entries of each memo; a full one is emptied, so that nobody can fill the memory with it."""
 _MAX_NAME = 64
 _MAX_FORWARDED = 256
+_MAX_REFERRER = 256
 
 _AGENT, _REFERRER, _FORWARDED, _PURPOSE = 1, 2, 3, 4
 _PARTS = {
@@ -84,6 +85,7 @@ class Tracking:
         self._tick: asyncio.Handle | None = None
         self._names: dict[Any, int] = {}
         self._agents: dict[bytes, tuple[str, int]] = {}
+        self._hosts: dict[bytes, str] = {}
         self._origins: dict[tuple[Any, bytes], bytes] = {}
         source = secrets.token_bytes(12)
         partitions = settings.clicks_partitions
@@ -208,7 +210,7 @@ class Tracking:
         referrer = ""
         flags = 0
         names = self._names.get
-        for name, value in _pairs(headers):
+        for name, value in headers if type(headers) is list else headers.items():
             part = names(name)
             if part is None:
                 part = self._learn(name)
@@ -217,7 +219,7 @@ class Tracking:
                 if part == _AGENT:
                     agent = text
                 elif part == _REFERRER:
-                    referrer = referrer_host(text)
+                    referrer = self._hosts.get(text) or self._host_of(text)
                 elif part == _FORWARDED:  # several fields are one list (RFC 9110, 5.3)
                     forwarded = forwarded + b"," + text if forwarded else text
                 elif is_prefetch(text):
@@ -232,6 +234,12 @@ class Tracking:
         if len(name) <= _MAX_NAME:
             _remember(self._names, name, part)
         return part
+
+    def _host_of(self, referrer: bytes) -> str:
+        host = referrer_host(referrer)
+        if len(referrer) <= _MAX_REFERRER:
+            _remember(self._hosts, referrer, host)
+        return host
 
     def _classify(self, agent: bytes) -> tuple[str, int]:
         kind = agent_class(agent)
@@ -251,11 +259,6 @@ class Tracking:
             if len(forwarded) <= _MAX_FORWARDED:
                 _remember(self._origins, key, origin)
         return origin
-
-
-def _pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
-    pairs: Iterable[tuple[Any, Any]] = headers if type(headers) is list else headers.items()
-    return pairs
 
 
 def _remember(memo: dict[Any, Any], key: Any, value: Any) -> None:
