@@ -134,10 +134,22 @@ async def open_postgres(
         max_inactive_connection_lifetime=300,
         timeout=timeout_ms / 1000,
         statement_cache_size=statement_cache,
+        connection_class=_Unchanged,
         server_settings={"application_name": application},
     )
     await pool
     return Postgres(pool, breaker, name, timeout_ms)
+
+
+class _Unchanged(asyncpg.Connection):
+    """A connection that goes back to the pool without a round trip to clear its session.
+
+    There is nothing to clear: settings and advisory locks are those of transactions, whoever
+    listens has a connection of its own, and an open transaction is rolled back in any case.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
 
 
 def _cut(connection: Connection) -> None:
