@@ -11,11 +11,13 @@ CLUSTER_TIMES=write     put the measured times into docs/operations.md
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from chart import rendering
 from cluster.operate import ROOT, Cluster, Images, Times
 
+measured = pytest.StashKey[Times]()
 IMAGES = os.environ.pop("SHORTLINKS_TEST_IMAGES", "")  # services would refuse it as no setting
 
 
@@ -28,22 +30,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(ROOT / "tests" / "cluster"):
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            # Two namespaces side by side: the tests of each release follow one another.
+            group = "argocd" if item.path.stem == "test_argocd" else "release"
+            item.add_marker(pytest.mark.xdist_group(f"cluster-{group}"))
             item.add_marker(pytest.mark.timeout(600))
             if missing:
                 reason = "no cluster: set KUBECONFIG and SHORTLINKS_TEST_IMAGES (tests/cluster)"
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[measured] = Times()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["cluster_times"] = session.config.stash[measured].rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    rows = getattr(node, "workeroutput", {}).get("cluster_times", ())
+    node.config.stash[measured].rows.extend(tuple(row) for row in rows)
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    times = config.stash[measured]
+    if times.rows:
+        terminalreporter.write_line(times.table())
+        if os.environ.get("CLUSTER_TIMES") == "write" and exitstatus == 0:
+            times.write(ROOT / "docs" / "operations.md")
+
+
 @pytest.fixture(scope="session")
-def times(request: pytest.FixtureRequest) -> Iterator[Times]:
-    measured = Times()
-    yield measured
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"\n{measured.table()}")
-    if os.environ.get("CLUSTER_TIMES") == "write" and request.session.testsfailed == 0:
-        measured.write(ROOT / "docs" / "operations.md")
+def times(request: pytest.FixtureRequest) -> Times:
+    return request.config.stash[measured]
 
 
 @pytest.fixture(scope="session")

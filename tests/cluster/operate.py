@@ -201,7 +201,8 @@ class Times:
     def table(self) -> str:
         """Return the table in Markdown."""
         head = ("what", "time", "failed requests meanwhile")
-        rows = [head, ("---", "---", "---"), *self.rows]
+        release_first = sorted(self.rows, key=lambda row: row[0].startswith("Argo CD"))
+        rows = [head, ("---", "---", "---"), *release_first]
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def write(self, page: Path) -> None:
