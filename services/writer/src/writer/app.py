@@ -17,6 +17,7 @@ from shortcore.errors import (
     ShortlinksError,
 )
 from writer.domains.endpoints import router as domains
+from writer.fast_path import FastPath
 from writer.gate import CALLER, Caller, Gate, fault
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
@@ -48,7 +49,7 @@ def create_app(parts: Parts) -> Gate:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Gate(app, parts.key_ring, parts.measures, parts.settings.body_max_bytes)
+    return Gate(FastPath(app, parts), parts.key_ring, parts.measures, parts.settings.body_max_bytes)
 
 
 async def _on_error(request: Request, error: ShortlinksError) -> Response:

@@ -4,6 +4,7 @@ Plain ASGI, outside of the framework, so that no route can be forgotten and a re
 costs next to nothing: its body is not read.
 """
 
+import logging
 import re
 import secrets
 import time
@@ -18,6 +19,7 @@ from writer.auth import KeyRing
 from writer.measures import Measures
 from writer.problems import answer_of
 
+_logger = logging.getLogger(__name__)
 log = structlog.stdlib.get_logger(__name__)
 
 PROTECTED = "/api/v1"
@@ -34,6 +36,8 @@ class Caller:
 
 
 CALLER = "shortlinks.caller"
+ROUTE = "shortlinks.route"
+"""Under it in the scope: the route's path, where the framework did not choose it."""
 
 
 class Gate:
@@ -73,8 +77,12 @@ class Gate:
             self._account(scope, answer.status, time.perf_counter() - began)
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route = (
+            str(scope.get(ROUTE)) if ROUTE in scope else getattr(scope.get("route"), "path", "none")
+        )
         self._measures.request(route, scope["method"], status, seconds)
+        if not _logger.isEnabledFor(logging.INFO):
+            return  # structlog would compose the line before it asks
         log.info(
             "request",
             method=scope["method"],

@@ -62,12 +62,17 @@ async def attempt(
     """Return the caller's attempt, if it sent an Idempotency-Key."""
     if key is None:
         return None
-    check_key(key)
     caller: Caller = request.scope[CALLER]
+    return attempt_of(key, caller, request.method, request.url.path, await request.body())
+
+
+def attempt_of(key: str, caller: Caller, method: str, path: str, body: bytes) -> Attempt:
+    """Return the attempt of a request that came with `key`; raises MalformedRequest."""
+    check_key(key)
     if caller.key_id is None:
         raise Unauthorized("An Idempotency-Key needs an API key beside it.")
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
-    digest.update(await request.body())
+    digest = hashlib.sha256(f"{method} {path}\n".encode())
+    digest.update(body)
     return Attempt(caller.key_id, key, digest.digest())
 
 

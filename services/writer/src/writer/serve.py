@@ -44,6 +44,7 @@ async def serve(settings: WriterSettings) -> None:
                 drain.closing(create_app(parts), health),
                 settings.writer_host,
                 settings.writer_port,
+                proxy_headers=False,  # nothing here asks who the peer is
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error

@@ -1,0 +1,119 @@
+"""The short way of creates: the same answers as by the framework, whatever is sent."""
+
+import json
+
+import httpx
+import pytest
+
+from writer.fast_path import FastPath
+from writer.gate import Gate
+
+LINKS = "/api/v1/links"
+OK = {"target": "https://example.com/"}
+
+BODIES = [
+    OK,
+    OK | {"target": 5},
+    OK | {"such": 1},
+    OK | {"status_code": 302.0},
+    OK | {"max_visits": 2**70},
+    OK | {"title": "\ud800"},
+    OK | {"title": "a\x00"},
+    OK | {"expires_at": "2001-01-01T00:00:00Z"},
+    OK | {"code": "api"},
+    OK | {"code": "here"},
+    OK | {"domain": "no.such"},
+    OK | {"tags": ["a b"]},
+    [],
+    5,
+    None,
+]
+RAW = [json.dumps(each).encode() for each in BODIES] + [
+    b"",
+    b"{",
+    b'{"target": NaN}',
+    b"\xff",
+    b"[" * 5000,
+    b'\xef\xbb\xbf{"target": "https://example.com/"}',
+    json.dumps(OK).encode("utf-16"),
+    b'{"target": "x", "target": "https://example.com/"}',
+]
+
+
+class Counted:
+    """An application that counts what reaches it."""
+
+    def __init__(self, app) -> None:
+        self.app = app
+        self.requests = 0
+
+    async def __call__(self, scope, receive, send) -> None:
+        self.requests += 1
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture
+def framework(api):
+    """The framework alone, behind the same gate."""
+    gate = api.client._transport.app
+    assert isinstance(gate._app, FastPath)
+    return gate._app._app, gate
+
+
+def client_of(app, key: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://api.test",
+        headers={"authorization": f"Bearer {key}", "x-request-id": "same"},
+    )
+
+
+@pytest.mark.parametrize("path", [LINKS, f"{LINKS}:batch"])
+@pytest.mark.parametrize("body", RAW, ids=lambda body: repr(body[:40]))
+async def test_every_body_gets_the_answer_that_the_framework_gives(api, framework, path, body):
+    await api.create(code="here")
+    plain, gate = framework
+    long = Gate(plain, gate._keys, gate._measures, gate._body_max_bytes)
+    if path.endswith("batch") and body[:1] in b"{[5":
+        body = b'{"items": [' + body + b"]}"
+    answers = []
+    for app in (gate, long):
+        async with client_of(app, api.key) as client:
+            sent = {"content-type": "application/json"}
+            answers.append(await client.post(path, content=body, headers=sent))
+    short, full = answers
+    assert short.status_code == full.status_code, (short.text, full.text)
+    assert short.headers.keys() == full.headers.keys()
+    if b"urn:shortlinks:problem" in full.content:
+        assert short.content == full.content
+
+
+async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its_route(
+    api, framework
+):
+    plain, gate = framework
+    counted = Counted(plain)
+    app = Gate(FastPath(counted, api.parts), gate._keys, gate._measures, gate._body_max_bytes)
+    async with client_of(app, api.key) as client:
+        assert (await client.post(LINKS, json=OK)).status_code == 201
+        assert (await client.post(f"{LINKS}:batch", json={"items": [OK]})).status_code == 200
+        assert counted.requests == 0
+        assert (await client.get(LINKS)).status_code == 200
+        assert (await client.post(LINKS, json={"target": "x"})).status_code == 422
+        assert (await client.post(LINKS, json={"target": 1})).status_code == 422
+    assert counted.requests == 2
+    for route, status in ((LINKS, "2xx"), (f"{LINKS}:batch", "2xx"), (LINKS, "4xx")):
+        labels = {"route": route, "method": "POST", "status": status}
+        assert api.parts.registry.get_sample_value("shortlinks_api_requests_total", labels)
+
+
+async def test_a_body_in_pieces_is_put_together(api):
+    async def pieces():
+        for piece in (b'{"target": ', b'"https://example', b'.com/"}'):
+            yield piece
+
+    answer = await api.client.post(
+        LINKS, content=pieces(), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["target"] == "https://example.com/"
