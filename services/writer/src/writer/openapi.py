@@ -10,18 +10,18 @@ from shortcore.errors import ShortlinksError
 from writer import __doc__ as description
 from writer.domains.schemas import DomainList, DomainView
 from writer.keys.schemas import KeyList, KeyView
-from writer.links.schemas import BatchAnswer, LinkPage, LinkView, TagList
+from writer.links.schemas import BatchAnswer, ImportAnswer, LinkPage, LinkView, TagList
 from writer.problems import MEDIA_TYPE, Problem, problem_of
 
 _VIEWS = [
-    BatchAnswer, DomainList, DomainView, KeyList, KeyView, LinkPage, LinkView, Problem, TagList,
+    BatchAnswer, DomainList, DomainView, ImportAnswer, KeyList, KeyView, LinkPage, LinkView, Problem, TagList,
 ]  # fmt: skip
 _ALWAYS = (400, 401, 500, 503)
 _PHRASES = {
     200: "Done.", 201: "Created.", 204: "Done; no body.", 304: "Not modified.",
     400: "The request cannot be read.", 401: "No valid API key.", 404: "Not found.",
     409: "It does not fit the present state.", 412: "If-Match names another version.",
-    413: "The body is too large.", 415: "The body is not JSON.", 422: "A rule is broken.",
+    413: "The body is too large.", 415: "The body is of another type.", 422: "A rule is broken.",
     500: "A fault of ours.", 503: "A dependency is away; try again after Retry-After.",
 }  # fmt: skip
 

@@ -30,6 +30,7 @@ from writer.ids import IdBlocks
 from writer.keys.service import KeyService
 from writer.links.batch import BatchService
 from writer.links.creation import Creator
+from writer.links.imports import ImportService
 from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.measures import Measures
@@ -55,6 +56,7 @@ class Parts:
     key_ring: KeyRing
     links: LinkService
     batches: BatchService
+    imports: ImportService
     announcer: Announcer
     background: Background
     measures: Measures
@@ -169,6 +171,7 @@ def _assemble(
         presenter=Presenter(settings.short_url_scheme, settings.short_url_port),
         now=now,
     )
+    batches = BatchService(links, settings.batch_max_items)
     reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
     breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
     if replica is not None:
@@ -193,7 +196,8 @@ def _assemble(
         keys=KeyService(postgres, ring),
         key_ring=ring,
         links=links,
-        batches=BatchService(links, settings.batch_max_items),
+        batches=batches,
+        imports=ImportService(links, batches),
         announcer=announcer,
         background=background,
         measures=Measures(registry),

@@ -21,12 +21,12 @@ from shortcore.urls import TargetError, TargetPolicy, normalise_target
 from shortctl.client import check
 from shortctl.links.rows import Fault, Row
 
-BATCH_ROWS = 1000
+BATCH_ROWS = 5000
 BATCH_BYTES = 2 * 1024 * 1024
 IN_FLIGHT = 4
 TRIES = 6
 LONGEST_PAUSE_S = 10.0
-PATH = "/api/v1/links:batch"
+PATH = "/api/v1/links:import"
 
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed; 409: the first try is still worked on."""
@@ -38,7 +38,6 @@ class Checkpoint(msgspec.Struct, frozen=True):
     batches: int = 0
     key: str = ""
     created: int = 0
-    reused: int = 0
     failed: int = 0
 
 
@@ -81,6 +80,16 @@ class Batch:
     faults: list[Fault] = field(default_factory=list)
 
 
+class _Failure(msgspec.Struct, frozen=True):
+    line: int
+    problem: object
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    created: int = 0
+    failed: list[_Failure] = []
+
+
 class Importer:
     """Sends rows to the API in batches and tells what became of each.
 
@@ -107,7 +116,7 @@ class Importer:
         Raises Refused or httpx.TransportError when the API refuses a whole batch or stays
         away, and OtherFileError when `rows` are not those of `since`.
         """
-        flights: deque[tuple[Batch, asyncio.Task[list[dict[str, object]]]]] = deque()
+        flights: deque[tuple[Batch, asyncio.Task[_Answer]]] = deque()
         try:
             for number, batch in enumerate(batches(rows), 1):
                 if since is not None and number <= since.batches:
@@ -128,16 +137,11 @@ class Importer:
             await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
         self._checkpoints.remove()
 
-    async def _settle(self, batch: Batch, task: "asyncio.Task[list[dict[str, object]]]") -> None:
-        created = reused = 0
+    async def _settle(self, batch: Batch, task: "asyncio.Task[_Answer]") -> None:
         faults = list(batch.faults)
-        for line, result in zip(batch.lines, await task, strict=True):
-            if result["status"] == httpx.codes.CREATED:
-                created += 1
-            elif result["status"] == httpx.codes.OK:
-                reused += 1
-            else:
-                faults += _faults_of(line, result.get("problem"))
+        answer = await task
+        for failure in answer.failed:
+            faults += _faults_of(batch.lines[failure.line - 1], failure.problem)
         failed_lines = {fault.line for fault in faults}
         for fault in sorted(faults, key=lambda fault: fault.line):
             self._on_fault(fault)
@@ -145,16 +149,15 @@ class Importer:
         self.reached = Checkpoint(
             now.batches + 1,
             batch.key,
-            now.created + created,
-            now.reused + reused,
+            now.created + answer.created,
             now.failed + len(failed_lines),
         )
         self._checkpoints.save(self.reached)
         self._on_progress(self.reached)
 
-    async def _send(self, batch: Batch) -> list[dict[str, object]]:
+    async def _send(self, batch: Batch) -> "_Answer":
         if not batch.body:
-            return []
+            return _Answer()
         pause = 0.2
         for attempt in range(1, TRIES + 1):
             try:
@@ -162,14 +165,13 @@ class Importer:
                     PATH,
                     content=batch.body,
                     headers={
-                        "content-type": "application/json",
+                        "content-type": "application/jsonl",
                         "idempotency-key": batch.key,
                     },
                 )
                 if response.status_code not in _AGAIN or attempt == TRIES:
                     check(response)
-                    items: list[dict[str, object]] = response.json()["items"]
-                    return items
+                    return msgspec.json.decode(response.content, type=_Answer)
                 pause = max(pause, _retry_after(response))
             except httpx.TransportError:
                 if attempt == TRIES:
@@ -235,7 +237,7 @@ _POLICY = TargetPolicy()
 
 
 def _batch(key: str, items: Sequence[bytes], lines: list[int], faults: list[Fault]) -> Batch:
-    body = b'{"items":[' + b",".join(items) + b"]}" if items else b""
+    body = b"\n".join(items)
     digest = hashlib.blake2b(key.encode() + b"\0" + body, digest_size=20)
     # A batch of nothing but faults is a step of the chain, too.
     digest.update(str(len(faults)).encode())
@@ -256,8 +258,7 @@ def _faults_of(line: int, problem: object) -> list[Fault]:
 
 
 def _field(pointer: str) -> str:
-    parts = pointer.removeprefix("/").split("/")
-    return "/".join(parts[2:] if parts[0] == "items" and len(parts) > 1 else parts)
+    return pointer.removeprefix("/")
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -149,8 +149,7 @@ def import_(
                 err.print("Cut off; what was done is kept: go on with --resume.", style="yellow")
             explain(error)
     verb = "would be created" if dry_run else "created"
-    reused = f", {done.reused} there already" if done.reused else ""
-    err.print(f"{done.created} links {verb}{reused}, {done.failed} rows failed")
+    err.print(f"{done.created} links {verb}, {done.failed} rows failed")
     if done.failed:
         raise typer.Exit(1)
 
@@ -227,7 +226,7 @@ def _progress(stream: BinaryIO, *, known: bool) -> Iterator[Callable[[Checkpoint
         task = bar.add_task("", total=size, rows=0)
 
         def moved(done: Checkpoint) -> None:
-            rows = done.created + done.reused + done.failed
+            rows = done.created + done.failed
             bar.update(task, rows=rows, completed=stream.tell() if known else 0)
 
         yield moved

@@ -1,83 +1,14 @@
-"""Rows of links in CSV and JSONL: read and written one at a time, whatever the file's length.
-
-CSV has a header row with the API's field names; an empty cell is an absent field, and tags are
-joined with commas. JSONL has one object of the API a line.
-"""
+"""Rows of links in CSV and JSONL: the form that `shortcore.linkrows` reads, written."""
 
 import csv
-import enum
-import io
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, TextIO
+from collections.abc import Iterable, Mapping
+from typing import TextIO
 
 import msgspec
 
-FIELDS = (
-    "target", "code", "domain", "status_code", "state", "valid_from", "expires_at",
-    "expired_target", "max_visits", "forward_query", "forward_path", "title", "tags", "note",
-)  # fmt: skip
-"""What an export holds: all that a later import can set again."""
+from shortcore.linkrows import FIELDS, Fault, Format, Row, UnreadableError, read_rows
 
-READABLE = frozenset(FIELDS) | {"password", "find_if_exists"}
-"""The columns that an import knows."""
-
-MAX_ROW = 2 * 1024 * 1024
-"""Characters of one row at the most: no row may fill the memory."""
-
-_NUMBERS = frozenset({"status_code", "max_visits"})
-_FLAGS = frozenset({"forward_query", "forward_path", "find_if_exists"})
-_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-class Format(enum.StrEnum):
-    """How rows are written."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
-
-
-class UnreadableError(Exception):
-    """The file as a whole cannot be read; the text says where and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a row: its line (from 1), the field, the rule it breaks, a sentence."""
-
-    line: int
-    field: str
-    rule: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: what to send to the API, or what is wrong with it."""
-
-    line: int
-    item: Mapping[str, object]
-    faults: tuple[Fault, ...] = ()
-
-
-def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
-    """Yield the rows of `file`; raises UnreadableError for what is no such file.
-
-    Close the generator before the file when it is not read to its end.
-    """
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="" if form is Format.CSV else "\n")
-    reader = _read_csv(text) if form is Format.CSV else _read_jsonl(text)
-    line = 0
-    try:
-        for row in reader:
-            line = row.line
-            yield row
-    except UnicodeDecodeError as error:
-        raise UnreadableError(f"after line {line}: the file is not UTF-8: {error}") from error
-    except csv.Error as error:
-        raise UnreadableError(f"after line {line}: {error}") from error
-    finally:
-        text.detach()  # the file is its opener's to close
+__all__ = ["FIELDS", "Fault", "Format", "Row", "UnreadableError", "read_rows", "write_rows"]
 
 
 def write_rows(file: TextIO, form: Format, links: Iterable[Mapping[str, object]]) -> int:
@@ -94,81 +25,6 @@ def write_rows(file: TextIO, form: Format, links: Iterable[Mapping[str, object]]
             item = {name: link[name] for name in FIELDS if link.get(name) is not None}
             file.write(msgspec.json.encode(item).decode() + "\n")
     return count
-
-
-def _read_csv(text: TextIO) -> Iterator[Row]:
-    csv.field_size_limit(MAX_ROW)
-    reader = csv.reader(_bounded(text), strict=True)
-    header = [name.strip() for name in next(reader, [])]
-    if unknown := sorted(set(header) - READABLE):
-        raise UnreadableError(
-            f"line 1: no such column: {', '.join(unknown)}. Known ones: {', '.join(FIELDS)}"
-        )
-    if "target" not in header:
-        raise UnreadableError("line 1: the header row must name the columns, `target` among them")
-    if len(set(header)) < len(header):
-        raise UnreadableError("line 1: a column is named twice")
-    before = reader.line_num
-    for cells in reader:
-        # A quoted cell may hold line breaks: a row is named by its first line.
-        line, before = before + 1, reader.line_num
-        if not cells:
-            continue
-        if len(cells) > len(header):
-            fault = Fault(
-                line, "", "columns", f"{len(cells)} cells for {len(header)} columns: quote commas."
-            )
-            yield Row(line, {}, (fault,))
-            continue
-        yield _convert(line, dict(zip(header, cells, strict=False)))
-
-
-def _convert(line: int, cells: Mapping[str, str]) -> Row:
-    item: dict[str, object] = {}
-    faults = []
-    for name, cell in cells.items():
-        if not cell:
-            continue
-        if name in _NUMBERS:
-            if cell.strip().isascii() and cell.strip().isdecimal() and len(cell) < 20:  # noqa: PLR2004  # digits of a 64-bit number
-                item[name] = int(cell)
-            else:
-                faults.append(Fault(line, name, "type", f"{cell[:40]!r} is no whole number."))
-        elif name in _FLAGS:
-            flag = _BOOLEANS.get(cell.strip().lower())
-            if flag is None:
-                faults.append(Fault(line, name, "type", f"{cell[:40]!r} is not true or false."))
-            else:
-                item[name] = flag
-        elif name == "tags":
-            item[name] = [tag.strip() for tag in cell.split(",") if tag.strip()]
-        else:
-            item[name] = cell
-    return Row(line, item, tuple(faults))
-
-
-def _read_jsonl(text: TextIO) -> Iterator[Row]:
-    for line, raw in enumerate(_bounded(text), 1):
-        if not raw.strip():
-            continue
-        try:
-            item = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
-            yield Row(line, {}, (Fault(line, "", "json", f"The line is not valid JSON: {error}."),))
-            continue
-        if not isinstance(item, dict):
-            yield Row(line, {}, (Fault(line, "", "type", "The line is no JSON object."),))
-            continue
-        yield Row(line, item)
-
-
-def _bounded(text: TextIO) -> Iterator[str]:
-    number = 0
-    while raw := text.readline(MAX_ROW + 1):
-        number += 1
-        if len(raw) > MAX_ROW:
-            raise UnreadableError(f"line {number}: longer than {MAX_ROW} characters")
-        yield raw
 
 
 def _cell(value: object) -> str:

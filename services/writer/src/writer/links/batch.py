@@ -96,15 +96,16 @@ class BatchService:
         codes: set[tuple[int, str]] = set()
         for index, item in enumerate(batch.items):
             try:
-                draft = await self._draft(item, f"/items/{index}")
+                draft = await self.draft(item, f"/items/{index}")
                 if draft.code is not None:
-                    _claim_code(draft, codes)
+                    claim_code(draft, codes)
                 prepared.append(draft)
             except (InvalidInput, CodeTaken) as error:
                 prepared.append(error)
         return prepared
 
-    async def _draft(self, item: object, at: str) -> Draft:
+    async def draft(self, item: object, at: str) -> Draft:
+        """Check one item, which lies at the pointer `at`; raises InvalidInput."""
         try:
             link = CreateLink.model_validate(item)
         except ValidationError as error:
@@ -127,7 +128,8 @@ class BatchService:
         )
 
 
-def _claim_code(draft: Draft, codes: set[tuple[int, str]]) -> None:
+def claim_code(draft: Draft, codes: set[tuple[int, str]]) -> None:
+    """Note the code that `draft` wants in `codes`; raises CodeTaken when it is there already."""
     code = (draft.domain.id, draft.code or "")
     if code in codes:
         detail = f"The code {draft.code} is taken by an item before this one."

@@ -74,12 +74,12 @@ class Creator:
         Of drafts that want the same code one at the most gets it. Raises
         asyncpg.ForeignKeyViolationError when a domain was removed meanwhile.
         """
-        if len(drafts) >= _COPIED_FROM and all(draft.code is None for draft in drafts):
+        if len(drafts) >= _COPIED_FROM:
             try:
                 async with connection.transaction():
                     return [*await copy_links(connection, await self._with_ids(connection, drafts))]
             except asyncpg.UniqueViolationError:
-                pass  # a custom code sits where one of these ids leads: one by one, below
+                pass  # a code is in use: find out which, below
         placed: dict[int, Placed] = {}
         left = list(range(len(drafts)))
         for _ in range(_ROUNDS):

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from shortcore.errors import UnsupportedMediaType
+from shortcore.linkrows import Format
 from writer.cursor import decode_cursor, encode_cursor
 from writer.etags import etag, none_match
 from writer.fields import ExactInstant, Tag, Text
@@ -25,6 +27,13 @@ from writer.requests import (
 )
 
 router = APIRouter(prefix="/api/v1", tags=["links"], route_class=JsonRoute)
+
+FORMATS = {
+    "text/csv": Format.CSV,
+    "application/jsonl": Format.JSONL,
+    "application/x-ndjson": Format.JSONL,
+}
+"""The media types of an import."""
 
 _ONE = "/links/{domain}/{code}"
 
@@ -61,6 +70,32 @@ async def create_link(parts: PartsOf, body: CreateLink, attempt: AttemptOf) -> R
 async def create_links(parts: PartsOf, body: BatchLinks, attempt: AttemptOf) -> Response:
     """Create up to 1,000 links; each item has its own result, unless `atomic`."""
     return stored_response(await parts.batches.create(body, attempt))
+
+
+@router.post(
+    "/links:import",
+    summary="Import links from CSV or JSONL",
+    responses=answers(200, "ImportAnswer", 409, 422),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                kind: {"schema": {"type": "string"}, "example": example}
+                for kind, example in (
+                    ("text/csv", "target,code\nhttps://example.com/,spring-sale\n"),
+                    ("application/jsonl", '{"target": "https://example.com/"}\n'),
+                )
+            },
+        }
+    },
+)
+async def import_links(request: Request, parts: PartsOf, attempt: AttemptOf) -> Response:
+    """Create up to 10,000 links from the rows of a CSV or JSONL file; failed rows are named."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    form = FORMATS.get(kind)
+    if form is None:
+        raise UnsupportedMediaType(f"Send the body as {' or '.join(FORMATS)}.")
+    return stored_response(await parts.imports.create(await request.body(), form, attempt))
 
 
 @router.get("/links", summary="List links", responses=answers(200, "LinkPage", 404, 422))

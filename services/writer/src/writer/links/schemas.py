@@ -131,6 +131,21 @@ class BatchAnswer(msgspec.Struct, frozen=True):
     items: list[BatchResult]
 
 
+class ImportFailure(msgspec.Struct, frozen=True):
+    """A row that made no link: its line in the body, from 1, and why."""
+
+    line: int
+    problem: Problem
+
+
+class ImportAnswer(msgspec.Struct, frozen=True):
+    """What became of the rows of an import: how many there were, how many links they made."""
+
+    rows: int
+    created: int
+    failed: list[ImportFailure]
+
+
 class LinkPage(msgspec.Struct, frozen=True):
     """One page of a list; `next` is the cursor of the following one."""
 

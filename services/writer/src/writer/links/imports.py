@@ -1,0 +1,133 @@
+"""Very many links in one request, as CSV or JSONL: COPY, and an answer that names what failed."""
+
+import asyncio
+import io
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from shortcore.errors import (
+    CodeTaken,
+    FieldError,
+    InvalidInput,
+    MalformedRequest,
+    ShortlinksError,
+)
+from shortcore.linkrows import Format, Row, UnreadableError, read_rows
+from writer import idempotency
+from writer.idempotency import Answer, Attempt
+from writer.links.batch import BatchService, claim_code
+from writer.links.creation import Draft
+from writer.links.schemas import ImportAnswer, ImportFailure
+from writer.links.service import LinkService
+from writer.links.stored import StoredLink
+from writer.passwords import MAX_PER_BATCH
+from writer.problems import invalid, problem_of
+
+MAX_ROWS: Final = 10_000
+"""Rows of one request; its bytes are bounded by `body_max_bytes`, and so is the memory."""
+
+_TURN = 200  # rows (about 5 ms) after which other requests have theirs
+_AT_ONCE = 2000  # rows of one COPY
+_MS_A_ROW = 1
+
+_Numbered = tuple[int, ShortlinksError]
+
+
+class ImportService:
+    """Creates the links of a file, or of a part of one."""
+
+    def __init__(self, links: LinkService, batches: BatchService) -> None:
+        self._links = links
+        self._batches = batches
+
+    async def create(self, body: bytes, form: Format, attempt: Attempt | None) -> Answer:
+        """Create every link that can be created, in one transaction.
+
+        Raises MalformedRequest for what is no such file, InvalidInput for too many rows.
+        """
+        if attempt is not None and (earlier := await self._links.earlier(attempt)) is not None:
+            return earlier
+        drafts, lines, failed, rows = await self._read(body, form)
+        try:
+            answer, created = await self._place(drafts, lines, failed, rows, attempt)
+        except asyncpg.ForeignKeyViolationError:
+            detail = "A domain of these links was just removed."
+            raise invalid([FieldError("/domain", "unknown", detail)]) from None
+        await self._links.announce_new(created)
+        return answer
+
+    async def _read(
+        self, body: bytes, form: Format
+    ) -> tuple[list[Draft], list[int], list[_Numbered], int]:
+        drafts: list[Draft] = []
+        lines: list[int] = []
+        failed: list[_Numbered] = []
+        codes: set[tuple[int, str]] = set()
+        number = passwords = 0
+        try:
+            for number, row in enumerate(read_rows(io.BytesIO(body), form), 1):
+                passwords += "password" in row.item
+                if number > MAX_ROWS or passwords > MAX_PER_BATCH:
+                    raise _too_many(passwords)
+                if number % _TURN == 0:
+                    await asyncio.sleep(0)
+                try:
+                    draft = await self._draft(row)
+                    if draft.code is not None:
+                        claim_code(draft, codes)
+                except (InvalidInput, CodeTaken) as error:
+                    failed.append((row.line, error))
+                else:
+                    drafts.append(draft)
+                    lines.append(row.line)
+        except UnreadableError as error:
+            raise MalformedRequest(str(error)) from None
+        return drafts, lines, failed, number
+
+    async def _draft(self, row: Row) -> Draft:
+        if row.faults:
+            raise invalid(
+                [FieldError(f"/{each.field}", each.rule, each.detail) for each in row.faults]
+            )
+        return await self._batches.draft(row.item, "")
+
+    async def _place(
+        self,
+        drafts: Sequence[Draft],
+        lines: Sequence[int],
+        failed: list[_Numbered],
+        rows: int,
+        attempt: Attempt | None,
+    ) -> tuple[Answer, list[StoredLink]]:
+        links = self._links
+        created: list[StoredLink] = []
+        timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * rows
+        async with links.postgres.connection(timeout_ms) as connection, connection.transaction():
+            if attempt is not None:
+                earlier = await links.claim(connection, attempt)
+                if earlier is not None:
+                    return earlier, []
+            for at in range(0, len(drafts), _AT_ONCE):
+                placed = await links.creator.place(connection, drafts[at : at + _AT_ONCE])
+                for line, each in zip(lines[at:], placed, strict=False):
+                    if isinstance(each, ShortlinksError):
+                        failed.append((line, each))
+                    else:
+                        created.append(each)
+            failed.sort(key=lambda one: one[0])
+            failures = [ImportFailure(line, problem_of(error)) for line, error in failed]
+            view = ImportAnswer(rows, len(created), failures)
+            answer = Answer(200, {}, msgspec.json.encode(view))
+            if attempt is not None:
+                await idempotency.store(connection, attempt, answer)
+        return answer, created
+
+
+def _too_many(passwords: int) -> InvalidInput:
+    what, most = ("links with a password", MAX_PER_BATCH) if passwords > MAX_PER_BATCH else (
+        "rows", MAX_ROWS)  # fmt: skip
+    detail = f"One request imports {most} {what} at the most; send several."
+    return invalid([FieldError("", "length", detail)])

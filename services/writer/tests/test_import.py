@@ -1,0 +1,138 @@
+"""Imports: CSV and JSONL, rows that fail, doing it once, and what caches and redirectors hear."""
+
+import json
+
+import pytest
+
+from shortcore.links import link_key
+from writer.links import repository
+from writer.links.imports import MAX_ROWS
+
+IMPORT = "/api/v1/links:import"
+CSV = {"content-type": "text/csv; charset=utf-8"}
+JSONL = {"content-type": "application/jsonl"}
+
+
+def csv_of(count: int, start: int = 0) -> str:
+    rows = "".join(f"https://example.com/{n},c{n}\n" for n in range(start, start + count))
+    return f"target,code\n{rows}"
+
+
+async def test_an_import_creates_the_good_rows_and_names_the_others_by_their_lines(api):
+    await api.create(code="mine")
+    body = (
+        "target,code,status_code,tags,expires_at\n"
+        'https://example.com/1,a,301,"x,y",2090-01-01T00:00:00.5Z\n'
+        "nowhere,,,,\n"
+        "https://example.com/2,mine,,,\n"
+        '"https://example.com/3?\n4",b,,,\n'
+        "https://example.com/5,a,,,\n"
+        "https://example.com/6,,many,,\n"
+        "https://example.com/7,,,,\n"
+    )
+    answer = await api.client.post(IMPORT, content=body, headers=CSV)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["rows"], told["created"]) == (7, 3)
+    found = [
+        (each["line"], each["problem"]["status"], each["problem"]["errors"][0]["pointer"])
+        for each in told["failed"]
+    ]
+    assert found == [
+        (3, 422, "/target"), (4, 409, "/code"), (7, 409, "/code"), (8, 422, "/status_code"),
+    ]  # fmt: skip
+    link = (await api.client.get("/api/v1/links/go.test/a")).json()
+    assert (link["status_code"], link["tags"]) == (301, ["x", "y"])
+    assert link["expires_at"] == "2090-01-01T00:00:00.500000Z"
+    assert link["created_at"] == link["updated_at"]
+
+
+async def test_jsonl_is_read_line_by_line(api):
+    lines = [{"target": "https://example.com/", "title": "é"}, {"target": 5}, {"such": "field"}]
+    body = "\n".join([*map(json.dumps, lines), "", "{", "[]"])
+    told = (await api.client.post(IMPORT, content=body, headers=JSONL)).json()
+    assert (told["rows"], told["created"]) == (5, 1)
+    assert [each["line"] for each in told["failed"]] == [2, 3, 5, 6]
+
+
+@pytest.mark.parametrize("count", [99, 100, 4500])
+async def test_many_rows_all_get_a_link_a_version_and_an_outbox_row(api, count):
+    told = (await api.client.post(IMPORT, content=csv_of(count), headers=CSV)).json()
+    assert told == {"rows": count, "created": count, "failed": []}
+    assert await api.fetch("SELECT count(DISTINCT (code, version)) FROM links") == count
+    joined = "SELECT count(*) FROM links JOIN outbox USING (domain_id, code, version)"
+    assert await api.fetch(joined) == count
+    assert await api.fetch("SELECT count(*) FROM links WHERE custom") == count
+
+
+async def test_rows_whose_code_is_taken_do_not_hold_up_a_full_import(api):
+    await api.client.post(IMPORT, content=csv_of(150), headers=CSV)
+    told = (await api.client.post(IMPORT, content=csv_of(300, 100), headers=CSV)).json()
+    assert (told["rows"], told["created"]) == (300, 250)
+    assert [each["line"] for each in told["failed"]] == list(range(2, 52))
+    assert {each["problem"]["status"] for each in told["failed"]} == {409}
+
+
+async def test_a_copied_link_reads_as_it_was_answered_and_as_an_inserted_one(api):
+    item = {
+        "target": "https://example.com/?a\\b", "status_code": 308, "state": "disabled",
+        "valid_from": "2031-01-01T00:00:00.001Z", "expires_at": "2090-01-01T00:00:00.999Z",
+        "expired_target": "https://example.com/over", "max_visits": 5, "forward_query": True,
+        "forward_path": True, "title": "a\tb\\N\n", "tags": ["x", "é"], "note": "\\.",
+    }  # fmt: skip
+    batch = {"items": [item] * 100}
+    copied = (await api.client.post("/api/v1/links:batch", json=batch)).json()["items"][57]["link"]
+    path = f"/api/v1/links/go.test/{copied['code']}"
+    assert (await api.client.get(path)).json() == copied
+    inserted = await api.create(**item)
+    of_its_own = {"code", "short_url", "self", "version", "created_at", "updated_at"}
+    for name in copied.keys() - of_its_own:
+        assert copied[name] == inserted[name], name
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_what_is_published_of_a_new_link_is_what_the_relay_reads_later(api, count):
+    item = {"target": "https://example.com/", "expires_at": "2090-01-01T00:00:00.123Z"}
+    answer = await api.client.post("/api/v1/links:batch", json={"items": [item] * count})
+    code = answer.json()["items"][0]["link"]["code"]
+    async with api.parts.postgres.connection() as connection:
+        stored = await repository.find_link(connection, "go.test", code)
+    assert stored is not None
+    assert await api.parts.cache.get(link_key("go.test", code)) == stored.record
+
+
+async def test_an_import_that_is_sent_again_is_answered_again_and_makes_nothing(api):
+    headers = CSV | {"idempotency-key": "k"}
+    body = "target\nhttps://example.com/\nx\n"
+    first = await api.client.post(IMPORT, content=body, headers=headers)
+    again = await api.client.post(IMPORT, content=body, headers=headers)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.json() == first.json()
+    assert await api.fetch("SELECT count(*) FROM links") == 1
+    other = await api.client.post(IMPORT, content=body + "y\n", headers=headers)
+    assert other.json()["type"].endswith("idempotency-key-reused")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("code\nx\n", 400),
+        ("target,target\n", 400),
+        ("target\n\xff", 400),
+        ("target\n" + "x\n" * (MAX_ROWS + 1), 422),
+        ("target,password\n" + "https://example.com/,p\n" * 101, 422),
+    ],
+)
+async def test_a_file_that_cannot_be_meant_is_refused_as_a_whole(api, body, status):
+    answer = await api.client.post(IMPORT, content=body.encode("latin-1"), headers=CSV)
+    assert answer.status_code == status, answer.text
+    assert await api.fetch("SELECT count(*) FROM links") == 0
+
+
+async def test_an_import_says_of_what_type_it_is(api):
+    answer = await api.client.post(IMPORT, content="target\n")
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (
+        415,
+        "unsupported-media-type",
+    )
