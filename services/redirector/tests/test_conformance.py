@@ -201,6 +201,22 @@ def test_the_requests_of_a_client_that_reads_nothing_do_not_pile_up(part: Part) 
     assert talk(part, get("/plain"))[0].status == 302
 
 
+@pytest.mark.parametrize("begun", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n"])
+def test_a_head_without_an_end_is_cut_off(part: Part, begun: bytes) -> None:
+    host, port = part.url.removeprefix("http://").split(":")
+    before = part.memory()
+    more = b"X-y: z\r\n" * 10_000 if begun.endswith(b"\n") else b"a" * 80_000
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(begun)
+        total = 0
+        with contextlib.suppress(ConnectionError):  # what it is for
+            while total < 24 * 1024 * 1024:
+                total += sock.send(more)
+        assert total < 24 * 1024 * 1024
+    assert part.memory() - before < 8 * 1024 * 1024
+    assert talk(part, get("/plain?" + "a" * 8000))[0].status == 302
+
+
 async def _writable(sock: socket.socket) -> None:
     done = asyncio.Event()
     asyncio.get_running_loop().add_writer(sock, done.set)

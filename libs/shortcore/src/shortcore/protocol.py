@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with a bound on what one connection may pile up.
 
 uvicorn parses every pipelined request that has arrived, and reads on after each answer: a client
-that sends without reading fills the memory. Here such a connection is cut.
+that sends without reading fills the memory. So does a request line or a header without an end, which
+it collects whatever its length. Here such connections are cut.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_PIPELINED = 128
 """Requests of one connection that may wait behind the one being answered."""
 
+MAX_HEAD = 64 * 1024
+"""Bytes of a request's line and headers, beyond those of the read in which it began."""
+
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection; malformed requests are answered 400 and not logged (anybody can send them)."""
@@ -20,11 +24,18 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin."""
         super().connection_made(transport)
         self.cut = False
+        self.in_head = False
+        self.head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self.in_head:
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD:
+                self.send_400_response(f"A request's head has {MAX_HEAD} bytes at the most.")
+                return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -34,8 +45,15 @@ class BoundedProtocol(HttpToolsProtocol):
             # The answer to the request has been started; nothing is spoken here but HTTP.
             return
 
+    def on_message_begin(self) -> None:
+        """Begin to count the next head."""
+        self.in_head = True
+        self.head_bytes = 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Start answering, or queue behind the request being answered."""
+        self.in_head = False
         if len(self.pipeline) >= MAX_PIPELINED:
             self.cut = True
             self.transport.abort()

@@ -66,12 +66,15 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.url = b""
             self.headers = []
             self.answered = False
+            self.in_head = True
+            self.head_bytes = 0
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name, value))
 
         def on_headers_complete(self) -> None:
             nonlocal seen
+            self.in_head = False
             parser = self.parser
             method = parser.get_method()
             cycle = self.cycle
