@@ -16,7 +16,9 @@ class Proxy:
 
     def __init__(self, url):
         self._target = urlsplit(url)
-        self._silent = False
+        self._silent = self._holding = False
+        self.left = asyncio.Event()
+        """Set when the server has closed a connection."""
         self._writers = []
         self._tasks = []
 
@@ -39,6 +41,10 @@ class Proxy:
     def fall_silent(self):
         self._silent = True
 
+    def hold_the_line(self):
+        """From now on bytes pass, but nothing is closed."""
+        self._holding = True
+
     async def _accept(self, reader, writer):
         to_reader, to_writer = await asyncio.open_connection(
             self._target.hostname, self._target.port
@@ -46,10 +52,10 @@ class Proxy:
         self._writers += [writer, to_writer]
         self._tasks += [
             asyncio.create_task(self._pump(reader, to_writer)),
-            asyncio.create_task(self._pump(to_reader, writer)),
+            asyncio.create_task(self._pump(to_reader, writer, self.left)),
         ]
 
-    async def _pump(self, reader, writer):
+    async def _pump(self, reader, writer, left=None):
         try:
             while data := await reader.read(65536):
                 if not self._silent:
@@ -57,7 +63,9 @@ class Proxy:
         except ConnectionError:
             pass
         finally:
-            if not self._silent:
+            if left is not None:
+                left.set()
+            if not (self._silent or self._holding):
                 writer.close()
 
 
@@ -97,6 +105,27 @@ async def test_a_query_goes_through(database):
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT 1") == 1
     assert database.check().ok
+
+
+async def test_a_connection_that_the_server_has_said_goodbye_on_is_away_and_is_replaced(
+    database_url, database
+):
+    async with Proxy(database_url) as proxy:
+        behind = await opened(proxy.url, pool_size=1)
+        async with behind.connection() as connection:
+            pid = connection.get_server_pid()
+        proxy.hold_the_line()  # its last words arrive, its end does not
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT pg_terminate_backend($1)", pid)
+        await asyncio.wait_for(proxy.left.wait(), 10)
+        for _ in range(10):  # turns of the loop, in which those words are read
+            await asyncio.sleep(0)
+        with pytest.raises(DatabaseUnavailable):
+            async with behind.connection() as connection:
+                await connection.fetchval("SELECT 1")
+        async with behind.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await behind.close()
 
 
 async def test_a_server_that_is_away_is_told_at_once():

@@ -27,6 +27,8 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InternalServerError,
+    # Said of a connection whose server has taken its leave and not hung up yet.
+    asyncpg.InternalClientError,
 )
 
 

@@ -257,7 +257,12 @@ class Relay:
                 connection = await asyncpg.connect(
                     url, timeout=5, server_settings={"application_name": "shortlinks-relay-listen"}
                 )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (
+                OSError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+            ) as error:
                 # Only a notice is missed: every `relay_poll_ms` the outbox is looked at anyway.
                 log.debug("cannot listen", reason=str(error))
                 await self._pause(BACKOFF_S[1])
