@@ -52,6 +52,7 @@ class Machine(RuleBasedStateMachine):
         self.cache = cache_of(self.clock)
         self.seen: dict[LinkKey, int] = {}
         self.accepted: dict[LinkKey, tuple[LinkRecord, float]] = {}
+        self.lost_at = 0.0
 
     @rule(key=KEYS, version=VERSIONS, length=st.integers(0, 3000), age=st.floats(0, 40))
     def put(self, key: LinkKey, version: int, length: int, age: float) -> None:
@@ -88,6 +89,7 @@ class Machine(RuleBasedStateMachine):
             assert entry.record.version >= self.seen[key]
             ttl = TTL_S if record.version else NEGATIVE_TTL_S
             assert self.clock.now < read_at + ttl
+            assert read_at >= self.lost_at
 
     @rule(key=KEYS)
     def stale(self, key: LinkKey) -> None:
@@ -101,7 +103,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
+        self.clock.now += 0.001
         self.cache.expire()
+        self.lost_at = self.clock.now
         assert not any(self.cache.get(key) for key in self.cache.entries)
 
     @rule(seconds=st.floats(0, 60))
@@ -218,6 +222,18 @@ def test_after_changes_were_lost_entries_serve_only_as_a_last_resort(clock):
     assert cache.get(key(1)) is None
     assert cache.stale(key(1)) is not None
     assert cache.put(key(1), link(2), read_at=clock.now) is None
+
+
+def test_what_was_on_its_way_when_changes_were_lost_serves_only_as_a_last_resort(clock):
+    cache = cache_of(clock)
+    read_at = clock.now
+    clock.now += 0.1
+    cache.expire()
+    cache.put(key(1), link(3), read_at=read_at)
+    assert cache.get(key(1)) is None
+    assert cache.stale(key(1)) is not None
+    cache.put(key(1), link(3), read_at=clock.now)
+    assert cache.get(key(1)) is not None
 
 
 def test_a_shorter_life_counts_for_what_is_there_and_a_longer_one_only_for_what_comes():

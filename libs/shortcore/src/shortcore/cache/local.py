@@ -11,6 +11,7 @@ older than its floor is refused, so that a slow reply, or a Redis that lost its 
 cannot bring an old target back.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
@@ -88,6 +89,7 @@ class LocalCache(Generic[T]):
         self._refresh_ahead = refresh_ahead
         self._prepare = prepare
         self._clock = clock
+        self._expired_at = -math.inf
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -135,11 +137,13 @@ class LocalCache(Generic[T]):
             ttl, stale_s = self._ttl_s, self._stale_s
         else:
             ttl, stale_s = self._negative_ttl_s, 0.0
+        # What was on its way when `expire` was called was read before changes were lost.
+        fresh_s = ttl if read_at >= self._expired_at else 0.0
         entry = Entry(
             record,
             self._prepare(key, record),
-            refresh_at=read_at + ttl * self._refresh_ahead,
-            fresh_until=read_at + ttl,
+            refresh_at=read_at + fresh_s * self._refresh_ahead,
+            fresh_until=read_at + fresh_s,
             stale_until=read_at + ttl + stale_s,
             size=_size(key, record),
         )
@@ -172,9 +176,10 @@ class LocalCache(Generic[T]):
     def expire(self) -> None:
         """Make every entry stale: changes were missed, so each must be asked for anew.
 
-        They stay for when nothing answers, and as floors.
+        They stay for when nothing answers, and as floors. What was read before now and is put
+        later is as stale.
         """
-        now = self._clock()
+        now = self._expired_at = self._clock()
         for entry in self.entries.values():
             entry.refresh_at = min(entry.refresh_at, now)
             entry.fresh_until = min(entry.fresh_until, now)
