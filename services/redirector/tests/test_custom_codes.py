@@ -39,6 +39,14 @@ async def scanned(app, codes):
     return app.count("local", "miss") - before
 
 
+async def followed(app):
+    """Return what the redirector knows of custom codes, once it follows the feed."""
+    async with asyncio.timeout(10):
+        while not app.redirector.invalidation.connected:  # noqa: ASYNC110  # plain state
+            await asyncio.sleep(0.005)
+    return app.redirector.custom_codes
+
+
 def made_up(number):
     return ["".join(random.choices(string.ascii_letters, k=9)) for _ in range(number)]
 
@@ -46,7 +54,7 @@ def made_up(number):
 async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(run, table, clock):
     await table.link("Promo", "https://promo.example/", custom=True)
     app = await run(unknown_lookups_per_s=5)
-    known = app.redirector.custom_codes
+    known = await followed(app)
     await known.load()
     known.all_told()
     assert await scanned(app, made_up(200)) <= 2
@@ -60,7 +68,7 @@ async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(
 
 async def test_without_word_that_all_is_told_every_code_is_looked_up(run, table, clock):
     app = await run(unknown_lookups_per_s=5)
-    known = app.redirector.custom_codes
+    known = await followed(app)
     await known.load()
     assert await scanned(app, made_up(60)) == 40
     known.all_told()
@@ -74,7 +82,7 @@ async def test_without_word_that_all_is_told_every_code_is_looked_up(run, table,
 
 async def test_a_code_told_while_the_codes_are_read_is_known_after(run, table):
     app = await run()
-    known = app.redirector.custom_codes
+    known = await followed(app)
     reading, go_on = asyncio.Event(), asyncio.Event()
 
     async def slowly():
@@ -92,10 +100,39 @@ async def test_a_code_told_while_the_codes_are_read_is_known_after(run, table):
     assert known.holds(f"{HOST}/meanwhile")
 
 
+async def test_changes_lost_while_the_codes_are_read_make_them_be_read_again(run, table):
+    await table.link("Promo", custom=True)
+    app = await run()
+    known = await followed(app)
+    reading, go_on = asyncio.Event(), asyncio.Event()
+    read = known._read
+
+    async def slowly():
+        async for batch in read():
+            yield batch
+        reading.set()
+        await go_on.wait()
+
+    known._read = slowly
+    loading = asyncio.create_task(known.load())
+    await reading.wait()
+    # Made behind the reader's back, and what the feed told of it was lost.
+    await table.link("Lost", custom=True, id=2)
+    known.distrust()
+    go_on.set()
+    await loading
+    known.all_told()
+    assert not known.trusted()
+    await known.load()
+    assert known.trusted()
+    assert known.holds(f"{HOST}/Lost")
+
+
 async def test_with_more_custom_codes_than_it_may_know_it_looks_up(run, table):
     for number in range(3):
         await table.link(f"code{number}", custom=True, id=number)
     app = await run(custom_codes_max=2, unknown_lookups_per_s=5)
-    await app.redirector.custom_codes.load()
-    app.redirector.custom_codes.all_told()
-    assert not app.redirector.custom_codes.trusted()
+    known = await followed(app)
+    await known.load()
+    known.all_told()
+    assert not known.trusted()

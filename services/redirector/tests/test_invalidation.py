@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from harness.proxy import Mode, Proxy
+
 from shortcore.cache.keys import CacheKeys
 from shortcore.changes import Change, ChangeFeed
 from shortcore.links import LinkKey
@@ -36,3 +38,27 @@ async def test_an_announced_edit_is_seen_at_once_and_a_flush_makes_all_stale(
     assert cache.get(KEY) is None
     assert cache.stale(KEY) is not None
     await client.aclose()
+
+
+async def test_while_the_feed_is_cut_no_code_is_refused_unasked(
+    run, table, redis_url, redis_prefix, clock
+):
+    await table.link("Promo", "https://promo.example/", custom=True)
+    with Proxy(redis_url) as wire:
+        app = await run(redis_url=wire.url, unknown_lookups_per_s=1)
+        feed, known = app.redirector.invalidation, app.redirector.custom_codes
+        client = open_redis(redis_url, timeout_ms=1000, pool_size=2, application="test")
+        relay = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
+        await until(lambda: feed.connected)
+        await known.load()
+        await relay.append([])
+        await until(known.trusted)
+        wire.set(Mode.REFUSE)
+        await until(lambda: not feed.connected)
+        assert not known.trusted()
+        wire.set(Mode.PASS)
+        await until(lambda: feed.connected)
+        assert not known.trusted()
+        await relay.append([])
+        await until(known.trusted)
+        await client.aclose()

@@ -94,6 +94,7 @@ class CustomCodes:
         self._bloom = Bloom(0)
         self._told_until = 0.0
         self._noted: set[LinkKey] | None = None
+        self._losses = 0
 
     def __len__(self) -> int:
         return self._bloom.known
@@ -110,9 +111,14 @@ class CustomCodes:
         """Take note that everything committed until now has come by the feed."""
         self._told_until = self._clock() + TRUSTED_S
 
+    def silence(self) -> None:
+        """Say nothing until `all_told`: the feed is cut, and what is made now is not heard of."""
+        self._told_until = 0.0
+
     def distrust(self) -> None:
         """Forget that the filter is complete: changes were lost. It must be loaded again."""
         self.loaded = False
+        self._losses += 1
 
     def note(self, key: LinkKey) -> None:
         """Add a key that the feed has told of."""
@@ -130,6 +136,7 @@ class CustomCodes:
         """
         # What the feed tells meanwhile may have been behind the reader's back.
         self._noted = set()
+        losses = self._losses
         try:
             codes = await self._count()
             if codes > self._max_codes:
@@ -142,7 +149,8 @@ class CustomCodes:
             for key in self._noted:
                 bloom.add(key)
             self._bloom = bloom
-            self.loaded = True
+            # A code that was made behind the reader's back and lost from the feed is in neither.
+            self.loaded = self._losses == losses
         finally:
             self._noted = None
 

@@ -124,4 +124,5 @@ class Invalidation:
         if self.connected:
             log.warning("the change feed is cut", error=error)
         self.connected = False
+        self._custom_codes.silence()
         self._error = error
