@@ -132,7 +132,7 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- end }}
 {{- end }}
 
-{{/* The whole environment of a part, as a map of texts (root, name, spec, values). */}}
+{{/* The whole environment of a part, as a map of texts (root, component, spec, values). */}}
 {{- define "shortlinks.environment" -}}
 {{- $root := .root }}
 {{- $credentials := include "shortlinks.credentials" $root }}
@@ -159,6 +159,13 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- end }}
 {{- with $root.Values.links.trustedProxies }}
 {{- $_ := set $environment "SHORTLINKS_TRUSTED_PROXIES" (join "," .) }}
+{{- end }}
+{{- with $root.Values.links.cdn }}
+{{- if and .maxAgeSeconds (eq $.component "redirector") }}
+{{- $_ := set $environment "SHORTLINKS_CDN_MAX_AGE_S" (int64 .maxAgeSeconds | toString) }}
+{{- $_ := set $environment "SHORTLINKS_CDN_STALE_S" (int64 .staleSeconds | toString) }}
+{{- $_ := set $environment "SHORTLINKS_CDN_KEY_HEADER" .keyHeader }}
+{{- end }}
 {{- end }}
 {{- range $settings := list $root.Values.settings .values.settings }}
 {{- range $key, $value := $settings }}

@@ -20,7 +20,7 @@ async def test_a_link_redirects_with_its_status_on_get_and_head(run, table, stat
         answer = await app.http.request(method, "/abc?ignored=1")
         assert answer.status_code == status
         assert answer.headers["location"] == "https://t.example/x?y=1#z"
-        shared = "public, max-age=86400" if status in {301, 308} else "private, max-age=0"
+        shared = "private, max-age=86400" if status in {301, 308} else "private, max-age=0"
         assert answer.headers["cache-control"] == shared
 
 
@@ -39,7 +39,7 @@ async def test_a_link_ends_at_its_expiry_also_while_it_is_cached(run, table, clo
     app = await run()
     clock.advance(19)
     answer = await app.get("/abc")
-    assert (answer.status_code, answer.headers["cache-control"]) == (301, "public, max-age=1")
+    assert (answer.status_code, answer.headers["cache-control"]) == (301, "private, max-age=1")
     assert (await app.get("/other")).headers["location"] == "https://target.example/"
     clock.advance(1)
     assert (await app.get("/abc")).status_code == 410

@@ -395,6 +395,23 @@ class RedirectorSettings(_Core, ClickSettings):
     lookup_concurrency: int = Field(
         64, ge=1, le=10_000, description="Look-ups that may wait for PostgreSQL at once"
     )
+    cdn_max_age_s: int = Field(
+        0,
+        ge=0,
+        le=2_592_000,
+        description="How long a CDN may hold a permanent redirect that is in use; 0: not at all "
+        "([what that costs](cdn.md))",
+    )
+    cdn_stale_s: int = Field(
+        0,
+        ge=0,
+        le=2_592_000,
+        description="How long after that a CDN may send it while it asks for a new one",
+    )
+    cdn_key_header: Literal["surrogate-key", "cache-tag", "edge-cache-tag", "xkey"] = Field(
+        "surrogate-key",
+        description="Header that names a held link to the CDN (`host/code`), to be dropped by",
+    )
     password_attempts: int = Field(
         10, ge=1, description="Wrong passwords a client may give a link in a minute"
     )

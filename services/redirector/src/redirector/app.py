@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from redirector import repository
 from redirector.budget import Budget
+from redirector.cdn import Cdn
 from redirector.clients import Clients
 from redirector.counts import Counts
 from redirector.custom_codes import CustomCodes
@@ -85,7 +86,11 @@ class Redirector:
         self._tasks: set[asyncio.Task[None]] = set()
         negative_s = settings.l1_negative_ttl_s
         self.answers = Answers(
-            self.counts, Pages(), encode=encode, not_found_max_age_s=int(min(negative_s, 5))
+            self.counts,
+            Pages(),
+            Cdn(settings.cdn_max_age_s, settings.cdn_stale_s, settings.cdn_key_header),
+            encode=encode,
+            not_found_max_age_s=int(min(negative_s, 5)),
         )
         self.domains = Domains(settings.default_domain, self.answers)
         self.cache: LinkCache = LocalCache(
@@ -218,10 +223,13 @@ class Redirector:
         self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
         self.store.lifetimes = replace(self.store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
 
-    def _prepare(self, key: LinkKey, record: LinkRecord) -> Plain | Answer | None:
+    def _prepare(
+        self, key: LinkKey, record: LinkRecord, in_use: bool
+    ) -> tuple[Plain | Answer | None, int]:
         if not is_plain(record):
-            return None
-        return self.answers.of_record(record, self.domains.of_host(split_key(key)[0]).not_found)
+            return None, 0
+        not_found = self.domains.of_host(split_key(key)[0]).not_found
+        return self.answers.of_record(key, record, not_found, in_use=in_use)
 
     def _export(self, registry: CollectorRegistry) -> None:
         memory = FromMemory()

@@ -17,7 +17,7 @@ from redirector.lookup import Lookup
 from redirector.passwords import Passwords, Verdict
 from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
-from redirector.respond import PERMANENT_MAX_AGE_S, Answer, Answers, Plain
+from redirector.respond import Answer, Answers, Plain
 from redirector.throttle import WINDOW_S
 from redirector.tracking import Capture
 from shortcore.clicks import Flag
@@ -104,7 +104,7 @@ class Redirects:
                 self._click(request, entry.record)
             return self._answers.of_entry(entry)
         ask = Ask(request.query, asked.rest, asked.preview)
-        visit = _Visit(request, domain, key)
+        visit = _Visit(request, domain, key, entry.renewed)
         if form is not None:
             return await self._posted(visit, entry.record, ask, form)
         return await self._carry_out(visit, entry.record, ask)
@@ -133,10 +133,11 @@ class Redirects:
             self._click(visit.request, record)
             if ask.unlocked:
                 return self._answers.unstored(decision.location, 303)
-            max_age_s = PERMANENT_MAX_AGE_S
-            if record.expires_at_ms is not None:
-                max_age_s = (record.expires_at_ms - now_ms) // 1000
-            return self._answers.redirect(decision.location, decision.status, max_age_s=max_age_s)
+            ends_ms = record.expires_at_ms
+            left_s = None if ends_ms is None else (ends_ms - now_ms) // 1000
+            return self._answers.of_link(
+                visit.key, record, decision.location, left_s=left_s, in_use=visit.in_use
+            )
         return self._page(visit, record, decision)
 
     def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Answer:
@@ -180,7 +181,7 @@ class Redirects:
             record = entry.record
             decision = resolve(record, ask, self._now_ms())
             if decision.outcome is not Outcome.COUNT:
-                return await self._carry_out(visit, record, ask)
+                return await self._carry_out(replace(visit, in_use=False), record, ask)
         return self._answers.unavailable
 
     async def _posted(  # noqa: PLR0911  # one a rule, in their order
@@ -212,6 +213,7 @@ class _Visit:
     request: Request
     domain: Domain
     key: LinkKey
+    in_use: bool
 
 
 def _password(form: bytes) -> str | None:

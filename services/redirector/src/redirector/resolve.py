@@ -67,12 +67,19 @@ _UNSAFE = re.compile(r"[^!-~]|#")
 
 def is_plain(record: LinkRecord) -> bool:
     """Say whether every request for the link gets the same answer, at any time."""
-    return record.kind is not Kind.ACTIVE or not (
+    return record.kind is not Kind.ACTIVE or (
+        is_the_same_for_all(record)
+        and record.valid_from_ms is None
+        and record.expires_at_ms is None
+    )
+
+
+def is_the_same_for_all(record: LinkRecord) -> bool:
+    """Say whether every request for an active link within its validity gets the same answer."""
+    return not (
         record.limited
         or record.forward_query
         or record.forward_path
-        or record.valid_from_ms is not None
-        or record.expires_at_ms is not None
         or record.password_hash is not None
     )
 

@@ -6,17 +6,17 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from redirector.cdn import PERMANENT, PERMANENT_MAX_AGE_S, Cdn
 from redirector.counts import Counts
 from redirector.pages import Page, Pages
 from shortcore.cache.local import Entry
-from shortcore.links import REDIRECT_STATUSES, Kind, LinkRecord
+from shortcore.links import REDIRECT_STATUSES, Kind, LinkKey, LinkRecord
 
 Header: TypeAlias = "tuple[str, str] | tuple[bytes, bytes]"
 Encode: TypeAlias = Callable[[str, str], Any]
 
-PERMANENT = frozenset({301, 308})
-PERMANENT_MAX_AGE_S = 86_400
-"""A browser that holds a permanent redirect longer would never see the link edited."""
+HELD_BYTES = 330
+"""What an answer that a CDN may hold takes beside its tail, as test_cdn.py measures."""
 
 _PRIVATE = "private, max-age=0"
 _NO_STORE = "no-store"
@@ -35,13 +35,14 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
     """What all plain redirects with one status have in common; the target is the record's.
 
     A cached link holds a reference to one of these instead of headers of its own: a third less
-    memory, for a concatenation a request. `headers` follow the location; `head` and `tail` stand
-    around it on the wire, up to the value of the Date header.
+    memory, for a concatenation a request. (A link that a CDN may hold has one of its own, as its
+    key is in it.) `headers` follow the location; `head` and `tail` stand around it on the wire,
+    up to the value of the Date header.
     """
 
     status: int
     slot: int
-    headers: tuple[Any, Any]
+    headers: tuple[Any, ...]
     head: bytes
     tail: bytes
 
@@ -62,22 +63,24 @@ def status_line(status: int) -> bytes:
 
 
 class Answers:
-    """Builds every answer of the redirector; `encode` is the server's form of a header."""
+    """Builds every answer of the redirector; `encode` is the server's form of a header.
+
+    A redirect that was not given to a CDN to hold is `private`: for browsers alone.
+    """
 
     def __init__(
-        self, counts: Counts, pages: Pages, *, encode: Encode, not_found_max_age_s: int
+        self, counts: Counts, pages: Pages, cdn: Cdn, *, encode: Encode, not_found_max_age_s: int
     ) -> None:
         self._counts = counts
         self._pages = pages
+        self._cdn = cdn
         self._encode = encode
         self._empty = encode("content-length", "0")
         self._private = encode("cache-control", _PRIVATE)
         self._no_store = encode("cache-control", _NO_STORE)
-        self._permanent = encode("cache-control", f"public, max-age={PERMANENT_MAX_AGE_S}")
-        # The numbers themselves are shared, too: one object less for the processor to fetch.
-        self._redirects = {
-            status: (status, counts.answer("redirect", status)) for status in REDIRECT_STATUSES
-        }
+        self._permanent = encode("cache-control", _own(PERMANENT_MAX_AGE_S))
+        self._held_control = encode("cache-control", cdn.control(None))
+        self._held = {status: counts.answer("held", status) for status in PERMANENT}
         self._plain = {status: self._make_plain(status) for status in REDIRECT_STATUSES}
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
@@ -96,11 +99,16 @@ class Answers:
         self.no_icon = self.text("icon", 404, "", "public, max-age=86400")
         self.get_only = self.text("method", 405, "", more=[("allow", "GET, HEAD")])
 
-    def of_record(self, record: LinkRecord, not_found: Answer) -> Plain | Answer:
-        """Return the one answer of a plain link (see `resolve.is_plain`)."""
-        if record.kind is Kind.ACTIVE:
-            return self._plain[record.status_code]
-        return self.gone if record.kind is Kind.DELETED else not_found
+    def of_record(
+        self, key: LinkKey, record: LinkRecord, not_found: Answer, *, in_use: bool
+    ) -> tuple[Plain | Answer, int]:
+        """Return the one answer of a plain link (see `resolve.is_plain`), and its own bytes."""
+        if record.kind is not Kind.ACTIVE:
+            return self.gone if record.kind is Kind.DELETED else not_found, 0
+        if in_use and self._cdn.may_hold(record):
+            held = self._make_held(key, record.status_code)
+            return held, HELD_BYTES + len(held.tail)
+        return self._plain[record.status_code], 0
 
     def of_entry(self, entry: Entry[Plain | Answer | None]) -> Answer:
         """Return in full what a cached plain link answers."""
@@ -114,7 +122,7 @@ class Answers:
 
     def _make_plain(self, status: int) -> Plain:
         control, text = (
-            (self._permanent, f"public, max-age={PERMANENT_MAX_AGE_S}")
+            (self._permanent, _own(PERMANENT_MAX_AGE_S))
             if status in PERMANENT
             else (self._private, _PRIVATE)
         )
@@ -126,19 +134,37 @@ class Answers:
             f"\r\ncache-control: {text}\r\ncontent-length: 0\r\ndate: ".encode(),
         )
 
-    def redirect(
-        self, location: str, status: int, *, max_age_s: int = PERMANENT_MAX_AGE_S
+    def _make_held(self, key: LinkKey, status: int) -> Plain:
+        control, name = self._cdn.control(None), self._cdn.key_header
+        tail = f"\r\ncache-control: {control}\r\n{name}: {key}\r\ncontent-length: 0\r\ndate: "
+        return Plain(
+            status,
+            self._held[status],
+            (self._held_control, self._encode(name, key), self._empty),
+            self._plain[status].head,
+            tail.encode(),
+        )
+
+    def of_link(
+        self, key: LinkKey, record: LinkRecord, location: str, *, left_s: int | None, in_use: bool
     ) -> Answer:
-        """Return a redirect; a permanent one may be kept for `max_age_s` at the most."""
-        if status not in PERMANENT:
-            control = self._private
-        elif max_age_s >= PERMANENT_MAX_AGE_S:
-            control = self._permanent
+        """Return the redirect of a link that is not plain; it ends in `left_s`, if ever."""
+        status = record.status_code
+        if in_use and self._cdn.may_hold(record):
+            name, control = self._cdn.key_header, self._cdn.control(left_s)
+            more = [self._encode("cache-control", control), self._encode(name, key)]
+            slot = self._held[status]
         else:
-            control = self._encode("cache-control", f"public, max-age={max(0, max_age_s)}")
-        headers = [self._encode("location", location), control, self._empty]
-        status, slot = self._redirects[status]
-        return Answer(status, headers, b"", slot)
+            more = [self._control(status, left_s)]
+            slot = self._plain[status].slot
+        return Answer(status, [self._encode("location", location), *more, self._empty], b"", slot)
+
+    def _control(self, status: int, left_s: int | None) -> Any:
+        if status not in PERMANENT:
+            return self._private
+        if left_s is None or left_s >= PERMANENT_MAX_AGE_S:
+            return self._permanent
+        return self._encode("cache-control", _own(left_s))
 
     def unstored(self, location: str, status: int, result: str = "redirect") -> Answer:
         """Return a redirect that nobody may keep: it was counted, or took a password."""
@@ -203,3 +229,7 @@ class Answers:
     ) -> Answer:
         encoded = [self._encode(name, value) for name, value in headers]
         return Answer(status, encoded, body, self._counts.answer(result, status))
+
+
+def _own(max_age_s: int) -> str:
+    return f"private, max-age={max(0, max_age_s)}"

@@ -32,11 +32,13 @@ class Entry(Generic[T]):
     """A cached record, until when it may be used, and the answer prepared from it.
 
     From `refresh_at` on a hit should renew it, from `fresh_until` on it may not be used, unless
-    nothing else answers: then until `stale_until`.
+    nothing else answers: then until `stale_until`. `renewed` says that it took the place of a
+    fresh one of the same version: the link is in use, and was not edited just now.
     """
 
     __slots__ = (
-        "answer", "fresh_until", "record", "refresh_at", "size", "stale_until", "visited",
+        "answer", "fresh_until", "record", "refresh_at", "renewed", "size", "stale_until",
+        "visited",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +50,7 @@ class Entry(Generic[T]):
         fresh_until: float,
         stale_until: float,
         size: int,
+        renewed: bool = False,
     ) -> None:
         self.record = record
         self.answer = answer
@@ -55,14 +58,16 @@ class Entry(Generic[T]):
         self.fresh_until = fresh_until
         self.stale_until = stale_until
         self.size = size
+        self.renewed = renewed
         self.visited = False
 
 
 class LocalCache(Generic[T]):
     """Records by key, at most `max_entries` and about `max_bytes`; times are `clock` seconds.
 
-    `prepare` turns a record into the answer that hits reuse; it runs once a fill. `entries` is
-    public for the hot path, which reads it directly.
+    `prepare` turns a record into the answer that hits reuse, and says how many bytes of it no
+    other entry shares; it runs once a fill and is told whether the entry is a renewed one.
+    `entries` is public for the hot path, which reads it directly.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class LocalCache(Generic[T]):
         negative_ttl_s: float,
         stale_s: float,
         refresh_ahead: float,
-        prepare: Callable[[LinkKey, LinkRecord], T],
+        prepare: Callable[[LinkKey, LinkRecord, bool], tuple[T, int]],
         clock: Callable[[], float],
     ) -> None:
         self.entries: OrderedDict[LinkKey, Entry[T]] = OrderedDict()
@@ -137,15 +142,23 @@ class LocalCache(Generic[T]):
             ttl, stale_s = self._ttl_s, self._stale_s
         else:
             ttl, stale_s = self._negative_ttl_s, 0.0
+        before = self.entries.get(key)
+        renewed = (
+            before is not None
+            and before.record.version == record.version
+            and self._clock() < before.fresh_until
+        )
+        answer, own_bytes = self._prepare(key, record, renewed)
         # What was on its way when `expire` was called was read before changes were lost.
         fresh_s = ttl if read_at >= self._expired_at else 0.0
         entry = Entry(
             record,
-            self._prepare(key, record),
+            answer,
             refresh_at=read_at + fresh_s * self._refresh_ahead,
             fresh_until=read_at + fresh_s,
             stale_until=read_at + ttl + stale_s,
-            size=_size(key, record),
+            size=_size(key, record) + own_bytes,
+            renewed=renewed,
         )
         self._remove(key)
         self._floors.pop(key, None)
