@@ -1,20 +1,23 @@
 """What grows with the number of links: look-ups, creates, indexes, bytes, rebuild, cold start.
 
-`SCALE=1000,1000000,10000000` names the sizes. The table is filled by PostgreSQL itself, with
-codes about as long and as scattered as ours; look-ups use the redirector's own statement for one
-key, creates a plain insert; one client sends one after the other, so that they show what a size
-costs and not how well clients share a server. PostgreSQL runs on its defaults: the links of the
-largest size do not fit into its `shared_buffers`.
+`SCALE=1000,1000000,10000000` names the sizes; each has a database of its own on one server, filled
+by PostgreSQL itself, with codes about as long and as scattered as ours. They are measured in turns:
+look-ups use the redirector's own statement for one key, creates a plain insert; one client sends
+one after the other, so that they show what a size costs and not how well clients share a server.
+PostgreSQL runs on its defaults: the links of the largest size do not fit into its `shared_buffers`.
+`SCALE_FOLDER` keeps the databases for another run; `SCALE_ONLY=fill` ends when they are filled.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -27,11 +30,12 @@ from bench.load import Order, own
 from bench.plan import CONNECTIONS
 from bench.report import RESULTS
 from bench.requests import HOST
-from bench.world import PREFIX, SECRET, fill_redis, open_stores
+from bench.world import PREFIX, SECRET, fill_redis, open_stores, server_settings
 from shortctl.devparts import command
-from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey
+from shortctl.embedded import EmbeddedValkey
 
 SIZES = "1000,1000000,10000000"
+ROUNDS = 5
 REBUILT = 1_000_000
 """Links up to which Redis is filled and rebuilt as well."""
 
@@ -42,64 +46,104 @@ LOOKUP_MAX = 1.2
 
 @dataclass
 class Scale:
-    """What was found at one size: seconds, and bytes a link."""
+    """What was found at one size: µs a statement (median, p99), seconds, and bytes a link.
 
-    costs: table.Costs
+    `lookup_us` and `create_us` have a median a round.
+    """
+
+    links: int
     fill_s: float
-    cold_start_s: float
+    sizes: table.Sizes
+    lookup_us: list[float] = field(default_factory=list)
+    lookup_p99_us: list[float] = field(default_factory=list)
+    create_us: list[float] = field(default_factory=list)
+    create_p99_us: list[float] = field(default_factory=list)
+    cold_start_s: float | None = None
     redis_bytes: float | None = None
     rebuild_s: float | None = None
     rebuild_again_s: float | None = None
 
 
 def main() -> int:
-    """Measure each size in one growing table."""
-    sizes = sorted(int(size) for size in os.environ.get("SCALE", SIZES).split(","))
-    conditions = machine.conditions("make scale SCALE=" + ",".join(map(str, sizes)))
-    found: list[Scale] = []
-    local = None
+    """Fill a database for each size, then measure them in turns."""
+    numbers = sorted(int(size) for size in os.environ.get("SCALE", SIZES).split(","))
+    conditions = machine.conditions("make scale SCALE=" + ",".join(map(str, numbers)))
+    with _folder() as folder, open_stores(folder) as (postgres, valkey):
+        urls = {size: asyncio.run(table.open_database(postgres.url, size)) for size in numbers}
+        found = []
+        for size, url in urls.items():
+            fill_s = asyncio.run(table.fill(url, size))
+            found.append(Scale(size, fill_s, asyncio.run(table.sizes(url))))
+            say(f"{size:,} links filled in {fill_s:.0f} s")
+        if os.environ.get("SCALE_ONLY") == "fill":
+            return 0
+        conditions |= asyncio.run(server_settings(postgres.url))
+        for turn in range(ROUNDS):
+            for one in found:
+                _statements(urls[one.links], one, turn)
+        local = None
+        for one in found:
+            url = urls[one.links]
+            one.cold_start_s = _cold_start(folder, url, valkey)
+            if one.links <= REBUILT:
+                _redis(url, valkey, one)
+            if local is None and one.links >= CACHED:
+                local = _local_bytes(folder, url, valkey)
+            say(json.dumps(asdict(one), indent=1))
+    write_scale(conditions, local, found)
+    return 0
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    kept = os.environ.get("SCALE_FOLDER")
+    if kept:
+        Path(kept).mkdir(mode=0o711, exist_ok=True)
+        yield Path(kept)
+        return
     with tempfile.TemporaryDirectory(prefix="shortlinks-scale-") as name:
         folder = Path(name)
         folder.chmod(0o711)
-        with open_stores(folder) as (postgres, valkey):
-            domain = asyncio.run(table.add_domain(postgres.url))
-            for since, size in zip([0, *sizes], sizes, strict=False):
-                began = time.monotonic()
-                asyncio.run(table.fill(postgres.url, domain, since, size))
-                took = round(time.monotonic() - began, 1)
-                one = Scale(
-                    asyncio.run(table.costs(postgres.url, domain, size)),
-                    took,
-                    _cold_start(folder, postgres, valkey),
-                )
-                if size <= REBUILT:
-                    _redis(postgres, valkey, one)
-                if local is None and size >= CACHED:
-                    local = _local_bytes(folder, postgres, valkey)
-                found.append(one)
-                print(json.dumps(asdict(one), indent=1), flush=True)
-    ratio = found[-1].costs.lookup_us / found[0].costs.lookup_us
+        yield folder
+
+
+def _statements(url: str, one: Scale, turn: int) -> None:
+    for times, medians, tails in (
+        (table.lookups(url, one.links, turn), one.lookup_us, one.lookup_p99_us),
+        (table.creates(url, one.links, turn), one.create_us, one.create_p99_us),
+    ):
+        taken = sorted(asyncio.run(times))
+        medians.append(round(taken[len(taken) // 2], 1))
+        tails.append(round(taken[int(0.99 * len(taken))], 1))
+    say(f"{turn + 1}/{ROUNDS}  {one.links:>11,} links: look-up {one.lookup_us[-1]:.0f} µs, "
+        f"create {one.create_us[-1]:.0f} µs")  # fmt: skip
+
+
+def write_scale(conditions: dict[str, str], local: float | None, found: list[Scale]) -> None:
+    """Write scale.json and say whether a look-up costs what it may."""
+    # Round by round, as what slowed one size slowed its neighbour, too.
+    ratios = [b / a for a, b in zip(found[0].lookup_us, found[-1].lookup_us, strict=True)]
     data = {
         "conditions": conditions,
         "local_cache_bytes": local,
         "sizes": [asdict(one) for one in found],
-        "lookup_ratio": ratio,
+        "lookup_ratio": {"median": median(ratios), "least": min(ratios), "most": max(ratios)},
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "scale.json").write_text(json.dumps(data, indent=1) + "\n")
-    print(f"look-up at {sizes[-1]:,} / at {sizes[0]:,}: {ratio:.2f} (at most {LOOKUP_MAX})")
-    print(f"local cache: {local} bytes a link, of the process's memory")
-    return 0
+    say(f"look-up at {found[-1].links:,} / at {found[0].links:,}: {median(ratios):.2f} "
+        f"(at most {LOOKUP_MAX})")  # fmt: skip
+    say(f"local cache: {local} bytes a link, of the process's memory")
 
 
-def _redis(postgres: EmbeddedPostgres, valkey: EmbeddedValkey, one: Scale) -> None:
+def _redis(url: str, valkey: EmbeddedValkey, one: Scale) -> None:
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
         before = client.info("memory")["used_memory"]
-        one.rebuild_s = _rebuild(postgres.url, valkey.url)
+        one.rebuild_s = _rebuild(url, valkey.url)
         used = client.info("memory")["used_memory"] - before
-    one.redis_bytes = round(used / one.costs.links, 1)
-    one.rebuild_again_s = _rebuild(postgres.url, valkey.url)
+    one.redis_bytes = round(used / one.links, 1)
+    one.rebuild_again_s = _rebuild(url, valkey.url)
 
 
 def _rebuild(postgres_url: str, redis_url: str) -> float:
@@ -120,12 +164,12 @@ def _rebuild(postgres_url: str, redis_url: str) -> float:
     return round(time.monotonic() - began, 2)
 
 
-def _cold_start(folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> float:
+def _cold_start(folder: Path, url: str, valkey: EmbeddedValkey) -> float:
     """Return the seconds from the start of a process to its first correct redirect."""
-    code, target = asyncio.run(table.any_link(postgres.url))
+    code, target = asyncio.run(table.any_link(url))
     times = []
     for _ in range(3):
-        with _stack(folder, postgres, valkey) as stack:
+        with _stack(folder, url, valkey) as stack:
             began = time.monotonic()
             part = stack.redirector()
             answer = httpx.get(f"{part.url}/{code}", headers={"host": HOST}, trust_env=False)
@@ -135,13 +179,13 @@ def _cold_start(folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey
     return round(median(times), 2)
 
 
-def _local_bytes(folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> float:
+def _local_bytes(folder: Path, url: str, valkey: EmbeddedValkey) -> float:
     """Return how much a redirector grows for each link that its local cache takes."""
-    codes = asyncio.run(table.some_codes(postgres.url, CACHED))
-    asyncio.run(fill_redis(postgres.url, valkey.url))
+    codes = asyncio.run(table.some_codes(url, CACHED))
+    asyncio.run(fill_redis(url, valkey.url))
     warm = requests.gets(folder / "warm.requests", [f"/{code}" for code in codes[:1000]])
     every = requests.gets(folder / "every.requests", [f"/{code}" for code in codes])
-    with _stack(folder, postgres, valkey) as stack:
+    with _stack(folder, url, valkey) as stack:
         part = stack.redirector(L1_MAX_ENTRIES=str(CACHED), L1_MAX_BYTES=str(2**30))
         port = int(part.url.rpartition(":")[2])
 
@@ -160,9 +204,14 @@ def _local_bytes(folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValke
     return round((after - before) / (many - few), 1)
 
 
-def _stack(folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Stack:
+def _stack(folder: Path, url: str, valkey: EmbeddedValkey) -> Stack:
     settings = {"CODE_SECRET": SECRET, "REDIS_PREFIX": PREFIX, "DEFAULT_DOMAIN": HOST}
-    return Stack(folder, postgres.url, valkey.url, settings=settings)
+    return Stack(folder, url, valkey.url, settings=settings)
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """A table of any size: filled by the server itself, and what one statement costs on it."""
 
+import asyncio
 import random
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -11,7 +13,7 @@ from bench.world import SECRET
 from redirector import repository
 from shortcore.codes import CodeSpace
 from shortcore.links import LinkKey
-from shortctl.servers import open_database
+from shortctl.servers import open_database as open_client
 
 SAMPLES = 3000
 CREATES = 1000
@@ -35,24 +37,37 @@ FROM pg_index WHERE indrelid = 'links'::regclass ORDER BY 1
 """
 
 
-async def add_domain(url: str) -> int:
-    """Add the default domain; returns its id."""
+async def open_database(url: str, size: int) -> str:
+    """Return the URL of the database for `size` links; it is made and migrated if it is not there."""
+    from writer.migrations import upgrade  # noqa: PLC0415  # a service's code, for this alone
+
+    name = f"links_{size}"
     connection = await asyncpg.connect(url)
     try:
-        return int(
-            await connection.fetchval("INSERT INTO domains (host) VALUES ($1) RETURNING id", HOST)
-        )
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f"CREATE DATABASE {name}")
     finally:
         await connection.close()
+    own = urlsplit(url)._replace(path=f"/{name}").geturl()
+    await asyncio.to_thread(upgrade, own)
+    return own
 
 
-async def fill(url: str, domain: int, since: int, until: int) -> None:
-    """Add the links with ids from `since` to `until` - 1, then do what autovacuum would.
+async def fill(url: str, until: int) -> float:
+    """Add links until there are `until`, then do what autovacuum would; returns the seconds.
 
     The first GENERATED have codes that the services would make; a redirector refuses others.
     """
+    began = time.monotonic()
     connection = await asyncpg.connect(url)
     try:
+        await connection.execute(
+            "INSERT INTO domains (host) VALUES ($1) ON CONFLICT DO NOTHING", HOST
+        )
+        domain = await connection.fetchval("SELECT id FROM domains WHERE host = $1", HOST)
+        since = await connection.fetchval("SELECT coalesce(max(id) + 1, 0) FROM links", timeout=600)
+        if since == until:
+            return 0.0
         space = CodeSpace(SECRET.encode())
         await connection.copy_records_to_table(
             "links",
@@ -67,80 +82,79 @@ async def fill(url: str, domain: int, since: int, until: int) -> None:
             await connection.execute(FILL, domain, LETTERS, start, end, timeout=600)
         await connection.execute("VACUUM ANALYZE links", timeout=1800)
         await connection.execute("CHECKPOINT", timeout=600)
+        return round(time.monotonic() - began, 1)
     finally:
         await connection.close()
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Times of single statements in µs, one client, warm; sizes in bytes a link."""
+class Sizes:
+    """Bytes a link in PostgreSQL."""
 
     links: int
-    lookup_us: float
-    lookup_p99_us: float
-    create_us: float
-    create_p99_us: float
     table_bytes: float
     index_bytes: dict[str, float]
 
 
-async def costs(url: str, domain: int, size: int) -> Costs:
-    """Measure the table that `fill` has brought to `size`."""
+async def sizes(url: str) -> Sizes:
+    """Measure the table that `fill` has made."""
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetchval("SELECT count(*) FROM links", timeout=600)
-        codes = await connection.fetch(
-            "SELECT code FROM links WHERE id = ANY($1::bigint[])",
-            random.Random(size).sample(range(size), min(size, SAMPLES)),
-            timeout=600,
-        )
-        keys = [LinkKey(f"{HOST}/{row['code']}") for row in codes]
         table = await connection.fetchval("SELECT pg_table_size('links')")
         indexes = await connection.fetch(INDEXES)
-        creates = await _timed_creates(connection, domain, size)
     finally:
         await connection.close()
-    lookups = await _timed_lookups(url, keys)
-    return Costs(
-        links=rows,
-        lookup_us=_at(lookups, 0.5),
-        lookup_p99_us=_at(lookups, 0.99),
-        create_us=_at(creates, 0.5),
-        create_p99_us=_at(creates, 0.99),
-        table_bytes=round(table / rows, 1),
-        index_bytes={row["name"]: round(row["bytes"] / rows, 1) for row in indexes},
+    return Sizes(
+        rows,
+        round(table / rows, 1),
+        {row["name"]: round(row["bytes"] / rows, 1) for row in indexes},
     )
 
 
-async def _timed_lookups(url: str, keys: list[LinkKey]) -> list[float]:
-    """Time the redirector's statement for one key; the first pass warms what can be warm."""
+async def lookups(url: str, size: int, seed: int) -> list[float]:
+    """Time the redirector's statement for one key, in µs; the first pass warms what can be warm."""
+    choose = random.Random(f"{size} {seed}")
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT code FROM links WHERE id = ANY($1::bigint[])",
+            choose.sample(range(size), min(size, SAMPLES)),
+            timeout=600,
+        )
+    finally:
+        await connection.close()
+    keys = [LinkKey(f"{HOST}/{row['code']}") for row in rows]
     times: list[float] = []
-    async with open_database(url) as postgres:
-        for turn in range(3):
+    async with open_client(url) as postgres:
+        for turn in range(2):
             for key in keys:
                 began = time.perf_counter()
-                rows = await repository.find_links(postgres, [key])
+                found = await repository.find_links(postgres, [key])
                 if turn:
-                    times.append(time.perf_counter() - began)
-                if key not in rows:
+                    times.append((time.perf_counter() - began) * 1e6)
+                if key not in found:
                     raise RuntimeError(f"{key} is not found")
     return times
 
 
-async def _timed_creates(
-    connection: "asyncpg.Connection[asyncpg.Record]", domain: int, size: int
-) -> list[float]:
-    """Time inserts, then take them back, so that sizes stay what they are called."""
-    choose = random.Random(size)
-    statement = await connection.prepare(CREATE)
-    began_at = await connection.fetchval("SELECT clock_timestamp()")
+async def creates(url: str, size: int, seed: int) -> list[float]:
+    """Time inserts, in µs, then take them back, so that sizes stay what they are called."""
+    choose = random.Random(f"{size} {seed}")
     times = []
-    for number in range(CREATES):
-        code = "".join(choose.choices(LETTERS, k=NEW_CODE_LENGTH))
-        began = time.perf_counter()
-        await statement.fetch(-1 - number, domain, code, f"https://example.com/new/{size}/{number}")
-        times.append(time.perf_counter() - began)
-    await connection.execute("DELETE FROM links WHERE created_at >= $1 AND id < 0", began_at)
+    connection = await asyncpg.connect(url)
+    try:
+        domain = await connection.fetchval("SELECT id FROM domains WHERE host = $1", HOST)
+        statement = await connection.prepare(CREATE)
+        for number in range(CREATES):
+            code = "".join(choose.choices(LETTERS, k=NEW_CODE_LENGTH))
+            target = f"https://example.com/new/{size}/{number}"
+            began = time.perf_counter()
+            await statement.fetch(-1 - number, domain, code, target)
+            times.append((time.perf_counter() - began) * 1e6)
+        await connection.execute("DELETE FROM links WHERE id < 0")
+    finally:
+        await connection.close()
     return times
 
 
@@ -164,7 +178,3 @@ async def some_codes(url: str, count: int) -> list[str]:
     finally:
         await connection.close()
     return [row["code"] for row in rows]
-
-
-def _at(times: list[float], part: float) -> float:
-    return round(sorted(times)[int(part * len(times))] * 1e6, 1)
