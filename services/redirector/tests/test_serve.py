@@ -126,3 +126,64 @@ def test_a_taken_port_ends_the_start_with_a_sentence(server: str, server_folder:
     assert ended.returncode == 2
     assert port in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+async def test_a_request_that_waits_for_its_link_when_the_end_comes_is_answered_and_closed(
+    server: str, server_folder: Path, database_url: str, redis_url: str, table
+) -> None:
+    await table.link("cold", host="localhost")
+    with Stack(server_folder, database_url, redis_url) as stack:
+        part = stack.redirector(REDIRECTOR_SERVER=server, POSTGRES_TIMEOUT_MS="9000")
+        locked = table.connection.transaction()
+        await locked.start()
+        await table.connection.execute("LOCK TABLE links")
+        with connected(part) as waiting, connected(part) as leaving:
+            for connection in (waiting, leaving):
+                connection.request("GET", "/cold")
+            until(
+                lambda: part.metric('shortlinks_lookup_total{layer="local",result="miss"}') == 2,
+                "both wait",
+            )
+            leaving.close()  # whoever goes away takes nobody along
+            part.child.send(signal.SIGTERM)
+            until(lambda: part.ask("/readyz")[0] == 503, "it drains")
+            await locked.rollback()
+            answer = waiting.getresponse()
+            assert (answer.status, answer.getheader("connection")) == (302, "close")
+            assert answer.getheader("location") == "https://target.example/"
+        assert exit_code(part) == 0
+
+
+async def test_what_comes_behind_a_request_that_waits_is_answered_after_it(
+    server: str, server_folder: Path, database_url: str, redis_url: str, table
+) -> None:
+    for code in ("hot", "cold", "rules"):
+        await table.link(code, f"https://{code}.example/", host="localhost",
+                         forward_query=code == "rules")  # fmt: skip
+    with Stack(server_folder, database_url, redis_url) as stack:
+        part = stack.redirector(REDIRECTOR_SERVER=server, POSTGRES_TIMEOUT_MS="9000")
+        assert get(part, "/hot").status == 302
+        locked = table.connection.transaction()
+        await locked.start()
+        await table.connection.execute("LOCK TABLE links")
+        host, port = urlsplit(part.url).netloc.split(":")
+        paths = ("/cold", "/hot", "/rules?a=1", "/cold+", "/hot")
+        sent = "".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in paths)
+        with socket.create_connection((host, int(port)), timeout=15) as sock:
+            sock.sendall(sent.encode())
+            until(
+                lambda: part.metric('shortlinks_lookup_total{layer="local",result="miss"}') > 1,
+                "the first waits",
+            )
+            await locked.rollback()
+            stream = sock.makefile("rb")
+            found = []
+            for _ in paths:
+                answer = http.client.parse_headers(stream) if stream.readline() else None
+                assert answer is not None
+                found.append(answer["location"])
+                stream.read(int(answer["content-length"]))
+        assert found == [
+            "https://cold.example/", "https://hot.example/", "https://rules.example/?a=1", None,
+            "https://hot.example/",
+        ]  # fmt: skip

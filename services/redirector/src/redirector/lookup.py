@@ -6,6 +6,7 @@ background. While neither can be asked, a link is served from the local cache be
 and a key that is not there is «unavailable», never «not found».
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -111,11 +112,14 @@ class Lookup:
         The entry may be negative (its record says ABSENT); it may be stale while neither Redis
         nor PostgreSQL can be asked.
         """
+        waiter = self.ask(key)
+        return self._fallback(key) if waiter is None else await waiter
+
+    def ask(self, key: LinkKey) -> "asyncio.Future[LinkEntry | None] | None":
+        """Return a future of what `find` returns, or None when the queue is full."""
         self._count("local", "miss")
         self.renew(key)
-        if key not in self._flights:  # the queue is full, and said so already
-            return self._fallback(key)
-        return await self._flights.wait(key)
+        return self._flights.wait(key) if key in self._flights else None
 
     def renew(self, key: LinkKey) -> None:
         """Start a look-up of `key` unless one is under way."""

@@ -20,6 +20,14 @@ class Asked(NamedTuple):
     preview: bool
 
 
+_ALONE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+def is_code(text: str) -> bool:
+    """Say whether `text` is a code and nothing else."""
+    return _ALONE.fullmatch(text) is not None
+
+
 def read_path(raw: str) -> Asked | None:
     """Return what `raw` asks for, or None if no code could ever be named like this."""
     segment, slash, rest = raw[1:].partition("/")

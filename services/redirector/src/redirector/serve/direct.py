@@ -1,20 +1,32 @@
-"""The redirector inside uvicorn's own HTTP protocol: hot answers never reach ASGI.
+"""The redirector inside uvicorn's own HTTP protocol: GET and HEAD never reach ASGI.
 
 A hit on the local cache is written to the socket from the parser's callback, as bytes made when
-the link was cached: no task, no scope, no messages. Everything else (misses, pages, passwords,
-requests behind one that waits, draining) takes uvicorn's ordinary way into the ASGI application.
-llhttp parses in both cases, so both read requests alike.
+the link was cached: no task, no scope, no messages. A miss leaves a callback with the look-up, a
+page or a link with rules gets a task; `_Waiting` meanwhile stands where uvicorn has the request
+being answered. Everything else (POST, HTTP/1.0, requests behind one that waits, draining) takes
+uvicorn's ordinary way into the ASGI application. llhttp parses in all cases, so all read alike.
 """
 
 import asyncio
+from functools import partial
 from time import perf_counter
 
+import structlog
+
 from redirector.app import Redirector
+from redirector.lookup import LinkEntry
+from redirector.paths import is_code
+from redirector.redirects import Request
 from redirector.respond import Answer, Plain, status_line
 from redirector.serve.asgi import SAMPLE, header
 from shortcore.health import Phase
+from shortcore.links import LinkKey
 from shortcore.protocol import BoundedProtocol
 
+log = structlog.stdlib.get_logger(__name__)
+
+_CLOSE = b"\r\nconnection: close"
+_FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\ndate: "
 _END = b"\r\n\r\n"
 _SHARED = 1024
 
@@ -30,6 +42,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     health = redirector.health
     observe = redirector.sampled.observe
     capture = redirector.tracking.capture
+    ask = redirector.lookup.ask
+    answer_slowly = redirector.redirects.answer
+    clients = redirector.clients
+    values = redirector.counts.values
     start_of = Starts()
     ready = Phase.READY
     seen = 0
@@ -90,7 +106,8 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 seen += 1
                 started = 0.0 if seen % SAMPLE else perf_counter()
                 domain = domains.default if domains.single else domains.of_header(self.host())
-                entry = hot(domain.host + self.url.decode("latin-1"))
+                key = domain.host + self.url.decode("latin-1")
+                entry = hot(key)
                 if entry is not None:
                     self.answered = True
                     answer = entry.answer
@@ -106,7 +123,78 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                     if started:
                         observe(perf_counter() - started)
                     return
+                if self.url.startswith(b"/") and self.url.isascii() and b"#" not in self.url:
+                    self.wait(key, _Waiting(method, self.url, self.headers, started))
+                    return
             self.into_asgi()
+
+        def wait(self, key: str, waiting: "_Waiting") -> None:
+            """Answer later; what comes on this connection meanwhile queues behind it."""
+            self.answered = True
+            self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
+            future = ask(LinkKey(key)) if is_code(key[-len(waiting.url) + 1 :]) else None
+            if future is None:
+                self.work(waiting)
+            else:
+                future.add_done_callback(partial(self.landed, waiting))
+
+        def landed(self, waiting: "_Waiting", future: "asyncio.Future[LinkEntry | None]") -> None:
+            """Send what a look-up brought; a link with rules needs more than that."""
+            entry = None if future.cancelled() else future.result()
+            answer = None if entry is None else entry.answer
+            if entry is None or answer is None:
+                self.work(waiting)
+                return
+            values[answer.slot] += 1
+            if isinstance(answer, Plain):
+                capture(entry.record, waiting.method, waiting.headers, self.client, 0)
+                start = answer.head + entry.record.target.encode() + answer.tail
+                self.send(waiting, start, b"")
+            else:
+                self.send(waiting, start_of(answer), answer.body)
+
+        def work(self, waiting: "_Waiting") -> None:
+            """Answer in a task of its own."""
+            task = self.loop.create_task(self.answer(waiting))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+
+        async def answer(self, waiting: "_Waiting") -> None:
+            path, _, query = waiting.url.decode("ascii").partition("?")
+            headers, peer = waiting.headers, self.client
+            request = Request(
+                waiting.method.decode("ascii"),
+                path,
+                query,
+                header(headers, b"host"),
+                clients.address(peer[0] if peer else None, header(headers, b"x-forwarded-for")),
+                headers,
+                peer,
+            )
+            try:
+                answer = await answer_slowly(request)
+            except Exception:  # as uvicorn does: one request must not take others with it
+                log.exception("a request failed", path=path)
+                waiting.keep_alive = False
+                self.send(waiting, _FAILED, b"")
+            else:
+                self.send(waiting, start_bytes(answer), answer.body)
+
+        def send(self, waiting: "_Waiting", start: bytes, body: bytes) -> None:
+            """Write an answer, and let the next request on."""
+            waiting.response_complete = True
+            if waiting.disconnected or self.transport.is_closing():
+                return
+            date = self.server_state.default_headers[0][1]
+            closing = not waiting.keep_alive or health.phase is not ready
+            end = _CLOSE + _END if closing and start is not _FAILED else _END
+            self.write(start + date + end + (b"" if waiting.method == b"HEAD" else body))
+            if waiting.started:
+                observe(perf_counter() - waiting.started)
+            if closing:
+                self.transport.close()
+            elif self.pipeline:
+                self.on_response_complete()
 
         def host(self) -> str:
             return header(self.headers, b"host")
@@ -143,7 +231,42 @@ class Starts:
             return known[1]
         if len(self._known) >= _SHARED:  # pages of domains that were edited since
             self._known.clear()
-        lines = [name + b": " + value + b"\r\n" for name, value in answer.headers]
-        start = status_line(answer.status) + b"".join(lines) + b"date: "
+        start = start_bytes(answer)
         self._known[id(answer)] = (answer, start)  # held, so that its id is nobody else's
         return start
+
+
+def start_bytes(answer: Answer) -> bytes:
+    """Return the bytes of an answer up to the value of its Date header."""
+    lines = [name + b": " + value + b"\r\n" for name, value in answer.headers]
+    return status_line(answer.status) + b"".join(lines) + b"date: "
+
+
+class _Waiting:
+    """A request that waits for its answer, with all that uvicorn asks of what it has in its place.
+
+    uvicorn sets `disconnected` when the client goes, and `keep_alive` to False when it shuts down.
+    """
+
+    __slots__ = (
+        "disconnected", "headers", "keep_alive", "method", "response_complete", "started", "url",
+    )  # fmt: skip
+
+    def __init__(
+        self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], started: float
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.started = started
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+
+    @property
+    def message_event(self) -> "_Waiting":
+        """What uvicorn sets when the connection is lost, to wake who waits for a body: nobody."""
+        return self
+
+    def set(self) -> None:
+        """Wake nobody."""
