@@ -38,3 +38,18 @@ async def check_schema(connection: "Connection | asyncpg.Connection[asyncpg.Reco
             f"{row['oldest_code']} or newer; this version knows {REVISION}: "
             "install a newer version of Shortlinks."
         )
+
+
+async def revision(url: str) -> int:
+    """Return the revision of the schema at `url`, 0 for an empty database.
+
+    Raises asyncpg's errors when the server is away or refuses.
+    """
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        found = await connection.fetchval("SELECT revision FROM schema_version")
+    except asyncpg.UndefinedTableError:
+        return 0
+    finally:
+        await connection.close()
+    return int(found)

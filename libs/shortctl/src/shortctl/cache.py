@@ -6,9 +6,9 @@ import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from shortctl import coherence
-from shortctl.client import PostgresUrl, RedisUrl, err, out, run, settings
+from shortctl.client import err, out
 from shortctl.coherence import Difference
-from shortctl.servers import open_cache, open_database
+from shortctl.servers import PostgresUrl, RedisUrl, open_cache, open_database, run, settings
 
 app = typer.Typer(help="Rebuild and verify what Redis holds.", no_args_is_help=True)
 

@@ -1,25 +1,20 @@
-"""Where the servers are and how to reach them: options, then environment, then a running stack.
+"""Where the API is and how to ask it: options, then environment, then a running stack.
 
-`SHORTCTL_URL` and `SHORTCTL_KEY` name the API; `SHORTLINKS_POSTGRES_URL`, `SHORTLINKS_REDIS_URL`
-and the other settings (or their files) the servers behind it; what they leave out is taken from
-`.state/dev.json`, which `shortctl dev` writes.
+`SHORTCTL_URL` and `SHORTCTL_KEY` name it; what they leave out is taken from `.state/dev.json`,
+which `shortctl dev` writes.
 """
 
-import asyncio
-import os
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
-import asyncpg
 import httpx
 import msgspec
 import typer
 from rich.console import Console
 
-from shortcore.errors import ConfigurationError, ShortlinksError
-from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
+from shortcore.errors import ShortlinksError
 from shortctl.devstate import Facts
 
 # A pipe has no width: what a script reads must not be cut at 80 columns.
@@ -33,12 +28,6 @@ Url = Annotated[str | None, typer.Option("--url", envvar="SHORTCTL_URL", help="T
 Key = Annotated[
     str | None, typer.Option("--key", envvar="SHORTCTL_KEY", help="An API key.", show_envvar=True)
 ]
-PostgresUrl = Annotated[
-    str | None, typer.Option("--postgres-url", help="The primary [SHORTLINKS_POSTGRES_URL].")
-]
-RedisUrl = Annotated[str | None, typer.Option("--redis-url", help="Redis [SHORTLINKS_REDIS_URL].")]
-
-T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -129,33 +118,3 @@ def explain(error: Exception) -> NoReturn:
     if isinstance(error, ShortlinksError):
         die(error.detail)
     die(str(error))
-
-
-def settings(postgres_url: str | None, redis_url: str | None = None) -> RelaySettings:
-    """Return the settings of the servers behind the API; ends with a line for each fault."""
-    facts = dev_facts()
-    if postgres_url is None and facts is not None and not _configured("postgres_url"):
-        postgres_url = facts.postgres_url
-    if redis_url is None and not _configured("redis_url"):
-        # A command that asks PostgreSQL alone must not fail for want of this address.
-        redis_url = facts.redis_url if facts is not None else "redis://127.0.0.1"
-    given = {"postgres_url": postgres_url, "redis_url": redis_url}
-    try:
-        return load(RelaySettings, None, **{name: url for name, url in given.items() if url})
-    except ConfigurationError as error:
-        die(str(error))
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` and return its result; ends with a sentence when a server is away."""
-    try:
-        return asyncio.run(work)
-    except (ShortlinksError, ConfigurationError) as error:
-        explain(error)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        die(f"PostgreSQL: {type(error).__name__}: {error}")
-
-
-def _configured(name: str) -> bool:
-    variable = f"{PREFIX}{name.upper()}"
-    return any(each in os.environ for each in (variable, f"{variable}_FILE", CONFIG_FILE))

@@ -17,8 +17,16 @@ from shortcore.redis import AWAY
 from shortcore.schema import check_schema
 from shortcore.settings import RelaySettings, redact_url
 from shortctl import coherence
-from shortctl.client import Key, PostgresUrl, RedisUrl, Url, api, dev_facts, out, settings
-from shortctl.servers import Redis, now_ms, open_cache, open_database
+from shortctl.client import Key, Url, api, dev_facts, out
+from shortctl.servers import (
+    PostgresUrl,
+    Redis,
+    RedisUrl,
+    now_ms,
+    open_cache,
+    open_database,
+    settings,
+)
 from writer.outbox import backlog
 
 CLOCK_TOLERANCE_MS = 1000

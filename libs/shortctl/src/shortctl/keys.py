@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from shortctl.client import PostgresUrl, die, err, out, run, settings
-from shortctl.servers import open_database
+from shortctl.client import die, err, out
+from shortctl.servers import PostgresUrl, open_database, run, settings
 from writer.keys import repository
 from writer.keys.secret import digest_of, new_secret
 

@@ -2,8 +2,9 @@
 
 import asyncpg
 
-from shortcore.schema import REVISION
-from shortctl.client import PostgresUrl, die, out, run, settings
+from shortcore.schema import REVISION, revision
+from shortctl.client import die, out
+from shortctl.servers import PostgresUrl, run, settings
 
 
 def migrate(postgres_url: PostgresUrl = None) -> None:
@@ -24,15 +25,3 @@ def migrate(postgres_url: PostgresUrl = None) -> None:
         out.print(f"schema: {after} already")
     else:
         out.print(f"schema: {before} → {after}")
-
-
-async def revision(url: str) -> int:
-    """Return the schema's revision, 0 for an empty database."""
-    connection = await asyncpg.connect(url, timeout=5)
-    try:
-        found = await connection.fetchval("SELECT revision FROM schema_version")
-    except asyncpg.UndefinedTableError:
-        return 0
-    finally:
-        await connection.close()
-    return int(found)

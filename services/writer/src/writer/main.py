@@ -1,4 +1,8 @@
-"""The command `shortlinks-writer`: serve, relay, migrate, wait-schema, create-key."""
+"""The command `shortlinks-writer`: serve, relay, migrate, wait-schema, create-key.
+
+Each imports what it needs when it runs: the framework, or Alembic, take longer to load than most
+of them to do their work, and pods wait for migrations.
+"""
 
 import argparse
 import asyncio
@@ -11,9 +15,8 @@ import uvloop
 
 from shortcore import logging
 from shortcore.errors import ConfigurationError
+from shortcore.schema import REVISION, revision
 from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
-from writer.keys.service import create_key
-from writer.serve import serve
 from writer.waiting import wait_for_schema, wait_until_up
 
 CONFIGURATION_FAULT = 2
@@ -60,13 +63,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(_: argparse.Namespace) -> None:
+    from writer.serve import serve  # noqa: PLC0415
+
     settings = load(WriterSettings)
     logging.configure(settings.log_level, settings.log_format, "writer")
     uvloop.run(serve(settings))
 
 
 def _relay(_: argparse.Namespace) -> None:
-    from writer import relay  # noqa: PLC0415  # the other commands need none of it
+    from writer import relay  # noqa: PLC0415
 
     settings = load(RelaySettings)
     logging.configure(settings.log_level, settings.log_format, "relay")
@@ -74,11 +79,13 @@ def _relay(_: argparse.Namespace) -> None:
 
 
 def _migrate(arguments: argparse.Namespace) -> None:
-    from writer.migrations import upgrade  # noqa: PLC0415  # loads Alembic, which takes its time
-
     url = load(PostgresSettings).postgres_url.get_secret_value()
     with _Away():
         asyncio.run(wait_until_up(url, arguments.wait_s))
+        if asyncio.run(revision(url)) == REVISION:
+            return
+        from writer.migrations import upgrade  # noqa: PLC0415
+
         upgrade(url)
 
 
@@ -88,6 +95,8 @@ def _wait_schema(arguments: argparse.Namespace) -> None:
 
 
 def _create_key(arguments: argparse.Namespace) -> None:
+    from writer.keys.service import create_key  # noqa: PLC0415
+
     url = load(PostgresSettings).postgres_url.get_secret_value()
     life = arguments.expires_in_s
     expires_at = None if life is None else datetime.now(UTC) + timedelta(seconds=life)
