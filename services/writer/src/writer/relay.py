@@ -7,6 +7,7 @@ may run.
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections import Counter
@@ -133,7 +134,15 @@ class Relay:
                 await outbox.begin_position(pg, seen)
             elif await outbox.order_republish(pg, seen, self._window_s()):
                 self.rollbacks += 1
-                log.warning("redis may have lost changes", remembered=known.last, found=seen.last)
+                # Another server, or one that started anew, may have all the same; one that went
+                # back has not.
+                level = logging.WARNING if seen.last < known.last else logging.INFO
+                log.log(
+                    level,
+                    "redis may have lost changes: links changed lately are sent again",
+                    remembered=known.last,
+                    found=seen.last,
+                )
 
     async def republish(self) -> int:
         """Send the next links of an order to republish; returns how many, 0 without an order."""
