@@ -1,15 +1,15 @@
 """Import: batches in order, a few in flight, each sent under a key made from its content.
 
 The key of a batch is a hash of it and of the key before, so that a batch that is sent again
-(after a lost answer, or by `--resume`) is answered by the API from memory and creates nothing
-twice, while equal batches at two places of a file are two.
+(after a lost answer, by `--resume`, or because the whole import is run once more) is answered by
+the API from memory and creates nothing twice, while equal batches at two places of a file are two.
 """
 
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,11 @@ from shortctl.links.rows import Fault, Row
 
 BATCH_ROWS = 5000
 BATCH_BYTES = 2 * 1024 * 1024
+"""A server that takes less gets the batch in halves."""
+
+BATCH_PASSWORDS = 100
+"""What the API takes at once, as each must be hashed."""
+
 IN_FLIGHT = 4
 TRIES = 6
 LONGEST_PAUSE_S = 10.0
@@ -33,12 +38,18 @@ _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far an import came: batches done, the key of the last one, and what became of rows."""
+    """How far an import came: batches done, the key of the last one, and what became of rows.
+
+    `again` of the links were created by an earlier import of the same rows; `salt` tells an import
+    that is meant once more from the one before.
+    """
 
     batches: int = 0
     key: str = ""
     created: int = 0
     failed: int = 0
+    again: int = 0
+    salt: str = ""
 
 
 class CheckpointFile:
@@ -72,10 +83,10 @@ class OtherFileError(Exception):
 
 @dataclass(slots=True)
 class Batch:
-    """Rows to send together; `body` is empty when none of them can be sent."""
+    """Rows to send together: each row's JSON and its line, and what is wrong with the others."""
 
     key: str
-    body: bytes
+    items: list[bytes]
     lines: list[int]
     faults: list[Fault] = field(default_factory=list)
 
@@ -86,8 +97,15 @@ class _Failure(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
+    created: int
+    failed: list[_Failure]
+
+
+@dataclass(slots=True)
+class _Outcome:
     created: int = 0
-    failed: list[_Failure] = []
+    again: int = 0
+    faults: list[Fault] = field(default_factory=list)
 
 
 class Importer:
@@ -110,21 +128,26 @@ class Importer:
         self._on_fault = on_fault
         self._on_progress = on_progress
 
-    async def run(self, rows: Iterable[Row], since: Checkpoint | None = None) -> None:
+    async def run(
+        self, rows: Iterable[Row], since: Checkpoint | None = None, *, salt: str = ""
+    ) -> None:
         """Import `rows`, leaving out the batches that `since` says are done.
 
-        Raises Refused or httpx.TransportError when the API refuses a whole batch or stays
-        away, and OtherFileError when `rows` are not those of `since`.
+        With a `salt` of its own an import creates what an earlier one has created already. Raises
+        Refused or httpx.TransportError when the API refuses a whole batch or
+        stays away, and OtherFileError when `rows` are not those of `since`.
         """
-        flights: deque[tuple[Batch, asyncio.Task[_Answer]]] = deque()
+        flights: deque[tuple[Batch, asyncio.Task[_Outcome]]] = deque()
+        self.reached = Checkpoint(salt=since.salt if since is not None else salt)
         try:
-            for number, batch in enumerate(batches(rows), 1):
+            for number, batch in enumerate(batches(rows, self.reached.salt), 1):
                 if since is not None and number <= since.batches:
                     if number == since.batches and batch.key != since.key:
                         raise OtherFileError
                     self.reached = since
                     continue
-                flights.append((batch, asyncio.create_task(self._send(batch))))
+                sending = self._send(batch.key, batch.items, batch.lines)
+                flights.append((batch, asyncio.create_task(sending)))
                 if len(flights) == IN_FLIGHT:
                     await self._settle(*flights.popleft())
             while flights:
@@ -137,41 +160,60 @@ class Importer:
             await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
         self._checkpoints.remove()
 
-    async def _settle(self, batch: Batch, task: "asyncio.Task[_Answer]") -> None:
-        faults = list(batch.faults)
-        answer = await task
-        for failure in answer.failed:
-            faults += _faults_of(batch.lines[failure.line - 1], failure.problem)
-        failed_lines = {fault.line for fault in faults}
-        for fault in sorted(faults, key=lambda fault: fault.line):
+    async def _settle(self, batch: Batch, task: "asyncio.Task[_Outcome]") -> None:
+        outcome = await task
+        faults = sorted(batch.faults + outcome.faults, key=lambda fault: fault.line)
+        for fault in faults:
             self._on_fault(fault)
         now = self.reached
         self.reached = Checkpoint(
             now.batches + 1,
             batch.key,
-            now.created + answer.created,
-            now.failed + len(failed_lines),
+            now.created + outcome.created,
+            now.failed + len({fault.line for fault in faults}),
+            now.again + outcome.again,
+            now.salt,
         )
         self._checkpoints.save(self.reached)
         self._on_progress(self.reached)
 
-    async def _send(self, batch: Batch) -> "_Answer":
-        if not batch.body:
-            return _Answer()
+    async def _send(self, key: str, items: list[bytes], lines: list[int]) -> _Outcome:
+        if not items:
+            return _Outcome()
+        response, first_try = await self._post(key, b"\n".join(items))
+        if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            return await self._send_halves(key, items, lines, response)
+        check(response)
+        answer = msgspec.json.decode(response.content, type=_Answer)
+        faults = [
+            fault
+            for failure in answer.failed
+            for fault in _faults_of(lines[failure.line - 1], failure.problem)
+        ]
+        # An answer to the second try may be the one that the first should have had.
+        if first_try and "idempotency-replayed" in response.headers:
+            return _Outcome(0, answer.created, faults)
+        return _Outcome(answer.created, 0, faults)
+
+    async def _send_halves(
+        self, key: str, items: list[bytes], lines: list[int], refusal: httpx.Response
+    ) -> _Outcome:
+        if len(items) == 1:
+            return _Outcome(faults=_faults_of(lines[0], refusal.json()))
+        half = len(items) // 2
+        one = await self._send(f"{key}.0", items[:half], lines[:half])
+        two = await self._send(f"{key}.1", items[half:], lines[half:])
+        return _Outcome(one.created + two.created, one.again + two.again, one.faults + two.faults)
+
+    async def _post(self, key: str, body: bytes) -> tuple[httpx.Response, bool]:
+        """Return the answer, and whether it came to the first try."""
+        headers = {"content-type": "application/jsonl", "idempotency-key": key}
         pause = 0.2
         for attempt in range(1, TRIES + 1):
             try:
-                response = await self._client.post(
-                    PATH,
-                    content=batch.body,
-                    headers={
-                        "content-type": "application/jsonl",
-                        "idempotency-key": batch.key,
-                    },
-                )
+                response = await self._client.post(PATH, content=body, headers=headers)
                 if response.status_code not in _AGAIN or attempt == TRIES:
-                    check(response)
-                    return msgspec.json.decode(response.content, type=_Answer)
+                    return response, attempt == 1
                 pause = max(pause, _retry_after(response))
             except httpx.TransportError:
                 if attempt == TRIES:
@@ -181,27 +223,32 @@ class Importer:
         raise AssertionError("the last try returns or raises")
 
 
-def batches(rows: Iterable[Row]) -> Iterator[Batch]:
-    """Group `rows` into batches bounded by rows and bytes; the same rows give the same keys."""
-    key = ""
-    lines: list[int] = []
-    items: list[bytes] = []
-    faults: list[Fault] = []
-    size = 0
+def batches(rows: Iterable[Row], salt: str = "") -> Iterator[Batch]:
+    """Group `rows` into bounded batches; the same rows and salt give the same keys."""
+    key = salt
+    batch = Batch("", [], [])
+    size = passwords = 0
     for row in rows:
         item = b"" if row.faults else msgspec.json.encode(row.item)
-        if len(lines) + len(faults) >= BATCH_ROWS or (items and size + len(item) > BATCH_BYTES):
-            yield (made := _batch(key, items, lines, faults))
+        locked = "password" in row.item
+        if (
+            len(batch.lines) + len(batch.faults) >= BATCH_ROWS
+            or (batch.items and size + len(item) > BATCH_BYTES)
+            or passwords + locked > BATCH_PASSWORDS
+        ):
+            yield (made := _keyed(key, batch))
             key = made.key
-            items, lines, faults, size = [], [], [], 0
+            batch = Batch("", [], [])
+            size = passwords = 0
         if row.faults:
-            faults.extend(row.faults)
+            batch.faults.extend(row.faults)
             continue
-        items.append(item)
-        lines.append(row.line)
+        batch.items.append(item)
+        batch.lines.append(row.line)
         size += len(item)
-    if lines or faults:
-        yield _batch(key, items, lines, faults)
+        passwords += locked
+    if batch.lines or batch.faults:
+        yield _keyed(key, batch)
 
 
 def validate(row: Row) -> list[Fault]:
@@ -236,12 +283,13 @@ def validate(row: Row) -> list[Fault]:
 _POLICY = TargetPolicy()
 
 
-def _batch(key: str, items: Sequence[bytes], lines: list[int], faults: list[Fault]) -> Batch:
-    body = b"\n".join(items)
-    digest = hashlib.blake2b(key.encode() + b"\0" + body, digest_size=20)
+def _keyed(before: str, batch: Batch) -> Batch:
+    digest = hashlib.blake2b(before.encode(), digest_size=20)
+    for item in batch.items:
+        digest.update(b"\n" + item)
     # A batch of nothing but faults is a step of the chain, too.
-    digest.update(str(len(faults)).encode())
-    return Batch(f"import-{digest.hexdigest()}", body, lines, faults)
+    digest.update(str(len(batch.faults)).encode())
+    return replace(batch, key=f"import-{digest.hexdigest()}")
 
 
 def _faults_of(line: int, problem: object) -> list[Fault]:

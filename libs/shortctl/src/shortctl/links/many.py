@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -108,6 +109,12 @@ def import_(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an import of this file was cut off.")
     ] = False,
+    once_more: Annotated[
+        bool,
+        typer.Option(
+            "--once-more", help="Create links also of rows that were imported in the last day."
+        ),
+    ] = False,
     errors: Annotated[
         Path | None, typer.Option(help="Write what is wrong with each failed row here, as CSV.")
     ] = None,
@@ -116,11 +123,15 @@ def import_(
 ) -> None:
     """Create links from CSV (with a header row) or JSONL.
 
-    Rows that fail do not hold up the others; the exit code is 1 if there was any.
+    Rows that fail do not hold up the others; the exit code is 1 if there was any. Running an
+    import again creates nothing twice.
     """
     chosen = _format(file, form)
     if resume and (file == "-" or dry_run):
         die("--resume needs a file, and a real run.")
+    if resume and once_more:
+        die("--resume goes on with the import that was begun; --once-more begins another.")
+    salt = secrets.token_hex(8) if once_more else ""
     checkpoints = CheckpointFile(None if file == "-" or dry_run else Path(f"{file}.import"))
     try:
         since = checkpoints.load() if resume else None
@@ -137,8 +148,9 @@ def import_(
             if dry_run:
                 done = _check(stream, chosen, report, moved)
             else:
+                place = api(url, key)
                 done = asyncio.run(
-                    _import(stream, chosen, api(url, key), checkpoints, since, report, moved)
+                    _import(stream, chosen, place, checkpoints, since, salt, report, moved)
                 )
         except UnreadableError as error:
             die(f"{file}: {error}")
@@ -148,8 +160,17 @@ def import_(
             if file != "-":
                 err.print("Cut off; what was done is kept: go on with --resume.", style="yellow")
             explain(error)
-    verb = "would be created" if dry_run else "created"
+    _conclude(done, "would be created" if dry_run else "created")
+
+
+def _conclude(done: Checkpoint, verb: str) -> None:
     err.print(f"{done.created} links {verb}, {done.failed} rows failed")
+    if done.again:
+        err.print(
+            f"{done.again} links had been created by an earlier import of these rows;"
+            " --once-more would create them again.",
+            style="yellow",
+        )
     if done.failed:
         raise typer.Exit(1)
 
@@ -160,6 +181,7 @@ async def _import(
     place: tuple[str, dict[str, str]],
     checkpoints: CheckpointFile,
     since: Checkpoint | None,
+    salt: str,
     report: Callable[[Fault], None],
     moved: Callable[[Checkpoint], None],
 ) -> Checkpoint:
@@ -169,7 +191,7 @@ async def _import(
     ) as client:
         importer = Importer(client, checkpoints, report, moved)
         with closing(read_rows(stream, form)) as rows:
-            await importer.run(rows, since)
+            await importer.run(rows, since, salt=salt)
         return importer.reached
 
 
@@ -226,7 +248,7 @@ def _progress(stream: BinaryIO, *, known: bool) -> Iterator[Callable[[Checkpoint
         task = bar.add_task("", total=size, rows=0)
 
         def moved(done: Checkpoint) -> None:
-            rows = done.created + done.failed
+            rows = done.created + done.again + done.failed
             bar.update(task, rows=rows, completed=stream.tell() if known else 0)
 
         yield moved
