@@ -55,8 +55,8 @@ def admin(shortctl, monkeypatch, database_url, redis_url, redis_prefix):
 
 
 @pytest.fixture
-def writer(admin, monkeypatch, database_url, redis_url, tmp_path):
-    """A running writer; `shortctl` knows where it is."""
+def writer(request, admin, monkeypatch, database_url, redis_url, tmp_path):
+    """A running writer, with settings of the test's own if given; `shortctl` knows where it is."""
     made = admin("keys", "create", "--name", "test")
     assert made.exit_code == 0, made.output
     port, admin_port = free_port(), free_port()
@@ -67,7 +67,7 @@ def writer(admin, monkeypatch, database_url, redis_url, tmp_path):
         "CODE_SECRET": secrets.token_hex(16),
         "DEFAULT_DOMAIN": "go.example",
         "DRAIN_DELAY_MS": 0,
-    }
+    } | getattr(request, "param", {})
     env = os.environ | {f"SHORTLINKS_{name}": str(value) for name, value in settings.items()}
     log = tmp_path / "writer.log"
     with log.open("wb") as out:

@@ -127,6 +127,7 @@ class Importer:
         self._checkpoints = checkpoints
         self._on_fault = on_fault
         self._on_progress = on_progress
+        self._anew = True
 
     async def run(
         self, rows: Iterable[Row], since: Checkpoint | None = None, *, salt: str = ""
@@ -138,7 +139,8 @@ class Importer:
         stays away, and OtherFileError when `rows` are not those of `since`.
         """
         flights: deque[tuple[Batch, asyncio.Task[_Outcome]]] = deque()
-        self.reached = Checkpoint(salt=since.salt if since is not None else salt)
+        self._anew = since is None
+        self.reached = Checkpoint(salt=salt if since is None else since.salt)
         try:
             for number, batch in enumerate(batches(rows, self.reached.salt), 1):
                 if since is not None and number <= since.batches:
@@ -190,8 +192,8 @@ class Importer:
             for failure in answer.failed
             for fault in _faults_of(lines[failure.line - 1], failure.problem)
         ]
-        # An answer to the second try may be the one that the first should have had.
-        if first_try and "idempotency-replayed" in response.headers:
+        # What this import did before its answer was lost, or before it was cut off, it has created.
+        if first_try and self._anew and "idempotency-replayed" in response.headers:
             return _Outcome(0, answer.created, faults)
         return _Outcome(answer.created, 0, faults)
 
