@@ -162,7 +162,9 @@ def test_dynamic_settings_take_effect_without_a_restart(
             assert api.post("/api/v1/links", json=LINK).json()["status_code"] == 301
             assert api.post("/api/v1/links", json={**LINK, "code": "mine"}).status_code == 422
             first = writer.metric("shortlinks_config_generation")
-            file.write_text("default_status_code: 308\nl1_ttl_s: 1\ncache_ttl_s: 60\n")
+            newer = tmp_path / "newer.yaml"
+            newer.write_text("default_status_code: 308\nl1_ttl_s: 1\ncache_ttl_s: 60\n")
+            newer.replace(file)  # at once: a file that is being written would be read half
             for part in (writer, relay, redirector):
                 while part.metric("shortlinks_config_generation") in {0, first}:
                     assert part.child.running  # pytest's timeout ends it
