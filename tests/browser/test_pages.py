@@ -1,0 +1,171 @@
+"""What visitors see, in a real browser: that pages work, fit, can be read, and load nothing else."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from harness import browser
+from harness.browser import Browser
+from harness.stack import Stack
+
+WIDTHS = (320, 1280)
+LEAST_CONTRAST = 4.5
+"""Of text to its ground: WCAG 2.2, success criterion 1.4.3."""
+
+# The contrast of each piece of text to the nearest ground that is painted behind it, by WCAG's
+# formula; what is see-through or an image is not met on these pages.
+CONTRASTS = """(() => {
+  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(n => n / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+  const ground = e => { for (; e; e = e.parentElement) {
+    const c = getComputedStyle(e).backgroundColor;
+    if (c !== 'rgba(0, 0, 0, 0)') return c } };
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  while (walk.nextNode()) { const text = walk.currentNode, e = text.parentElement;
+    if (!text.data.trim()) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
+    found.push([text.data.trim(), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]) }
+  return found })()"""
+MARGINS = """(() => { const box = document.querySelector('main').getBoundingClientRect();
+  return [box.left, document.documentElement.clientWidth - box.right] })()"""
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+IN_THE_FIELD = "document.activeElement.name === 'password'"
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    program = browser.find()
+    if program is None:
+        pytest.skip(f"no browser here: none of {', '.join(browser.NAMES)} is installed")
+    with Browser(program) as started:
+        yield started
+
+
+@pytest.fixture
+def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
+    with Stack(server_folder, database_url, redis_url) as stack:
+        yield stack
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """The address of a site that links lead to."""
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"<!doctype html><title>Arrived</title>"
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://elsewhere.example:{server.server_port}/"
+        server.shutdown()
+
+
+def create(api: httpx.Client, **fields: object) -> dict[str, str]:
+    made = api.post("/api/v1/links", json={"target": "https://example.com/", **fields})
+    assert made.status_code == 201, made.text
+    link: dict[str, str] = made.json()
+    return link
+
+
+def test_a_visitor_who_knows_the_password_arrives_and_one_who_does_not_is_told(
+    chromium: Browser, stack: Stack, elsewhere: str
+) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    with stack.api(writer) as api:
+        link = create(api, target=f"{elsewhere}welcome", password="open sesame")
+    here = redirector.url.replace("127.0.0.1", "localhost") + f"/{link['code']}"
+    chromium.look(width=1280)
+    chromium.open(here)
+    assert ("textbox", "Password") in chromium.outline()
+    chromium.until(IN_THE_FIELD)
+    chromium.type("open barley")
+    chromium.enter()
+    assert chromium.run("location.href") == here
+    assert ("alert", "") in chromium.outline()
+    field = "document.getElementById('password')"
+    told = f"document.getElementById({field}.getAttribute('aria-describedby')).textContent"
+    assert chromium.run(told) == "That is not the password."
+    assert chromium.run(f"{field}.matches('[aria-invalid=true]')")
+    chromium.until(IN_THE_FIELD)
+    chromium.type("open sesame")
+    chromium.enter()
+    assert chromium.run("location.href") == f"{elsewhere}welcome"
+    assert chromium.run("document.title") == "Arrived"
+    assert chromium.run("document.referrer") == "", "it told the other site where the link is"
+    assert chromium.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_page_fits_narrow_and_wide_windows_can_be_read_and_loads_nothing_else(
+    chromium: Browser, stack: Stack, dark: bool
+) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    with stack.api(writer) as api:
+        long = {"code": "W" * 64, "target": "https://example.com/" + "w" * 500}
+        gone = create(api)
+        api.delete(gone["self"]).raise_for_status()
+        paths = {
+            create(api, password="p")["code"]: "Password needed",
+            create(api, **long)["code"] + "+": f"localhost/{long['code']}",
+            create(api, title="Sale" * 100)["code"] + "+": "Sale" * 100,
+            create(api, title="Spring sale")["code"] + "+": "Spring sale",
+            create(api, password="p", title="Locked")["code"] + "+": "Locked",
+            create(api, max_visits=1, title="Few")["code"] + "+": "Few",
+            gone["code"]: "Gone",
+            "nothing-is-here": "Not found",
+            "": "Short links",
+        }
+    here = redirector.url.replace("127.0.0.1", "localhost")
+    for width, (path, heading) in itertools.product(WIDTHS, paths.items()):
+        said = f"/{path} at {width} px"
+        chromium.look(width=width, dark=dark)
+        chromium.requests.clear()
+        chromium.open(f"{here}/{path}")
+        assert set(chromium.requests) <= {f"{here}/{path}", f"{here}/favicon.ico"}, said
+        assert [name for role, name in chromium.outline() if role == "heading"] == [heading]
+        assert chromium.run("[document.title, document.documentElement.lang]") == [heading, "en"]
+        assert chromium.run(OVERFLOW) == 0, said
+        left, right = chromium.run(MARGINS)
+        assert left == pytest.approx(right, abs=1), said
+        assert left >= 16, f"the style is not applied to {said}"
+        contrasts = chromium.run(CONTRASTS)
+        assert contrasts, said
+        assert [each for each in contrasts if each[1] < LEAST_CONTRAST] == [], said
+    assert chromium.complaints == []
+
+
+def test_a_page_runs_nothing_that_is_put_into_it(chromium: Browser, stack: Stack) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    script = "</title><script>document.title='run'</script><img src=x onerror=alert(1)>"
+    with stack.api(writer) as api:
+        link = create(api, title=script)
+    here = redirector.url.replace("127.0.0.1", "localhost") + f"/{link['code']}+"
+    chromium.open(here)
+    assert chromium.run("document.title") == script
+    assert chromium.requests == [here]
+    assert chromium.complaints == []
+    # Even if it got past the escaping, the policy stops it.
+    chromium.run("document.body.insertAdjacentHTML('beforeend', '<img src=/x onerror=stolen=1>')")
+    chromium.until("document.images.length === 1")
+    assert any("Content Security Policy" in text for text in complained(chromium))
+    assert chromium.run("typeof stolen") == "undefined"
+
+
+def complained(chromium: Browser) -> list[str]:
+    while not chromium.complaints:  # pytest's timeout ends it
+        chromium.run("1")
+    return chromium.complaints
