@@ -77,6 +77,18 @@ def test_a_header_that_cannot_be_meant_stops_the_import(text, why):
         rows(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('target,title\nhttps://a.example/,"a"b\n', "line 2"),
+        ('target,title\n,"two\nlines"\n,"not closed\n\n', "line 4"),
+    ],
+)
+def test_a_quote_that_cannot_be_meant_stops_the_import_and_names_its_row(text, where):
+    with pytest.raises(UnreadableError, match=where):
+        rows(text)
+
+
 def test_a_file_in_another_encoding_is_told(tmp_path):
     with pytest.raises(UnreadableError, match="UTF-8"):
         list(read_rows(io.BytesIO(b"target\nhttps://a.example/\xff\n"), Format.CSV))

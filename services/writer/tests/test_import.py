@@ -52,7 +52,12 @@ async def test_jsonl_is_read_line_by_line(api):
     body = "\n".join([*map(json.dumps, lines), "", "{", "[]"])
     told = (await api.client.post(IMPORT, content=body, headers=JSONL)).json()
     assert (told["rows"], told["created"]) == (5, 1)
-    assert [each["line"] for each in told["failed"]] == [2, 3, 5, 6]
+    assert [(each["line"], each["problem"]["errors"][0]["pointer"]) for each in told["failed"]] == [
+        (2, "/target"),
+        (3, "/target"),
+        (5, ""),
+        (6, ""),
+    ]
 
 
 @pytest.mark.parametrize("count", [99, 100, 4500])

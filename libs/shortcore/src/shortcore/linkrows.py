@@ -71,16 +71,15 @@ def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
             yield row
     except UnicodeDecodeError as error:
         raise UnreadableError(f"after line {line}: the file is not UTF-8: {error}") from error
-    except csv.Error as error:
-        raise UnreadableError(f"after line {line}: {error}") from error
     finally:
         text.detach()  # the file is its opener's to close
 
 
 def _read_csv(text: TextIO) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW)
-    reader = csv.reader(_bounded(text), strict=True)
-    header = [name.strip() for name in next(reader, [])]
+    rows = _cells(text)
+    _, names = next(rows, (1, []))
+    header = [name.strip() for name in names]
     if unknown := sorted(set(header) - READABLE):
         raise UnreadableError(
             f"line 1: no such column: {', '.join(unknown)}. Known ones: {', '.join(FIELDS)}"
@@ -89,10 +88,7 @@ def _read_csv(text: TextIO) -> Iterator[Row]:
         raise UnreadableError("line 1: the header row must name the columns, `target` among them")
     if len(set(header)) < len(header):
         raise UnreadableError("line 1: a column is named twice")
-    before = reader.line_num
-    for cells in reader:
-        # A quoted cell may hold line breaks: a row is named by its first line.
-        line, before = before + 1, reader.line_num
+    for line, cells in rows:
         if not cells:
             continue
         if len(cells) > len(header):
@@ -102,6 +98,20 @@ def _read_csv(text: TextIO) -> Iterator[Row]:
             yield Row(line, {}, (fault,))
             continue
         yield _convert(line, dict(zip(header, cells, strict=False)))
+
+
+def _cells(text: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row's cells with its first line, as a quoted cell may hold line breaks."""
+    reader = csv.reader(_bounded(text), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UnreadableError(f"line {line}: {error}") from error
+        yield line, cells
 
 
 def _convert(line: int, cells: Mapping[str, str]) -> Row:

@@ -153,14 +153,19 @@ def import_(
                     _import(stream, chosen, place, checkpoints, since, salt, report, moved)
                 )
         except UnreadableError as error:
+            _keep_going(file, dry_run=dry_run)
             die(f"{file}: {error}")
         except OtherFileError:
             die(f"{file} has changed since the import was cut off: import it without --resume.")
         except (Refused, httpx.TransportError) as error:
-            if file != "-":
-                err.print("Cut off; what was done is kept: go on with --resume.", style="yellow")
+            _keep_going(file, dry_run=dry_run)
             explain(error)
     _conclude(done, "would be created" if dry_run else "created")
+
+
+def _keep_going(file: str, *, dry_run: bool) -> None:
+    if file != "-" and not dry_run:
+        err.print("Cut off; what was done is kept: go on with --resume.", style="yellow")
 
 
 def _conclude(done: Checkpoint, verb: str) -> None:

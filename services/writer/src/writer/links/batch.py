@@ -113,8 +113,8 @@ class BatchService:
                 (dict(fault) for fault in error.errors(include_url=False)), at
             ) from None
         if link.find_if_exists:
-            field = FieldError(f"{at}/find_if_exists", "conflict", "A batch only creates.")
-            raise invalid([field])
+            detail = "Many links at once are created, never looked for: leave this out."
+            raise invalid([FieldError(f"{at}/find_if_exists", "conflict", detail)])
         return await self._links.draft(link, at)
 
     def _view(self, outcome: Sequence[Placed]) -> BatchAnswer:

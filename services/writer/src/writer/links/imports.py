@@ -90,7 +90,7 @@ class ImportService:
     async def _draft(self, row: Row) -> Draft:
         if row.faults:
             raise invalid(
-                [FieldError(f"/{each.field}", each.rule, each.detail) for each in row.faults]
+                [FieldError(_pointer(each.field), each.rule, each.detail) for each in row.faults]
             )
         return await self._batches.draft(row.item, "")
 
@@ -124,6 +124,10 @@ class ImportService:
             if attempt is not None:
                 await idempotency.store(connection, attempt, answer)
         return answer, created
+
+
+def _pointer(field: str) -> str:
+    return f"/{field}" if field else ""  # the row as a whole (RFC 6901, section 5)
 
 
 def _too_many(passwords: int) -> InvalidInput:
