@@ -1,4 +1,7 @@
-"""The API over a real PostgreSQL and Valkey, called without a socket between."""
+"""The API over a real PostgreSQL and Valkey, called without a socket between.
+
+Whatever a test asks, the answer must be one that the OpenAPI document describes.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -8,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from harness.contract import Contract
 
 from shortcore.settings import WriterSettings
 from writer.app import create_app
@@ -52,7 +56,24 @@ class Api:
 
     def without_key(self) -> httpx.AsyncClient:
         """Return a client of the same application that sends no key."""
-        return httpx.AsyncClient(transport=self.client._transport, base_url="http://api.test")
+        return httpx.AsyncClient(
+            transport=self.client._transport,
+            base_url="http://api.test",
+            event_hooks={"response": [held_to_the_document]},
+        )
+
+
+documented: list[Contract] = []
+"""What the application says of itself; asked for by the first test that opens it."""
+
+
+async def held_to_the_document(answer: httpx.Response) -> None:
+    asked = answer.request
+    if not asked.url.path.startswith("/api/v1/"):
+        return
+    body = await answer.aread()
+    media_type = answer.headers.get("content-type", "")
+    documented[0].check(asked.method, str(asked.url), answer.status_code, media_type, body)
 
 
 OpenApi = Callable[..., contextlib.AbstractAsyncContextManager[Api]]
@@ -70,7 +91,10 @@ async def open_api(settings: WriterSettings) -> AsyncIterator[Api]:
             transport=httpx.ASGITransport(app),
             base_url="http://api.test",
             headers={"Authorization": f"Bearer {key}"},
+            event_hooks={"response": [held_to_the_document]},
         ) as client:
+            if not documented:
+                documented.append(Contract((await client.get("/api/openapi.json")).json()))
             yield Api(client, parts, clock, key)
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from harness.contract import Contract
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shortcore.errors import ShortlinksError
@@ -33,3 +34,16 @@ async def test_the_openapi_document_is_valid_and_open_to_all(api):
     described = PAGE.read_text("utf-8")
     for path in document["paths"]:
         assert path.removeprefix("/api/v1").replace("{key_id}", "{id}") in described, path
+
+
+async def test_every_shape_of_the_openapi_document_has_examples_that_fit_it(api):
+    document = (await api.client.get("/api/openapi.json")).json()
+    contract = Contract(document)
+    parts_of_others = {"BatchResult", "ImportFailure", "ProblemField", "TagCount"}
+    for name, schema in document["components"]["schemas"].items():
+        if name in parts_of_others:
+            continue
+        assert schema.get("examples"), f"{name} has no example"
+        for example in schema["examples"]:
+            errors = contract.validator(f"/components/schemas/{name}").iter_errors(example)
+            assert not [error.message for error in errors], name

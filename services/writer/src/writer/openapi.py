@@ -6,16 +6,10 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from shortcore.errors import ShortlinksError
 from writer import __doc__ as description
-from writer.domains.schemas import DomainList, DomainView
-from writer.keys.schemas import KeyList, KeyView
-from writer.links.schemas import BatchAnswer, ImportAnswer, LinkPage, LinkView, TagList
-from writer.problems import MEDIA_TYPE, Problem, problem_of
+from writer.examples import EXAMPLES
+from writer.problems import MEDIA_TYPE
 
-_VIEWS = [
-    BatchAnswer, DomainList, DomainView, ImportAnswer, KeyList, KeyView, LinkPage, LinkView, Problem, TagList,
-]  # fmt: skip
 _ALWAYS = (400, 401, 500, 503)
 _PHRASES = {
     200: "Done.", 201: "Created.", 204: "Done; no body.", 304: "Not modified.",
@@ -52,9 +46,12 @@ def document(app: FastAPI, version: str) -> dict[str, Any]:
         title="Shortlinks", version=version, description=description or "", routes=app.routes
     )
     schemas = made["components"]["schemas"]
-    _, views = msgspec.json.schema_components(_VIEWS, ref_template="#/components/schemas/{name}")
+    _, views = msgspec.json.schema_components(
+        [type(each) for each in EXAMPLES.values()], ref_template="#/components/schemas/{name}"
+    )
     schemas.update(views)
-    schemas["Problem"]["examples"] = [_example()]
+    for name, example in EXAMPLES.items():
+        schemas[name]["examples"] = [msgspec.to_builtins(example)]
     for path in made["paths"].values():
         for operation in path.values():
             refused = operation["responses"].get("422", {})
@@ -65,8 +62,3 @@ def document(app: FastAPI, version: str) -> dict[str, Any]:
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     return made
-
-
-def _example() -> object:
-    error = ShortlinksError("The code spring-sale is taken on go.example.com.")
-    return msgspec.to_builtins(problem_of(error, "0d9c1f"))

@@ -12,6 +12,10 @@ from writer.fields import Input, Text, Url
 class EditDomain(Input):
     """A JSON merge patch (RFC 7396): what is absent stays, null takes a target away."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"not_found_target": "https://example.com/404"}]}
+    )
+
     default_target: Url | None = Field(None, description="Where the bare host leads.")
     not_found_target: Url | None = Field(None, description="Where unknown codes lead.")
 

@@ -1,0 +1,53 @@
+"""Holds every answer of the API that a test sees to the OpenAPI document."""
+
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+PROBLEM = "application/problem+json"
+_NAME = "urn:openapi"
+
+
+class Contract:
+    """Knows the document; `check` fails with what an answer says against it."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        resource = Resource.from_contents(document, default_specification=DRAFT202012)
+        self._registry = Registry().with_resource(_NAME, resource)
+        # `/links/{domain}/{code}` also fits what `/links/{domain}/{code}:restore` names.
+        longest_first = sorted(document["paths"].items(), key=lambda item: -len(item[0]))
+        self._paths = [(_pattern(path), operations) for path, operations in longest_first]
+
+    def validator(self, pointer: str) -> Draft202012Validator:
+        """Return the validator of the schema at a JSON pointer of the document."""
+        return Draft202012Validator({"$ref": f"{_NAME}#{pointer}"}, registry=self._registry)
+
+    def check(self, method: str, url: str, status: int, media_type: str, body: bytes) -> None:
+        """Assert that this answer is one that the document describes for this request."""
+        path = urlsplit(url).path
+        said = f"{method} {path}: {status} {media_type} {body[:300]!r}"
+        operations = next((found for fits, found in self._paths if fits.fullmatch(path)), None)
+        if operations is None or method.lower() not in operations:
+            assert media_type == PROBLEM, said
+            described = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        else:
+            responses = operations[method.lower()]["responses"]
+            assert str(status) in responses, f"{said} is not documented, but {sorted(responses)}"
+            described = responses[str(status)].get("content", {})
+        if not described:
+            assert not body, said
+            return
+        assert media_type in described, f"{said} is not documented, but {sorted(described)}"
+        pointer = described[media_type]["schema"]["$ref"].removeprefix("#")
+        errors = [error.message for error in self.validator(pointer).iter_errors(json.loads(body))]
+        assert not errors, f"{said}: {errors}"
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"\{[^}]*\}", path)
+    return re.compile("[^/]+".join(map(re.escape, parts)))
