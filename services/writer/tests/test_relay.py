@@ -422,6 +422,22 @@ async def test_changes_that_redis_lost_are_sent_again(one, links):
     assert one.relay.rollbacks == 1
 
 
+@pytest.mark.parametrize(
+    ("servers", "last", "restarted"),
+    [
+        ("b", (0, 0), True),
+        ("b", (7, 1), True),
+        ("b", (8, 0), True),
+        ("b", (7, 0), False),  # a replica that was behind took over
+        ("a", (0, 0), False),  # somebody emptied it
+        ("a", (7, 0), False),
+    ],
+)
+def test_a_redis_that_started_anew_is_told_from_one_that_went_back(servers, last, restarted):
+    known = outbox.Position("a", (7, 1))
+    assert known.restarted_as(outbox.Position(servers, last)) is restarted
+
+
 async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
     one, database_url, redis_url, redis_prefix, links
 ):

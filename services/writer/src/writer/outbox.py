@@ -8,7 +8,7 @@ a Redis that forgot some of it is noticed and given it again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shortcore.changes import Change
+from shortcore.changes import START, Change, entry_order
 from shortcore.links import LinkKey, LinkRecord, absent, link_key
 from shortcore.postgres import Connection
 from shortcore.rows import RECORD_COLUMNS, Row, record_of
@@ -59,6 +59,11 @@ class Position:
 
     servers: str
     last: tuple[int, int]
+
+    def restarted_as(self, seen: "Position") -> bool:
+        """Say whether `seen` is of a Redis that started anew, empty or with all that it had."""
+        whole = seen.last >= self.last
+        return seen.servers != self.servers and (whole or seen.last == entry_order(START))
 
 
 async def claim(connection: Connection, limit: int) -> Claim:

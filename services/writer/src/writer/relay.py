@@ -134,9 +134,9 @@ class Relay:
                 await outbox.begin_position(pg, seen)
             elif await outbox.order_republish(pg, seen, self._window_s()):
                 self.rollbacks += 1
-                # Another server, or one that started anew, may have all the same; one that went
-                # back has not.
-                level = logging.WARNING if seen.last < known.last else logging.INFO
+                # One that started anew, empty or with all that it had, is a restart; one that went
+                # back, or that somebody emptied, has lost what others may have seen.
+                level = logging.INFO if known.restarted_as(seen) else logging.WARNING
                 log.log(
                     level,
                     "redis may have lost changes: links changed lately are sent again",
