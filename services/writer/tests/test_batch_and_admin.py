@@ -93,7 +93,7 @@ async def test_a_domain_removed_behind_our_back_fails_only_the_requests_that_nam
     answers = await asyncio.gather(
         *(api.client.post("/api/v1/links", json=body) for body in bodies)
     )
-    assert [each.status_code for each in answers] == [404] + [201] * 9
+    assert [each.status_code for each in answers] == [422] + [201] * 9
     assert answers[0].json()["errors"][0]["pointer"] == "/domain"
 
 

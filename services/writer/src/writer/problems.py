@@ -82,8 +82,14 @@ def answer_of(error: ShortlinksError, request_id: str) -> tuple[bytes, dict[str,
     return msgspec.json.encode(problem_of(error, request_id)), headers
 
 
-def error_of_validation(faults: Iterable[Mapping[str, Any]], at: str = "") -> ShortlinksError:
-    """Turn pydantic's errors into one of ours; `at` is the pointer of what was validated."""
+def error_of_validation(
+    faults: Iterable[Mapping[str, Any]], at: str | None = None
+) -> ShortlinksError:
+    """Turn pydantic's errors into one of ours.
+
+    `at` is the pointer of what was validated; None where the framework did that, whose places
+    begin with the part of the request.
+    """
     fields = []
     for fault in faults:
         if fault["type"] == "json_invalid":
@@ -105,14 +111,16 @@ def pointer(parts: Iterable[str | int]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-def _field(fault: Mapping[str, Any], at: str) -> FieldError:
+def _field(fault: Mapping[str, Any], at: str | None) -> FieldError:
     kind = str(fault["type"])
     rule = kind if kind in _OWN_RULES else _RULES.get(kind, "type")
     detail = _SENTENCES.get(kind, str(fault["msg"]).rstrip(".") + ".")
+    if at is not None:
+        return FieldError(at + pointer(fault["loc"]), rule, detail)
     place, *rest = fault["loc"] or ("body",)
-    if place in {"query", "header", "path"} and not at:
+    if place in {"query", "header", "path"}:
         return FieldError(f"?{rest[0]}" if place == "query" else str(rest[0]), rule, detail)
-    return FieldError(at + pointer(fault["loc"] if at else rest), rule, detail)
+    return FieldError(pointer(rest), rule, detail)
 
 
 def _summary(fields: Sequence[FieldError]) -> str:

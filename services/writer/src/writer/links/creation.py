@@ -8,9 +8,9 @@ import asyncpg
 from shortcore.codes import CodeSpace
 from shortcore.errors import (
     CodeTaken,
-    DomainNotFound,
     FieldError,
     InternalError,
+    InvalidInput,
     ShortlinksError,
 )
 from shortcore.postgres import Connection, Postgres
@@ -64,7 +64,7 @@ class Creator:
     async def create(self, draft: Draft) -> StoredLink:
         """Place and commit one draft, together with others that come at the same time.
 
-        Raises CodeTaken, DomainNotFound, Unavailable.
+        Raises CodeTaken, InvalidInput, Unavailable.
         """
         return await self._batcher.submit(draft)
 
@@ -123,12 +123,10 @@ class Creator:
         return [(await self._place_committed([draft]))[0] for draft in drafts]
 
 
-def domain_gone(draft: Draft) -> DomainNotFound:
+def domain_gone(draft: Draft) -> InvalidInput:
     """Return the error of a draft whose domain was removed meanwhile."""
-    return DomainNotFound(
-        f"There is no domain {draft.domain.host}.",
-        fields=[FieldError(f"{draft.at}/domain", "unknown", "There is no such domain.")],
-    )
+    detail = f"There is no domain {draft.domain.host}; see GET /api/v1/domains."
+    return InvalidInput(detail, fields=[FieldError(f"{draft.at}/domain", "unknown", detail)])
 
 
 async def _taken(connection: Connection, draft: Draft, code: str) -> CodeTaken:
