@@ -1,5 +1,6 @@
 """A Redis that takes no writes is still read: its refusals are answers."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from harness.rig import Rig, api_path, make_links, until
+from harness.visitor import visit
 
 from shortcore.breaker import Breaker, State
 from shortcore.cache.keys import CacheKeys
@@ -69,3 +72,29 @@ async def test_refused_writes_keep_nobody_from_reading(
     assert store.breaker.state is State.CLOSED
     assert await store.get(KEY) == RECORD
     await store.close()
+
+
+@pytest.mark.parametrize("refuse", [fill_up, demote])
+def test_edits_and_deletions_are_seen_although_redis_cannot_be_told(
+    server_folder: Path, refuse: Callable[["redis.Redis"], None]
+) -> None:
+    with Rig(server_folder, {"L1_TTL_S": "1"}) as rig:
+        writer, redirector = rig.stack.writer(), rig.stack.redirector()
+        rig.stack.relay()
+        with rig.stack.api(writer) as api:
+            edited, deleted = made = list(make_links(api, 2))
+            until(lambda: all_seen(redirector.url, made, 302), "both are in Redis")
+            with rig.valkey() as client:
+                refuse(client)
+            api.patch(api_path(edited), json={"target": "https://new.example/"}).raise_for_status()
+            api.delete(api_path(deleted)).raise_for_status()
+
+        def seen() -> bool:
+            [(_, edit), (_, deletion)] = asyncio.run(visit(redirector.url, made, clients=1))
+            return edit.location == "https://new.example/" and deletion.status == 410
+
+        until(seen, "PostgreSQL is asked, as nobody tells Redis", 15)
+
+
+def all_seen(url: str, paths: list[str], status: int) -> bool:
+    return all(answer.status == status for _, answer in asyncio.run(visit(url, paths, clients=1)))

@@ -37,13 +37,18 @@ class Batch:
     """What one read brought: the changes, the position after them, and whether some are lost.
 
     `all_told` says that one of the entries had no changes: a relay found nothing left to tell.
+    `drained` says that the stream held no more at the time.
     """
 
     changes: Sequence[Change]
     position: str
     gap: bool
     all_told: bool = False
+    drained: bool = True
 
+
+ENTRIES = 64
+"""Of one read at the most."""
 
 _ID_BITS = 32
 """Random bits of an id. Lua counts exactly to 2**53: two million entries in one millisecond."""
@@ -93,7 +98,7 @@ class ChangeFeed:
         With nothing new it compares `position` with the end of the stream, so that a flushed
         or failed-over stream is noticed within one wait even if nobody writes.
         """
-        reply = await self._client.xread({self._stream: position}, count=64, block=wait_ms)
+        reply = await self._client.xread({self._stream: position}, count=ENTRIES, block=wait_ms)
         entries = _entries(reply)
         if not entries:
             end = await self.end()
@@ -111,7 +116,7 @@ class ChangeFeed:
             changes.extend(told)
             all_told |= not told
             position = entry_id
-        return Batch(changes, position, gap, all_told)
+        return Batch(changes, position, gap, all_told, drained=len(entries) < ENTRIES)
 
 
 def _entries(reply: object) -> list[tuple[str, dict[bytes, bytes]]]:

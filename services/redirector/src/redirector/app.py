@@ -158,6 +158,7 @@ class Redirector:
             misses=Budget(REPLICA_MISSES_PER_S, clock),
             counts=self.counts,
             seconds=seconds,
+            told_at=lambda: self.invalidation.told_at,
             clock=clock,
             now_ms=now_ms,
         )

@@ -31,7 +31,8 @@ _LAST_RETRY_S = 2.0
 class Invalidation:
     """`run()` follows `feed` until it is cancelled; `domain_changed` is told of domains.
 
-    `redis_ms` is the time by Redis's clock, which dates the changes.
+    `told_at` is a time (of `clock`) after which a relay has put something on the feed, at least:
+    Redis took writes then, and what it holds was being kept up to date.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Invalidation:
         self.connected = False
         self.gaps = 0
         self.changes = 0
+        self.told_at = float("-inf")
         self._feed = feed
         self._cache = cache
         self._custom_codes = custom_codes
@@ -55,6 +57,7 @@ class Invalidation:
         self._now_ms = now_ms
         self._position: str | None = None
         self._read_at = clock()
+        self._drained_at = self._read_at
         self._delay_s = 0.0
         self._retry_s = _FIRST_RETRY_S
         self._error = "not connected yet"
@@ -87,14 +90,19 @@ class Invalidation:
 
     async def _step(self) -> None:
         if self._position is None:
+            self._drained_at = self._clock()
             self._position = await self._feed.end()
             # What was read before we followed may have changed unseen.
             self._cache.expire()
             self._custom_codes.distrust()
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
         self._apply(batch)
+        if batch.position != self._position and not batch.gap:
+            self.told_at = self._drained_at  # what came now was not there then
         self._position = batch.position
         self._read_at = self._clock()
+        if batch.drained:
+            self._drained_at = self._read_at
         self._retry_s = _FIRST_RETRY_S
         if not self.connected:
             self.connected = True

@@ -17,6 +17,7 @@ from redirector.budget import Budget
 from redirector.counts import Counts
 from redirector.repository import Found
 from redirector.respond import Answer, Plain
+from shortcore.breaker import State
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable
@@ -39,6 +40,10 @@ BACKLOG = 10_000
 GRACE_S = 1.0
 """After a look-up in vain the stale link is served for so long before the next is made."""
 
+TOLD_EVERY_S = 2.0
+"""How long Redis is taken for up to date after the last word on the feed: with all well there is
+one every second."""
+
 PRIMARY_ATTEMPTS = 3
 """Times the primary is asked for a key that changes while it is read."""
 
@@ -52,6 +57,10 @@ class Lookup:
 
     `replica` is asked before `primary` if there is one; `misses` bounds how many of its misses
     the primary is asked for, so that a scan of made-up codes cannot reach it.
+
+    `told_at` gives when a relay was last known to write to Redis. A Redis that is full or a
+    replica answers on, but nobody can tell it of an edit any more: what it holds counts as read
+    then, so that it is asked of PostgreSQL as soon as that is a life ago.
     """
 
     def __init__(
@@ -65,10 +74,12 @@ class Lookup:
         misses: Budget,
         counts: Counts,
         seconds: Histogram,
+        told_at: Callable[[], float],
         clock: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
         self._cache = cache
+        self._told_at = told_at
         self._store = store
         self._primary = primary
         self._replica = replica
@@ -94,7 +105,7 @@ class Lookup:
             (layer, result): counts.lookup(layer, result)
             for layer, results in {
                 "local": ("miss", "stale", "unavailable"),
-                "redis": ("hit", "negative", "miss", "error", "outdated"),
+                "redis": ("hit", "negative", "miss", "error", "outdated", "unconfirmed"),
                 "replica": ("hit", "miss", "error", "outdated"),
                 "postgres": ("hit", "negative", "error", "outdated"),
                 "fill": ("offered", "error", "skipped"),
@@ -149,14 +160,27 @@ class Lookup:
         except CacheUnavailable:
             self._count("redis", "error", len(keys))
             return
+        as_of = min(read_at, self._told_at() + TOLD_EVERY_S)
         for key, record in zip(keys, records, strict=True):
             if record is None:
                 self._count("redis", "miss")
-            elif (entry := self._cache.put(key, record, read_at=read_at)) is None:
+            elif as_of + self._cache.life(record) <= read_at:
+                self._count("redis", "unconfirmed")
+                self._keep_unconfirmed(key, record, read_at)
+            elif (entry := self._cache.put(key, record, read_at=as_of)) is None:
                 self._count("redis", "outdated")
             else:
                 self._count("redis", "hit" if record.version else "negative")
                 self._land(key, entry)
+
+    def _keep_unconfirmed(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
+        """Keep what PostgreSQL must confirm as one past its life, for when it cannot be asked."""
+        cache = self._cache
+        if record.version and (cache.stale(key) is None or record.version > cache.floor(key)):
+            cache.put(key, record, read_at=read_at - cache.life(record))
+        servers = [self._primary] if self._replica is None else [self._primary, self._replica]
+        if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):
+            self._land(key, None)  # nobody shall wait for a probe of what is away
 
     def _pass_on(self, keys: list[LinkKey]) -> None:
         # Whatever Redis did not land, PostgreSQL must answer.

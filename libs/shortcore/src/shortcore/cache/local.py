@@ -129,6 +129,10 @@ class LocalCache(Generic[T]):
         entry = self.entries.get(key)
         return entry.record.version if entry else self._floors.get(key, 0)
 
+    def life(self, record: LinkRecord) -> float:
+        """Return for how many seconds from its read `record` may be used."""
+        return self._ttl_s if record.version else self._negative_ttl_s
+
     def put(
         self, key: LinkKey, record: LinkRecord, *, read_at: float, lower: bool = False
     ) -> Entry[T] | None:
@@ -138,10 +142,8 @@ class LocalCache(Generic[T]):
         """
         if record.version < self.floor(key) and not lower:
             return None
-        if record.version:
-            ttl, stale_s = self._ttl_s, self._stale_s
-        else:
-            ttl, stale_s = self._negative_ttl_s, 0.0
+        ttl = self.life(record)
+        stale_s = self._stale_s if record.version else 0.0
         before = self.entries.get(key)
         renewed = (
             before is not None
