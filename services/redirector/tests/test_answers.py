@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from redirector.resolve import Ask, Outcome, resolve
+from shortcore.links import Kind, LinkRecord
+
 NOWHERE = {"postgres_url": "postgresql://x@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
 
 
@@ -62,6 +65,12 @@ async def test_query_and_path_are_forwarded_into_their_places(run, table):
     answer = await app.get("/abc/c/d%2Fe?y=2&z=%0D%0A")
     assert answer.headers["location"] == "https://t.example/b/c/d%2Fe?x=1&y=2&z=%0D%0A#f"
     assert (await app.http.get("/abc/%2E%2E/x")).status_code == 404
+
+
+@pytest.mark.parametrize("rest", ["/..", "/a/%2e%2E/b", "/..\\..\\admin", "/a\\%2e%2e"])
+def test_nothing_that_climbs_out_of_the_target_is_forwarded(rest):
+    record = LinkRecord(1, Kind.ACTIVE, target="https://example.com/app/", forward_path=True)
+    assert resolve(record, Ask(rest=rest), 0).outcome is Outcome.NOT_FOUND
 
 
 async def test_a_visit_limit_is_exact_over_two_redirectors(run, table):

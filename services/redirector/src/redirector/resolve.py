@@ -64,6 +64,9 @@ _PREVIEW = Decision(Outcome.PREVIEW)
 # What may not stand in a header or would end the query it is put into.
 _UNSAFE = re.compile(r"[^!-~]|#")
 
+# The URL Standard's parser takes both for separators, in `Location`, too.
+_SEPARATOR = re.compile(r"[/\\]")
+
 
 def is_plain(record: LinkRecord) -> bool:
     """Say whether every request for the link gets the same answer, at any time."""
@@ -130,8 +133,9 @@ def location_of(record: LinkRecord, ask: Ask) -> str:
 def _accepts(record: LinkRecord, rest: str) -> bool:
     if not record.forward_path:
         return rest == "/"  # many a program adds a slash at the end
-    # Browsers resolve `..` (also escaped) before they ask: it would climb out of the target.
-    return not any(unquote(segment) in {".", ".."} for segment in rest.split("/"))
+    # Browsers resolve `..` (also escaped) before they ask, and take `\` for `/`: what they left in
+    # would climb out of the target.
+    return not any(unquote(segment) in {".", ".."} for segment in _SEPARATOR.split(rest))
 
 
 def _escape(text: str) -> str:
