@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import asyncpg
 import pytest
+from argon2 import PasswordHasher
 from harness import servers
 from harness.databases import Databases
 from harness.stack import Part, Stack
@@ -32,7 +33,10 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
         Stack(folder, url, redis_server.url) as stack,
     ):
         asyncio.run(_fill(url))
-        yield {name: stack.redirector(REDIRECTOR_SERVER=name) for name in SERVERS}
+        yield {
+            name: stack.redirector(REDIRECTOR_SERVER=name, PASSWORD_ATTEMPTS="2")
+            for name in SERVERS
+        }
 
 
 async def _fill(url: str) -> None:
@@ -47,6 +51,7 @@ async def _fill(url: str) -> None:
         "gone": {"state": "deleted"},
         "off": {"state": "disabled"},
         "forward": {"forward_query": True, "forward_path": True},
+        "locked": {"password_hash": PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")},
     }
     for number, (code, columns) in enumerate(rows.items()):
         names = ["id", "domain_id", "code", "target", *columns]
@@ -119,6 +124,24 @@ def test_every_server_gives_the_same_answer(parts: dict[str, Part], name: str) -
             answers[server, attempt] = (answered.status, sorted(headers.items()), answered.body)
             assert re.fullmatch(r"\w{3}, .* GMT", answered.headers["date"])
     assert len({str(answer) for answer in answers.values()}) == 1, answers
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_made_up_field_in_front_of_the_proxys_own_gives_no_more_attempts(
+    parts: dict[str, Part], server: str
+) -> None:
+    client = f"203.0.113.{SERVERS.index(server)}"
+    form = "password=wrong"
+    statuses = []
+    for number in range(3):
+        more = (
+            f"X-Forwarded-For: 198.51.100.{number}\r\nX-Forwarded-For: {client}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(form)}\r\n"
+        )
+        sent = get("/locked", "POST", more) + form.encode()
+        statuses.append(talk(parts[server], sent)[0].status)
+    assert statuses == [403, 403, 429]
 
 
 def test_head_has_the_headers_of_get_and_no_body(part: Part) -> None:

@@ -71,7 +71,9 @@ def application(redirector: Redirector) -> Application:  # noqa: C901  # counts 
             host(scope),
             clients.address(
                 scope.client.rpartition(":")[0].strip("[]"),
-                scope.headers.get("x-forwarded-for", ""),
+                # Several fields of one name are one list (RFC 9110, 5.3): the first alone is
+                # what the client itself may have sent.
+                ",".join(scope.headers.get_all("x-forwarded-for")),
             ),
             scope.headers,
             scope.client,
