@@ -1,8 +1,11 @@
 """Links with a password, and who may try how often."""
 
+import asyncio
+
 import pytest
 from argon2 import PasswordHasher
 
+from redirector import redirects
 from redirector.clients import Clients
 
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")
@@ -39,6 +42,21 @@ async def test_a_form_that_cannot_be_read_is_refused(run, table, body):
     await table.link("abc", password_hash=HASH)
     answer = await (await run()).http.post("/abc", content=body)
     assert answer.status_code in {400, 413}
+
+
+async def test_a_form_that_does_not_arrive_is_not_waited_for(run, table, monkeypatch):
+    async def begun():
+        yield b"password="
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(redirects, "FORM_WITHIN_S", 0.05)
+    app = await run()
+    async with asyncio.timeout(5):
+        assert (await app.http.post("/abc", content=begun())).status_code == 408
+    assert (await app.http.post("/abc", content=b"x" * 5000)).status_code == 413
+    counts = app.redirector.counts
+    for status in (408, 413):
+        assert counts.values[counts.answer("malformed", status)] == 1
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class Pages:
         self.home = self._note("Short links", "Follow a short link, or add + to it to preview it.")
         self.too_long = self._note("Too long", "This request is longer than a link can take.")
         self.malformed = self._note("Malformed", "This request cannot be read.")
+        self.too_late = self._note("Too late", "The rest of this request did not arrive in time.")
         self.throttled = self._note(
             "Too many attempts", "Too many wrong passwords. Wait a minute and try again."
         )

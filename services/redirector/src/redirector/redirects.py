@@ -4,7 +4,8 @@ Framework-free: the adaptors turn what their server gives into a `Request` and s
 `Answer`. On a local hit nothing is awaited here either.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs
@@ -30,6 +31,9 @@ MAX_QUERY = 8192
 
 MAX_FORM = 4096
 """Bytes of a form with a password."""
+
+FORM_WITHIN_S = 10.0
+"""How long such a form may take to arrive."""
 
 _ATTEMPTS = 3
 """Times a limited link is decided anew because it was edited meanwhile."""
@@ -79,6 +83,23 @@ class Redirects:
     async def answer(self, request: Request, form: bytes | None = None) -> Answer:
         """Answer one request and count it; `form` is the body of a POST."""
         answer = await self._answer(request, form)
+        self._values[answer.slot] += 1
+        return answer
+
+    async def answer_posted(self, request: Request, body: AsyncIterable[bytes]) -> Answer:
+        """Answer a POST and count it; a body that is too long, or too late, is not waited for."""
+        form = b""
+        try:
+            async with asyncio.timeout(FORM_WITHIN_S):
+                async for piece in body:
+                    form += piece
+                    if len(form) > MAX_FORM:
+                        return self._refuse(self._answers.too_large)
+        except TimeoutError:
+            return self._refuse(self._answers.too_late)
+        return await self.answer(request, form)
+
+    def _refuse(self, answer: Answer) -> Answer:
         self._values[answer.slot] += 1
         return answer
 

@@ -94,6 +94,7 @@ class Answers:
         self.home = self.page("home", 200, pages.home, "public, max-age=60")
         self.too_long = self.page("malformed", 414, pages.too_long)
         self.malformed = self.page("malformed", 400, pages.malformed)
+        self.too_late = self.page("malformed", 408, pages.too_late)
         self.too_large = self.page("malformed", 413, pages.too_long)
         self.robots = self.text("robots", 200, "User-agent: *\nAllow: /\n", "public, max-age=86400")
         self.no_icon = self.text("icon", 404, "", "public, max-age=86400")

@@ -1,12 +1,12 @@
 """The redirector as an ASGI 3 application (HTTP only)."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from redirector.app import Redirector
 from redirector.lookup import LinkEntry
-from redirector.redirects import MAX_FORM, Request
+from redirector.redirects import Request
 from redirector.respond import Answer, Plain
 from shortcore.health import Phase
 
@@ -30,6 +30,7 @@ def application(redirector: Redirector) -> Application:
     health = redirector.health
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
+    answer_posted = redirector.redirects.answer_posted
     clients = redirector.clients
     capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
@@ -79,8 +80,7 @@ def application(redirector: Redirector) -> Application:
         )
         if request.method != "POST":
             return await answer_slowly(request)
-        form = await _form(receive)
-        return redirector.answers.too_large if form is None else await answer_slowly(request, form)
+        return await answer_posted(request, _chunks(receive))
 
     return app
 
@@ -91,13 +91,9 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     return b",".join(values).decode("latin-1")
 
 
-async def _form(receive: Receive) -> bytes | None:
-    """Return the body, or None when it is longer than a form of ours can be."""
-    body = b""
-    while True:
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
         message = await receive()
-        body += bytes(message.get("body", b""))
-        if len(body) > MAX_FORM:
-            return None
-        if not message.get("more_body", False):
-            return body
+        yield bytes(message.get("body", b""))
+        more = message.get("more_body", False)

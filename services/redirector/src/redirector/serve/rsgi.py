@@ -10,7 +10,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
 from redirector.app import Redirector
-from redirector.redirects import MAX_FORM, Request
+from redirector.redirects import Request
 from redirector.respond import Answer, Plain
 from redirector.serve.asgi import SAMPLE
 from shortcore import drain
@@ -28,6 +28,7 @@ def application(redirector: Redirector) -> Application:  # noqa: C901  # counts 
     health = redirector.health
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
+    answer_posted = redirector.redirects.answer_posted
     clients = redirector.clients
     capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
@@ -80,12 +81,7 @@ def application(redirector: Redirector) -> Application:  # noqa: C901  # counts 
         )
         if request.method != "POST":
             return await answer_slowly(request)
-        form = b""
-        async for chunk in protocol:
-            form += chunk
-            if len(form) > MAX_FORM:
-                return redirector.answers.too_large
-        return await answer_slowly(request, form)
+        return await answer_posted(request, protocol)
 
     return app
 
