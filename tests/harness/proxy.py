@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import itertools
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
@@ -30,6 +31,8 @@ class Proxy:
         self._target = (parts.hostname or "127.0.0.1", parts.port or 0)
         self._mode = Mode.PASS
         self._delay_s = 0.0
+        self._numbers = itertools.count(1)
+        self._forgotten = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -48,6 +51,10 @@ class Proxy:
         if mode in (Mode.REFUSE, Mode.PASS):
             # A connection that lost bytes is broken for good: its ends must see that.
             self._run(self._reset())
+
+    def forget(self) -> None:
+        """Let the open connections fall silent for good, without an end; new ones pass."""
+        self._forgotten = next(self._numbers)
 
     def close(self) -> None:
         """Stop listening and cut every connection."""
@@ -82,13 +89,14 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers.add(writer)
+        number = next(self._numbers)
         upstream: asyncio.StreamWriter | None = None
         try:
             from_server, upstream = await asyncio.open_connection(*self._target)
             self._writers.add(upstream)
             await asyncio.gather(
-                self._pump(reader, upstream, answers=False),
-                self._pump(from_server, writer, answers=True),
+                self._pump(number, reader, upstream, answers=False),
+                self._pump(number, from_server, writer, answers=True),
             )
         except OSError:
             writer.transport.abort()
@@ -99,10 +107,15 @@ class Proxy:
                     each.transport.abort()
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
+        self,
+        number: int,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        answers: bool,
     ) -> None:
         while data := await source.read(65536):
-            if self._mode is Mode.BLACK_HOLE:
+            if self._mode is Mode.BLACK_HOLE or number < self._forgotten:
                 continue
             if answers and self._mode is Mode.GARBAGE:
                 data = b"\x00\xff!garbage\r\n" * 3

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from harness.proxy import Proxy
 from harness.servers import flush
 
 from shortcore.breaker import Breaker
@@ -596,3 +597,24 @@ async def test_listening_resumes_when_its_connection_is_cut(
             return pid not in (None, first)
 
         await until(another)
+
+
+@pytest.mark.fault
+async def test_listening_resumes_when_its_connection_falls_silent(
+    database_url, redis_url, redis_prefix, links, monkeypatch
+):
+    monkeypatch.setattr("writer.relay.LISTEN_CHECK_S", 0.1)
+    monkeypatch.setattr("writer.relay.LISTEN_TIMEOUT_S", 1.0)
+    with Proxy(database_url) as wire:
+        async with stack(wire.url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
+            await one.relay.start()
+
+            async def heard(code: str) -> bool:
+                await links.put(code, "https://a.example/")
+                await links.sql.execute(f"NOTIFY {outbox.CHANNEL}")
+                await asyncio.sleep(0.05)
+                return await links.waiting() == 0
+
+            await until(lambda: heard("a"))
+            wire.forget()
+            await until(lambda: heard("b"))

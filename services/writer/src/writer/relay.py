@@ -38,8 +38,16 @@ log = structlog.stdlib.get_logger(__name__)
 SAMPLE_S = 1.0
 """How often the backlog is measured and Redis is asked whether it is still the same."""
 
+LISTEN_CHECK_S = 10.0
+"""How often the connection that listens is asked whether it is still one."""
+
+LISTEN_TIMEOUT_S = 5.0
+"""How long that, or to begin to listen, may take."""
+
 BACKOFF_S = (0.05, 1.0)
 """The shortest and the longest pause after a failure; jittered, doubling in between."""
+
+_DEAF = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 MARGIN_S = 60
 """A transaction takes less than this, from its `now()` to the read of its rows by a filler."""
@@ -264,22 +272,28 @@ class Relay:
             lost = asyncio.Event()
             try:
                 connection = await asyncpg.connect(
-                    url, timeout=5, server_settings={"application_name": "shortlinks-relay-listen"}
+                    url,
+                    timeout=LISTEN_TIMEOUT_S,
+                    server_settings={"application_name": "shortlinks-relay-listen"},
                 )
-            except (
-                OSError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,
-            ) as error:
+            except _DEAF as error:
                 # Only a notice is missed: every `relay_poll_ms` the outbox is looked at anyway.
                 log.debug("cannot listen", reason=str(error))
                 await self._pause(BACKOFF_S[1])
                 continue
             try:
                 connection.add_termination_listener(lambda *_, event=lost: event.set())
-                await connection.add_listener(outbox.CHANNEL, lambda *_: self._woken.set())
-                await _first(lost.wait(), self._stopping.wait())
+                async with asyncio.timeout(LISTEN_TIMEOUT_S):
+                    await connection.add_listener(outbox.CHANNEL, lambda *_: self._woken.set())
+                while not (lost.is_set() or self._stopping.is_set()):
+                    await _first(lost.wait(), self._stopping.wait(), asyncio.sleep(LISTEN_CHECK_S))
+                    # A host that died, or a firewall that forgot, ends no connection that only
+                    # listens: it would be deaf for ever.
+                    async with asyncio.timeout(LISTEN_TIMEOUT_S):
+                        await connection.execute("SELECT 1")
+            except _DEAF as error:
+                log.debug("listening ended", reason=str(error))
+                await self._pause(BACKOFF_S[0])
             finally:
                 connection.terminate()
 
