@@ -1,11 +1,12 @@
 """Imports: CSV and JSONL, rows that fail, doing it once, and what caches and redirectors hear."""
 
+import asyncio
 import json
 
 import pytest
 
 from shortcore.links import link_key
-from writer.links import repository
+from writer.links import imports, repository
 from writer.links.imports import MAX_ROWS
 
 IMPORT = "/api/v1/links:import"
@@ -141,3 +142,17 @@ async def test_an_import_says_of_what_type_it_is(api):
         415,
         "unsupported-media-type",
     )
+
+
+async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each_other(
+    api, monkeypatch
+):
+    monkeypatch.setattr(imports, "_AT_ONCE", 100)
+    head, *rows = csv_of(1000).splitlines()
+    bodies = ["\n".join([head, *order]) for order in (rows, rows[::-1])]
+    answers = await asyncio.gather(
+        *(api.client.post(IMPORT, content=body, headers=CSV) for body in bodies)
+    )
+    told = [answer.json() for answer in answers]
+    assert sorted(each["created"] for each in told) == [0, 1000], told
+    assert sum(len(each["failed"]) for each in told) == 1000

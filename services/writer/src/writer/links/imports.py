@@ -110,9 +110,13 @@ class ImportService:
                 earlier = await links.claim(connection, attempt)
                 if earlier is not None:
                     return earlier, []
-            for at in range(0, len(drafts), _AT_ONCE):
-                placed = await links.creator.place(connection, drafts[at : at + _AT_ONCE])
-                for line, each in zip(lines[at:], placed, strict=False):
+            # In one order throughout: two imports that name the same codes would wait for each
+            # other otherwise.
+            ordered = sorted(zip(drafts, lines, strict=True), key=_place_of)
+            for at in range(0, len(ordered), _AT_ONCE):
+                part = ordered[at : at + _AT_ONCE]
+                placed = await links.creator.place(connection, [draft for draft, _ in part])
+                for (_, line), each in zip(part, placed, strict=True):
                     if isinstance(each, ShortlinksError):
                         failed.append((line, each))
                     else:
@@ -128,6 +132,11 @@ class ImportService:
 
 def _pointer(field: str) -> str:
     return f"/{field}" if field else ""  # the row as a whole (RFC 6901, section 5)
+
+
+def _place_of(row: tuple[Draft, int]) -> tuple[int, str]:
+    draft, _ = row
+    return draft.domain.id, draft.code or ""
 
 
 def _too_many(passwords: int) -> InvalidInput:
