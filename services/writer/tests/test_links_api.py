@@ -240,6 +240,14 @@ async def test_an_equal_link_is_found_instead_of_made_if_asked_for(api):
     assert (answer.status_code, answer.json()["code"]) == (200, "other")
 
 
+async def test_a_link_some_of_whose_visits_are_used_up_is_no_equal_of_a_new_one(api):
+    asked = {"target": "https://example.com/", "max_visits": 2, "find_if_exists": True}
+    made = [await api.client.post("/api/v1/links", json=asked) for _ in range(2)]
+    assert [each.status_code for each in made] == [201, 200]
+    await api.fetch("UPDATE links SET visits = 1")
+    assert (await api.client.post("/api/v1/links", json=asked)).status_code == 201
+
+
 async def test_concurrent_requests_that_look_for_an_equal_link_make_one(api):
     body = {"target": "https://example.com/one", "find_if_exists": True}
     answers = await asyncio.gather(*(api.client.post("/api/v1/links", json=body) for _ in range(8)))

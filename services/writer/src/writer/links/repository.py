@@ -94,6 +94,7 @@ WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.status_code = $4
     AND l.title IS NOT DISTINCT FROM $11 AND l.tags = $12 AND l.note IS NOT DISTINCT FROM $13
     AND ($14::text IS NULL OR l.code = $14)
     AND (l.expires_at IS NULL OR l.expires_at > now())
+    AND (l.max_visits IS NULL OR l.visits = 0)
 ORDER BY l.created_at, l.id LIMIT 1"""  # noqa: S608  # constants only
 
 
