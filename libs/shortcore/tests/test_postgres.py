@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from shortcore.breaker import Breaker, State
-from shortcore.errors import DatabaseUnavailable
+from shortcore.errors import DatabaseUnavailable, LinkNotFound
 from shortcore.postgres import open_postgres
 from shortctl.ports import free_port
 
@@ -270,6 +270,43 @@ async def test_after_some_failures_the_breaker_refuses_without_asking_then_probe
     clock[0] = 2
     async with database.connection(timeout_ms=2000) as connection:
         assert await connection.fetchval("SELECT 1") == 1
+    assert limit.state is State.CLOSED
+    await database.close()
+
+
+async def test_slow_queries_do_not_shut_out_those_that_are_answered_meanwhile(database_url):
+    limit = breaker(failures=2)
+    database = await opened(database_url, limit=limit, timeout_ms=2000)
+
+    async def slow():
+        with pytest.raises(DatabaseUnavailable):
+            async with database.connection(timeout_ms=400) as connection:
+                await connection.execute("SELECT pg_sleep(10)")
+
+    searches = [asyncio.create_task(slow()) for _ in range(2)]
+    while not all(each.done() for each in searches):
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*searches)
+    assert limit.opened_total == 0
+    await database.close()
+
+
+async def test_what_a_caller_refuses_is_an_answer_of_the_server(database_url):
+    clock = [0.0]
+    limit = Breaker(failures=1, open_s=1, clock=lambda: clock[0])
+    database = await opened(database_url, limit=limit)
+    limit.failed()
+    clock[0] = 2
+
+    async def look():
+        async with database.connection() as connection:
+            await connection.fetchval("SELECT 1")
+            raise LinkNotFound("There is no such link.")
+
+    with pytest.raises(LinkNotFound):
+        await look()
     assert limit.state is State.CLOSED
     await database.close()
 

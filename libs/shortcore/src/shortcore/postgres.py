@@ -8,7 +8,7 @@ from typing import TypeAlias
 import asyncpg
 
 from shortcore.breaker import Breaker
-from shortcore.errors import DatabaseUnavailable
+from shortcore.errors import DatabaseUnavailable, ShortlinksError
 from shortcore.health import Dependency
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -48,6 +48,7 @@ class Postgres:
         self._timeout_s = timeout_ms / 1000
         self.breaker = breaker
         self.last_error = ""
+        self._answers = 0
 
     @contextlib.asynccontextmanager
     async def connection(self, timeout_ms: int | None = None) -> AsyncIterator[Connection]:
@@ -58,6 +59,7 @@ class Postgres:
         """
         if not self.breaker.allows():
             raise DatabaseUnavailable(f"{self._name} is not answering: {self.last_error}")
+        answers = self._answers
         limit = self._timeout_s if timeout_ms is None else timeout_ms / 1000
         connection: Connection | None = None
         deadline = asyncio.get_running_loop().time() + limit
@@ -70,7 +72,7 @@ class Postgres:
                 cut = asyncio.get_running_loop().call_at(deadline, _cut, connection)
                 yield connection
         except _AWAY as error:
-            self._failed(error, limit)
+            self._failed(error, limit, silent=answers == self._answers)
             if connection is not None:
                 # Its state is unknown and its server may never answer: a polite close would
                 # wait for what just missed the deadline.
@@ -82,11 +84,11 @@ class Postgres:
             if connection is not None:
                 _cut(connection)
             raise
-        except asyncpg.PostgresError:
-            self.breaker.succeeded()  # it answered, if only to refuse
+        except (asyncpg.PostgresError, ShortlinksError):
+            self._answered()  # if only to refuse, or what its caller refuses
             raise
         else:
-            self.breaker.succeeded()
+            self._answered()
         finally:
             if cut is not None:
                 cut.cancel()
@@ -98,12 +100,18 @@ class Postgres:
         with contextlib.suppress(*_AWAY):
             await self._pool.release(connection, timeout=self._timeout_s)
 
-    def _failed(self, error: BaseException, limit_s: float) -> None:
+    def _answered(self) -> None:
+        self._answers += 1
+        self.breaker.succeeded()
+
+    def _failed(self, error: BaseException, limit_s: float, *, silent: bool) -> None:
         missed = isinstance(error, TimeoutError)
         self.last_error = (
             f"no answer within {limit_s * 1000:.0f} ms" if missed else _sentence(error)
         )
-        self.breaker.failed()
+        # Some slow queries at once, while others are answered, are no server that is away.
+        if silent or not missed:
+            self.breaker.failed()
 
     def check(self) -> Dependency:
         """Return its line for `/health`, from memory."""
