@@ -207,9 +207,10 @@ def test_a_prolonged_entry_ends_with_its_stale_time(clock):
     assert cache.stale(key(1)) is None
 
 
-def test_a_negative_entry_is_never_served_stale(clock):
+@pytest.mark.parametrize("version", [0, 7])
+def test_a_negative_entry_is_never_served_stale(clock, version):
     cache = cache_of(clock)
-    cache.put(key(1), absent(), read_at=clock.now)
+    cache.put(key(1), absent(version), read_at=clock.now)
     clock.now += NEGATIVE_TTL_S
     assert cache.get(key(1)) is None
     assert cache.stale(key(1)) is None

@@ -21,7 +21,7 @@ from shortcore.breaker import State
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable
-from shortcore.links import LinkKey, LinkRecord, absent
+from shortcore.links import Kind, LinkKey, LinkRecord, absent
 from shortcore.postgres import Postgres
 from shortcore.singleflight import Batches, Flights
 
@@ -176,7 +176,9 @@ class Lookup:
     def _keep_unconfirmed(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
         """Keep what PostgreSQL must confirm as one past its life, for when it cannot be asked."""
         cache = self._cache
-        if record.version and (cache.stale(key) is None or record.version > cache.floor(key)):
+        if record.kind is not Kind.ABSENT and (
+            cache.stale(key) is None or record.version > cache.floor(key)
+        ):
             cache.put(key, record, read_at=read_at - cache.life(record))
         servers = [self._primary] if self._replica is None else [self._primary, self._replica]
         if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Generic, TypeVar
 
-from shortcore.links import LinkKey, LinkRecord
+from shortcore.links import Kind, LinkKey, LinkRecord
 
 ENTRY_OVERHEAD_BYTES = 525
 """Entry, record, key, dict slots and prebuilt answer, as the redirector's test_memory.py measures."""
@@ -131,7 +131,7 @@ class LocalCache(Generic[T]):
 
     def life(self, record: LinkRecord) -> float:
         """Return for how many seconds from its read `record` may be used."""
-        return self._ttl_s if record.version else self._negative_ttl_s
+        return self._negative_ttl_s if record.kind is Kind.ABSENT else self._ttl_s
 
     def put(
         self, key: LinkKey, record: LinkRecord, *, read_at: float, lower: bool = False
@@ -143,7 +143,7 @@ class LocalCache(Generic[T]):
         if record.version < self.floor(key) and not lower:
             return None
         ttl = self.life(record)
-        stale_s = self._stale_s if record.version else 0.0
+        stale_s = 0.0 if record.kind is Kind.ABSENT else self._stale_s
         before = self.entries.get(key)
         renewed = (
             before is not None
@@ -180,13 +180,13 @@ class LocalCache(Generic[T]):
 
     def set_lives(self, ttl_s: float, negative_ttl_s: float) -> None:
         """Let entries live so long from now on; those that would live longer are cut to it."""
-        now = self._clock()
-        for entry in self.entries.values():
-            until = now + (ttl_s if entry.record.version else negative_ttl_s)
-            entry.fresh_until = min(entry.fresh_until, until)
-            entry.refresh_at = min(entry.refresh_at, until)
         self._ttl_s = ttl_s
         self._negative_ttl_s = negative_ttl_s
+        now = self._clock()
+        for entry in self.entries.values():
+            until = now + self.life(entry.record)
+            entry.fresh_until = min(entry.fresh_until, until)
+            entry.refresh_at = min(entry.refresh_at, until)
 
     def expire(self) -> None:
         """Make every entry stale: changes were missed, so each must be asked for anew.
