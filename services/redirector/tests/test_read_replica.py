@@ -72,6 +72,27 @@ async def test_visits_are_counted_on_the_primary_only(run, behind, table):
     assert await replica.connection.fetchval("SELECT visits FROM links") == 0
 
 
+async def test_a_domain_just_added_is_known_though_the_replica_lags(run, behind, table):
+    url, _ = behind
+    app = await run(postgres_read_url=url, redis_url=NO_REDIS)
+    await table.link("abc", "https://new.example/", host="new.example")
+    app.redirector.loader.wake()
+    async with asyncio.timeout(10):
+        while len(app.redirector.domains) < 2:  # noqa: ASYNC110  # plain state, of another task
+            await asyncio.sleep(0.01)
+    answer = await app.get("/abc", headers={"host": "new.example"})
+    assert answer.headers["location"] == "https://new.example/"
+
+
+async def test_without_primary_and_redis_the_replica_tells_the_domains(run, behind):
+    url, replica = behind
+    await replica.domain("other.example", default_target="https://home.example/")
+    nowhere = "postgresql://x@127.0.0.1:1/x"
+    app = await run(postgres_url=nowhere, postgres_read_url=url, redis_url=NO_REDIS)
+    answer = await app.get("/", headers={"host": "other.example"})
+    assert answer.headers["location"] == "https://home.example/"
+
+
 async def test_a_replica_that_is_away_costs_no_link(run, table):
     await table.link("abc")
     app = await run(postgres_read_url="postgresql://x@127.0.0.1:1/x", redis_url=NO_REDIS)

@@ -201,7 +201,8 @@ class Redirector:
         )
         self.loader = DomainLoader(
             self.domains,
-            self._replica or self._primary,
+            self._primary,
+            self._replica,
             self._client,
             keys,
             settings.redis_timeout_ms,

@@ -34,10 +34,17 @@ class DomainLoader:
     """`load()` reads the table once; `run()` reads it whenever `wake()` was called, and by time."""
 
     def __init__(
-        self, domains: Domains, postgres: Postgres, client: Client, keys: CacheKeys, timeout_ms: int
+        self,
+        domains: Domains,
+        primary: Postgres,
+        replica: Postgres | None,
+        client: Client,
+        keys: CacheKeys,
+        timeout_ms: int,
     ) -> None:
         self._domains = domains
-        self._postgres = postgres
+        self._primary = primary
+        self._replica = replica
         self._client = client
         self._name = keys.domains
         self._timeout_s = timeout_ms / 1000
@@ -58,7 +65,7 @@ class DomainLoader:
     async def check_schema(self) -> None:
         """Raise ConfigurationError if PostgreSQL answers and its schema does not fit this code."""
         with contextlib.suppress(DatabaseUnavailable):
-            async with self._postgres.connection() as connection:
+            async with self._primary.connection() as connection:
                 await check_schema(connection)
             self._fits, self._misfit = True, ""
 
@@ -79,11 +86,19 @@ class DomainLoader:
                 return
 
     async def load(self) -> bool:
-        """Read the table from PostgreSQL, or else from Redis; returns whether from the former."""
+        """Read the table from the primary; returns whether it could be asked.
+
+        Not from a replica: who wakes us tells of a change that it may not have yet, and links on
+        a domain that is not known are not found. While the primary is away the copy in Redis
+        counts, and at the start of a process the replica.
+        """
         try:
-            rows = await repository.list_domains(self._postgres)
+            rows = await repository.list_domains(self._primary)
         except DatabaseUnavailable:
             copy = await self._copy()
+            if copy is None and self._replica is not None and not len(self._domains):
+                with contextlib.suppress(DatabaseUnavailable):
+                    copy = await repository.list_domains(self._replica)
             if copy is not None:
                 self._domains.replace(copy)
             return False
