@@ -57,7 +57,7 @@ async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(
     app = await run(unknown_lookups_per_s=5)
     known = await followed(app)
     await known.load()
-    known.all_told()
+    known.all_told(clock())
     assert await scanned(app, made_up(200)) <= 2
     assert app.count("codes", "refused") > 150
     assert (await app.get("/Promo")).headers["location"] == "https://promo.example/"
@@ -67,7 +67,7 @@ async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(
     assert (await app.get("/Later")).headers["location"] == "https://later.example/"
 
 
-async def away():
+async def away(_most):
     raise DatabaseUnavailable("PostgreSQL does not answer")
 
 
@@ -76,11 +76,13 @@ async def test_without_word_that_all_is_told_every_code_is_looked_up(run, table,
     known = await followed(app)
     await known.load()
     assert await scanned(app, made_up(60)) == 40
-    known.all_told()
+    known.all_told(clock())
     assert await scanned(app, made_up(60)) <= 1
     clock.advance(6)
     assert await scanned(app, made_up(60)) == 40
-    known.all_told()
+    known.all_told(clock() - 6)  # heard after a cut, and said before it
+    assert await scanned(app, made_up(60)) == 40
+    known.all_told(clock())
     known._count = away  # else what is distrusted may be read again before the scan
     known.distrust()
     assert await scanned(app, made_up(60)) == 40
@@ -106,7 +108,7 @@ async def test_a_code_told_while_the_codes_are_read_is_known_after(run, table):
     assert known.holds(f"{HOST}/meanwhile")
 
 
-async def test_changes_lost_while_the_codes_are_read_make_them_be_read_again(run, table):
+async def test_changes_lost_while_the_codes_are_read_make_them_be_read_again(run, table, clock):
     await table.link("Promo", custom=True)
     app = await run()
     known = await followed(app)
@@ -127,18 +129,18 @@ async def test_changes_lost_while_the_codes_are_read_make_them_be_read_again(run
     known.distrust()
     go_on.set()
     await loading
-    known.all_told()
+    known.all_told(clock())
     assert not known.trusted()
     await known.load()
     assert known.trusted()
     assert known.holds(f"{HOST}/Lost")
 
 
-async def test_with_more_custom_codes_than_it_may_know_it_looks_up(run, table):
+async def test_with_more_custom_codes_than_it_may_know_it_looks_up(run, table, clock):
     for number in range(3):
         await table.link(f"code{number}", custom=True, id=number)
     app = await run(custom_codes_max=2, unknown_lookups_per_s=5)
     known = await followed(app)
     await known.load()
-    known.all_told()
+    known.all_told(clock())
     assert not known.trusted()

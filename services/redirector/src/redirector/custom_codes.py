@@ -34,6 +34,8 @@ GROWTH = 2
 
 EVERY_S = 1.0
 RETRY_S = 5.0
+MANY_S = 600.0
+"""How soon it looks again whether there are still too many: they are counted each time."""
 
 
 class Bloom:
@@ -74,13 +76,13 @@ class Bloom:
 class CustomCodes:
     """`trusted()` and `holds(key)` are for the hot path; `load()` and `note()` keep them true.
 
-    `count` says how many keys with a custom code there are, `read` yields them in batches. More
+    `count(most)` says how many keys with a custom code there are, `read` yields them in batches. More
     than `max_codes` switch the filter off, as it would take more memory than it may.
     """
 
     def __init__(
         self,
-        count: Callable[[], Awaitable[int]],
+        count: Callable[[int], Awaitable[int]],
         read: Callable[[], AsyncIterator[Sequence[LinkKey]]],
         *,
         max_codes: int,
@@ -95,6 +97,7 @@ class CustomCodes:
         self._told_until = 0.0
         self._noted: set[LinkKey] | None = None
         self._losses = 0
+        self._pause_s = RETRY_S
 
     def __len__(self) -> int:
         return self._bloom.known
@@ -107,9 +110,9 @@ class CustomCodes:
         """Say whether `key` may have a custom code; False is certain while trusted."""
         return self._bloom.holds(key)
 
-    def all_told(self) -> None:
-        """Take note that everything committed until now has come by the feed."""
-        self._told_until = self._clock() + TRUSTED_S
+    def all_told(self, at: float) -> None:
+        """Take note that everything committed until `at` (of `clock`) has come by the feed."""
+        self._told_until = at + TRUSTED_S
 
     def silence(self) -> None:
         """Say nothing until `all_told`: the feed is cut, and what is made now is not heard of."""
@@ -138,10 +141,12 @@ class CustomCodes:
         self._noted = set()
         losses = self._losses
         try:
-            codes = await self._count()
+            codes = await self._count(self._max_codes + 1)
             if codes > self._max_codes:
-                log.warning("too many custom codes to know", codes=codes, limit=self._max_codes)
+                log.warning("more custom codes than may be known", limit=self._max_codes)
+                self._pause_s = MANY_S
                 return
+            self._pause_s = RETRY_S
             bloom = Bloom(codes)
             async for batch in self._read():
                 for key in batch:
@@ -162,4 +167,4 @@ class CustomCodes:
                     await self.load()
                 except DatabaseUnavailable as error:
                     log.debug("custom codes cannot be read", error=str(error))
-            await asyncio.sleep(EVERY_S if self.loaded else RETRY_S)
+            await asyncio.sleep(EVERY_S if self.loaded else self._pause_s)

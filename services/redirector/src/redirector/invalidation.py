@@ -99,6 +99,9 @@ class Invalidation:
         self._apply(batch)
         if batch.position != self._position and not batch.gap:
             self.told_at = self._drained_at  # what came now was not there then
+            if batch.all_told:
+                # After a cut it may be as old as the cut, and be followed by much.
+                self._custom_codes.all_told(self.told_at)
         self._position = batch.position
         self._read_at = self._clock()
         if batch.drained:
@@ -125,8 +128,6 @@ class Invalidation:
                 self._custom_codes.note(change.key)
             else:
                 self._domain_changed()
-        if batch.all_told:
-            self._custom_codes.all_told()
 
     def _cut(self, error: str) -> None:
         if self.connected:

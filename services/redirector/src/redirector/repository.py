@@ -51,6 +51,8 @@ WHERE d.host = $1 AND l.code = $2
 
 _DOMAINS = "SELECT host, default_target, not_found_target FROM domains ORDER BY host"
 
+_COUNT_CUSTOM = "SELECT count(*) FROM (SELECT FROM links WHERE custom LIMIT $1) AS counted"
+
 _CUSTOM = """
 SELECT l.domain_id, d.host, l.code FROM links l JOIN domains d ON d.id = l.domain_id
 WHERE l.custom AND (l.domain_id, l.code) > ($1, $2)
@@ -106,10 +108,10 @@ async def list_domains(postgres: Postgres) -> list[DomainRow]:
     return [DomainRow(*row.values()) for row in rows]
 
 
-async def count_custom(postgres: Postgres) -> int:
-    """Return how many links have a custom code."""
+async def count_custom(postgres: Postgres, most: int) -> int:
+    """Return how many links have a custom code, or `most` when there are more."""
     async with _answering(postgres) as connection:
-        return int(await connection.fetchval("SELECT count(*) FROM links WHERE custom"))
+        return int(await connection.fetchval(_COUNT_CUSTOM, most))
 
 
 async def custom_keys(postgres: Postgres) -> AsyncIterator[Sequence[LinkKey]]:
