@@ -94,6 +94,16 @@ def test_migrating_an_empty_and_then_a_present_schema_works_and_an_absent_server
     assert refusal(run("migrate", "--wait-s", "1")).count("\n") == 1
 
 
+def test_migrating_a_schema_that_is_ahead_is_no_fault_unless_it_needs_newer_code(database_url):
+    """After a rollback the older release's migration runs on the newer release's schema."""
+    ahead = "UPDATE alembic_version SET version_num = '0009'"
+    asyncio.run(rewrite(database_url, f"{ahead}; UPDATE schema_version SET revision = 9"))
+    done = run("migrate", POSTGRES_URL=database_url)
+    assert done.returncode == 0, done.stderr
+    asyncio.run(rewrite(database_url, "UPDATE schema_version SET oldest_code = 9"))
+    assert "install a newer version" in refusal(run("migrate", POSTGRES_URL=database_url))
+
+
 def test_waiting_for_the_schema_ends_when_the_migration_has_run(blank_database_url):
     waiting = subprocess.Popen(
         command("shortlinks-writer", "wait-schema"), env=environment(blank_database_url)

@@ -2,6 +2,7 @@
 
 import asyncpg
 
+from shortcore.errors import ConfigurationError
 from shortcore.schema import REVISION, revision
 from shortctl.client import die, out
 from shortctl.servers import PostgresUrl, run, settings
@@ -18,6 +19,8 @@ def migrate(postgres_url: PostgresUrl = None) -> None:
         upgrade(url)
     except (OSError, asyncpg.PostgresError) as error:
         die(f"PostgreSQL: {error}")
+    except ConfigurationError as error:
+        die(str(error))
     after = run(revision(url))
     if before > REVISION:
         out.print(f"schema: {before}, newer than what this version knows ({REVISION})")
