@@ -53,6 +53,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(marks[folder[1]])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run where xdist has not seen its groups: they keep tests of one thing apart."""
+    if not hasattr(session.config, "workerinput") or not session.config.getvalue("loadgroup"):
+        return
+    for item in session.items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} is in a group, but xdist does not see it")
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     # xdist shows the header of the process that controls the workers, and only that.
     return [f"{name}={value}" for name, value in config.stash[chosen].items()]
