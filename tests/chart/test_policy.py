@@ -230,6 +230,27 @@ def test_relay_and_migrations_do_not_go_through_the_pooler(newest_helm: str) -> 
     assert "@links-shortlinks-postgresql-rw:5432/" in environment["SHORTLINKS_POSTGRES_URL"]
 
 
+def test_a_restore_of_cloudnativepg_takes_the_place_of_an_empty_database(newest_helm: str) -> None:
+    sets = ("postgresql.mode=cnpg", "postgresql.cnpg.clusterSpec.bootstrap.recovery.source=origin")
+    found = render(newest_helm, None, *sets)
+    spec = one(found, "Cluster", "links-shortlinks-postgresql")["spec"]
+    assert spec["bootstrap"] == {"recovery": {"source": "origin"}}
+
+
+def test_changed_credentials_roll_what_reads_them_at_its_start_and_not_the_primary(
+    newest_helm: str,
+) -> None:
+    sets = "postgresql.bundled.replica.enabled=true"
+    before = templates(render(newest_helm, None, sets))
+    after = templates(render(newest_helm, None, sets, "credentials.revision=second"))
+    rolled = {title for title in before if before[title] != after[title]}
+    stores = {
+        "StatefulSet/links-shortlinks-valkey",
+        "StatefulSet/links-shortlinks-postgresql-replica",
+    }
+    assert {title for title in rolled if title.startswith("StatefulSet/")} == stores
+
+
 def test_the_redirector_waits_for_nothing(newest_helm: str) -> None:
     found = render(newest_helm)
     for part, waits in (("writer", True), ("relay", True), ("redirector", False)):
