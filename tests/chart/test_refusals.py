@@ -17,6 +17,7 @@ REFUSED = {
     "cache.external.hosts={redis://a}": "/cache/external/hosts/0",
     "cache.bundled.maxMemoryPolicy=allkeys-lru": "/cache/bundled/maxMemoryPolicy",
     "redirector.spread=wide": "'soft', 'hard', 'none'",
+    "metrics.prometheusRule.disabled={ShortlinksSlow}": "/metrics/prometheusRule/disabled/0",
     # What several values say together.
     "postgresql.mode=external": "postgresql.external.existingSecret is empty",
     "postgresql.mode=external,postgresql.external.existingSecret=db,postgresql.external.host=db": (
@@ -45,6 +46,9 @@ REFUSED = {
     "settings.redis_url=redis://a": "settings.redis_url is not set here, but by cache",
     "writer.settings.writer_port=1": "writer.settings.writer_port is not set here",
     "relay.settings.log_level=info": "by dynamic.log_level",
+    "settings.redisTimeoutMs=40": "settings.redisTimeoutMs is no name of a setting",
+    "writer.podSpec.serviceAccountName=mine": "writer.podSpec.serviceAccountName is written by",
+    "redirector.service.spec.ports=80": "redirector.service.spec.ports is written by the chart",
     # Connections.
     "redirector.replicas=60": "postgresql.maxConnections is 200",
     "redirector.autoscaling.enabled=true,redirector.autoscaling.maxReplicas=60": (

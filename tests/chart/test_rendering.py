@@ -76,12 +76,34 @@ def test_helm_lint_is_content(helm: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_notes_name_the_next_command() -> None:
+def notes_of(*sets: str) -> str:
     helm = rendering.helms().get(4)
     if helm is None:
         pytest.skip("no Helm 4: only it shows the notes without a cluster")
     command = [helm, "install", "links", str(CHART), "--namespace", "sl", "--dry-run=client"]
-    notes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    pairs = [word for pair in sets for word in ("--set", pair)]
+    done = subprocess.run([*command, *pairs], capture_output=True, text=True, check=True)
+    return done.stdout.partition("\nNOTES:\n")[2]
+
+
+def test_the_notes_lead_to_where_the_parts_are_reached() -> None:
+    hosts = ("writer.ingress.enabled=true,writer.ingress.hosts={api.sho.rt}",)
+    route = "redirector.httpRoute.enabled=true,redirector.httpRoute.hostnames={sho.rt}"
+    notes = notes_of(*hosts, f"{route},redirector.httpRoute.parentRefs[0].name=web")
+    assert "curl http://api.sho.rt/api/v1/links" in notes
+    assert "curl -i https://sho.rt/CODE" in notes
+    assert "port-forward" not in notes
+    assert "links.trustedProxies is empty" in notes
+    notes = notes_of(
+        "edge.enabled=true,edge.apiHosts={api.sho.rt},links.trustedProxies={10.0.0.0/8}"
+    )
+    assert "curl http://api.sho.rt/api/v1/links" in notes
+    assert "port-forward service/links-shortlinks-edge 8001:80" in notes
+    assert "trustedProxies" not in notes
+
+
+def test_the_notes_name_the_next_command() -> None:
+    notes = notes_of()
     assert (
         "kubectl -n sl exec deployment/links-shortlinks-writer -c writer -- "
         "shortlinks-writer create-key --name first"

@@ -117,6 +117,8 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert(newest_helm: str) 
     }
     pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "runbooks").glob("S*.md")}
     assert set(alerts) == set(pages)
+    rule = SCHEMA["properties"]["metrics"]["properties"]["prometheusRule"]["properties"]
+    assert rule["disabled"]["items"]["enum"] == sorted(alerts)
     for alert, url in alerts.items():
         assert url.endswith(f"/docs/runbooks/{alert}.md")
         headings = re.findall("^## (.*)", pages[alert], re.MULTILINE)

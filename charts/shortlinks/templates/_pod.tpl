@@ -29,8 +29,12 @@ spec:
   terminationGracePeriodSeconds: {{ add (int $drain.preStopSeconds) (int $drain.delaySeconds) (int $drain.timeoutSeconds) 10 }}
   securityContext:
     {{- include "shortlinks.podSecurityContext" (dict "root" $root "context" $root.Values.podSecurityContext) | nindent 4 }}
-  {{- if .spec.waits }}
+  {{- if or .spec.waits .values.extraInitContainers }}
   initContainers:
+    {{- with .values.extraInitContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- if .spec.waits }}
     - name: wait-schema
       image: {{ include "shortlinks.image" (dict "root" $root "image" .spec.image) }}
       imagePullPolicy: {{ $root.Values.images.pullPolicy }}
@@ -42,6 +46,7 @@ spec:
         {{- toYaml .values.resources | nindent 8 }}
       volumeMounts:
         {{- include "shortlinks.mounts" . | nindent 8 }}
+    {{- end }}
   {{- end }}
   containers:
     - name: {{ .component }}
@@ -95,6 +100,9 @@ spec:
         {{- with .values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+    {{- with .values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     - name: tmp
       emptyDir:
@@ -116,6 +124,9 @@ spec:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- include "shortlinks.scheduling" . | nindent 2 }}
+  {{- with .values.podSpec }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
 {{- define "shortlinks.containerEnv" -}}

@@ -41,6 +41,10 @@
 {{- $owned := dict "postgres_url" "postgresql" "postgres_read_url" "postgresql" "postgres_password" "postgresql.*.existingSecret" "postgres_pool_size" "<part>.poolSize" "postgres_statement_cache" "postgresql.cnpg.pooler" "redis_url" "cache" "redis_password" "cache.*.existingSecret" "redis_prefix" "cache.prefix" "code_secret" "credentials.codeSecret" "drain_delay_ms" "drain.delaySeconds" "drain_timeout_ms" "drain.timeoutSeconds" "default_domain" "links.defaultDomain" "short_url_scheme" "links.scheme" "short_url_port" "links.port" "trusted_proxies" "links.trustedProxies" "cdn_max_age_s" "links.cdn.maxAgeSeconds" "cdn_stale_s" "links.cdn.staleSeconds" "cdn_key_header" "links.cdn.keyHeader" "dynamic_file" "dynamic" "writer_port" "writer.service.port" "writer_admin_port" "nothing: it is fixed" "redirector_port" "redirector.service.port" "redirector_admin_port" "nothing: it is fixed" "relay_admin_port" "nothing: it is fixed" }}
 {{- range $place, $settings := dict "settings" $v.settings "writer.settings" $v.writer.settings "redirector.settings" $v.redirector.settings "relay.settings" $v.relay.settings }}
 {{- range $key, $_ := $settings }}
+{{- /* Not by the schema: what Helm says of a property's name is not to be understood. */}}
+{{- if not (regexMatch "^[a-z][a-z0-9_]*$" $key) }}
+{{- fail (printf "%s.%s is no name of a setting: small letters, digits and _, as in redis_timeout_ms." $place $key) }}
+{{- end }}
 {{- with get $owned $key }}
 {{- fail (printf "%s.%s is not set here, but by %s." $place $key .) }}
 {{- end }}
@@ -52,6 +56,11 @@
 {{- range $name, $spec := include "shortlinks.registry" . | fromYaml }}
 {{- $c := index $v $name }}
 {{- if $c.enabled }}
+{{- range $key, $_ := $c.podSpec }}
+{{- if has $key (list "affinity" "automountServiceAccountToken" "containers" "enableServiceLinks" "imagePullSecrets" "initContainers" "nodeSelector" "priorityClassName" "securityContext" "serviceAccountName" "terminationGracePeriodSeconds" "tolerations" "topologySpreadConstraints" "volumes") }}
+{{- fail (printf "%s.podSpec.%s is written by the chart: see the value of its own." $name $key) }}
+{{- end }}
+{{- end }}
 {{- if and $c.autoscaling.enabled $c.autoscaling.keda.enabled }}
 {{- fail (printf "%s.autoscaling.enabled and %s.autoscaling.keda.enabled: choose one; KEDA makes a HorizontalPodAutoscaler of its own." $name $name) }}
 {{- end }}
@@ -68,6 +77,11 @@
 {{- fail (printf "%s.rollout.maxSurge and maxUnavailable are both 0: no rollout could ever begin." $name) }}
 {{- end }}
 {{- if $spec.http }}
+{{- range $key, $_ := $c.service.spec }}
+{{- if has $key (list "externalTrafficPolicy" "ports" "selector" "type") }}
+{{- fail (printf "%s.service.spec.%s is written by the chart: see the value of its own." $name $key) }}
+{{- end }}
+{{- end }}
 {{- if and $c.ingress.enabled (not $c.ingress.hosts) }}
 {{- fail (printf "%s.ingress.enabled needs %s.ingress.hosts." $name $name) }}
 {{- end }}
