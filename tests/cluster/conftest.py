@@ -1,12 +1,12 @@
 """The chart on a real cluster; without one these tests are skipped, and say what they need.
 
-KUBECONFIG              of a cluster that may be filled and broken: kind, k3d, a test cluster
-SHORTLINKS_TEST_IMAGES  PREFIX,TAG,NEXT: images <PREFIX>writer:<TAG> and <PREFIX>redirector:<TAG>
-                        that the cluster can have, and the tag that upgrades go to, as in
-                        docker.io/library/shortlinks-,one,two
-HELM4, HELM3            else helm4, helm3 or helm on the PATH
-CLUSTER_ARGOCD=file     Argo CD is there, and reads Git repositories of this machine (file://)
-CLUSTER_TIMES=write     put the measured times into docs/operations.md
+KUBECONFIG           of a cluster that may be filled and broken: kind, k3d, a test cluster
+CLUSTER_IMAGES       PREFIX,TAG,NEXT: images <PREFIX>writer:<TAG> and <PREFIX>redirector:<TAG> that
+                     the cluster can have, and the tag that upgrades go to (see next/Dockerfile), as
+                     in docker.io/library/shortlinks-,one,two
+HELM4, HELM3         else helm4, helm3 or helm on the PATH
+CLUSTER_ARGOCD=file  Argo CD is there, and reads Git repositories of this machine (file://)
+CLUSTER_TIMES=write  put the measured times into docs/operations.md
 """
 
 import os
@@ -18,24 +18,21 @@ from chart import rendering
 from cluster.operate import ROOT, Cluster, Images, Times
 
 measured = pytest.StashKey[Times]()
-IMAGES = os.environ.pop("SHORTLINKS_TEST_IMAGES", "")  # services would refuse it as no setting
+IMAGES = os.environ.get("CLUSTER_IMAGES", "")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = [
-        name
-        for name, there in (("KUBECONFIG", os.environ.get("KUBECONFIG")), ("IMAGES", IMAGES))
-        if not there
-    ]
+    missing = [name for name in ("KUBECONFIG", "CLUSTER_IMAGES") if not os.environ.get(name)]
     for item in items:
         if item.path.is_relative_to(ROOT / "tests" / "cluster"):
             item.add_marker(pytest.mark.cluster)
             # Two namespaces side by side: the tests of each release follow one another.
-            group = "argocd" if item.path.stem == "test_argocd" else "release"
+            group = "release" if item.path.stem == "test_release" else "others"
             item.add_marker(pytest.mark.xdist_group(f"cluster-{group}"))
             item.add_marker(pytest.mark.timeout(600))
             if missing:
-                reason = "no cluster: set KUBECONFIG and SHORTLINKS_TEST_IMAGES (tests/cluster)"
+                reason = f"no cluster: set {' and '.join(missing)} (see tests/cluster/conftest.py)"
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -89,6 +86,6 @@ def cluster(images: Images, times: Times) -> Iterator[Cluster]:
     yield from _cluster("shortlinks-test", 4, images, times)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def helm3_cluster(images: Images, times: Times) -> Iterator[Cluster]:
     yield from _cluster("shortlinks-helm3", 3, images, times)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,12 +120,12 @@ class Cluster:
             return run(command)
         return run([*command, "--values", "-"], json.dumps(values))
 
-    def install(self, tag: str = "", values: Object | None = None) -> None:
+    def install(self, tag: str = "", values: Object | None = None, release: str = "links") -> None:
         """Install the release or upgrade it, and wait until everything is ready."""
         self.helm(
             "upgrade",
             "--install",
-            "links",
+            release,
             str(CHART),
             "--values",
             str(HERE / "values.yaml"),
@@ -132,6 +133,13 @@ class Cluster:
             "--timeout=5m",
             values=self.images.values(tag or self.images.tag) | (values or {}),
         )
+
+    def sql(self, statement: str) -> str:
+        """Return what the bundled PostgreSQL answers to its superuser, cells apart by `|`."""
+        psql = ("psql", "--username=postgres", "--dbname=shortlinks", "--quiet", "--tuples-only")
+        options = ("--no-align", "--set=ON_ERROR_STOP=1")
+        command = ("exec", "-i", "sts/links-shortlinks-postgresql", "-c=postgresql", "--")
+        return self.kubectl(*command, *psql, *options, feed=statement).strip()
 
     def client(self, *arguments: str) -> list[str]:
         """Run `client.py` in the client pod; returns its lines."""
@@ -150,11 +158,34 @@ class Cluster:
         )
         return [json.loads(line) for line in found]
 
-    def follow(self, links: Sequence[Object]) -> list[str]:
-        """Return «status location» of each link, from the redirector's Service."""
-        return self.client(
-            "follow", "links-shortlinks-redirector", *(str(link["code"]) for link in links)
-        )
+    def follow(
+        self, links: Sequence[Object], service: str = "links-shortlinks-redirector"
+    ) -> list[str]:
+        """Return «status location» of each link, from a Service."""
+        return self.client("follow", service, *(str(link["code"]) for link in links))
+
+    def right(self, links: Sequence[Object], service: str = "links-shortlinks-redirector") -> bool:
+        """Whether each of `links` is answered as the API said."""
+        wanted = [f"{link['status_code']} {link['target']}" for link in links]
+        return self.follow(links, service) == wanted
+
+    @contextmanager
+    def forward(self, target: str, port: int) -> Iterator[int]:
+        """Yield the port of this machine that leads to `port` of `target`, as an operator has it."""
+        command = ["kubectl", "--namespace", self.namespace, "port-forward", target, f":{port}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with process:
+            try:
+                assert process.stdout is not None
+                said = process.stdout.readline()  # Forwarding from 127.0.0.1:40123 -> 5432
+                yield int(said.partition(" -> ")[0].rpartition(":")[2])
+            finally:
+                process.kill()
+
+    def secret(self, name: str) -> dict[str, str]:
+        """Return what a Secret holds."""
+        data = self.get("secret", name)["data"]
+        return {key: b64decode(value).decode() for key, value in data.items()}
 
     @contextmanager
     def load(

@@ -84,16 +84,20 @@ def argo(images: Images, times: Times, tmp_path_factory: pytest.TempPathFactory)
     values = merged(yaml.safe_load((HERE / "values.yaml").read_text()), images.values(images.tag))
     argo = Argo(cluster, repository, merged(values, {"argocd": {"syncWaves": True}}))
     argo.commit(redirector={"autoscaling": {"enabled": True}})
+    project: Object = yaml.safe_load((ROOT / "argocd" / "project.yaml").read_text())
+    where = {"server": "https://kubernetes.default.svc", "namespace": NAMESPACE}
+    project["spec"] |= {"sourceRepos": [f"file://{repository.folder}"], "destinations": [where]}
+    cluster.kubectl("apply", "-n=argocd", "--filename=-", feed=json.dumps(project))
     application: Object = yaml.safe_load((ROOT / "argocd" / "application.yaml").read_text())
     application["metadata"]["name"] = "links"
     spec = application["spec"]
-    spec["project"] = "default"
     spec["source"]["repoURL"] = f"file://{repository.folder}"
     spec["source"]["helm"] = {"valueFiles": ["../../values.yaml"]}
     spec["destination"]["namespace"] = NAMESPACE
     cluster.kubectl("apply", "-n=argocd", "--filename=-", feed=json.dumps(application))
     yield argo
     cluster.kubectl("delete", "application", "links", "-n=argocd")
+    cluster.kubectl("delete", "appproject", "shortlinks", "-n=argocd")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
@@ -105,15 +109,25 @@ def test_the_application_becomes_synced_and_healthy_and_links_work(argo: Argo) -
     assert all(line.startswith("302 ") for line in argo.cluster.follow(argo.links))
 
 
-def test_a_commit_of_values_rolls_out_without_a_failed_request(argo: Argo) -> None:
+def test_a_commit_of_images_and_values_rolls_out_without_a_failed_request(argo: Argo) -> None:
+    tag = argo.cluster.images.following
     with argo.cluster.load(argo.links) as load:
-        argo.commit(settings={"cache_tombstone_ttl_s": 7200})
+        argo.commit(
+            settings={"cache_tombstone_ttl_s": 7200},
+            images={"writer": {"tag": tag}, "redirector": {"tag": tag}},
+        )
         took = until("rolled out", argo.settled, 180)
     load.check()
     for component in ("writer", "redirector", "relay"):
         found = argo.cluster.get("configmap", f"links-shortlinks-{component}")["data"]
         assert found["SHORTLINKS_CACHE_TOMBSTONE_TTL_S"] == "7200"
-    argo.cluster.times.note("Argo CD: from a commit of values to rolled out", took, load)
+        assert all(
+            pod["spec"]["containers"][0]["image"].endswith(f":{tag}")
+            for pod in argo.cluster.pods(component)
+        )
+    argo.cluster.times.note(
+        "Argo CD: from a commit of images, schema and values to rolled out", took, load
+    )
 
 
 def test_drift_is_healed_and_what_left_git_is_pruned(argo: Argo) -> None:
@@ -174,7 +188,7 @@ def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
         start = time.monotonic()
         while time.monotonic() < start + 10:
             assert len(argo.cluster.ready("redirector")) >= 2
-        argo.commit(images={"redirector": {"tag": argo.cluster.images.tag}})
+        argo.commit(images={"redirector": {"tag": argo.cluster.images.following}})
         took = until("mended", argo.settled, 300)
     load.check()
     argo.cluster.times.note(

@@ -1,14 +1,25 @@
 """The life of one release, from nothing to its reinstallation; each test goes on from the last."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.operate import Cluster, Object, until
+from cluster.operate import ROOT, Cluster, Object, is_ready, until
 
 KNOWN: list[Object] = []
 """Links that were acknowledged: none may ever be lost."""
+
+(AFTER_A_RESTORE,) = re.findall(
+    "```sql\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL
+)
+"""What the page tells to run after a restore."""
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +29,7 @@ def after_the_first(request: pytest.FixtureRequest) -> None:
 
 
 def all_known(cluster: Cluster) -> bool:
-    return cluster.follow(KNOWN) == [f"{link['status_code']} {link['target']}" for link in KNOWN]
+    return cluster.right(KNOWN)
 
 
 def uids(cluster: Cluster) -> set[str]:
@@ -29,8 +40,12 @@ def uids(cluster: Cluster) -> set[str]:
     }
 
 
-def images_of(cluster: Cluster, component: str) -> set[str]:
-    return {pod["spec"]["containers"][0]["image"] for pod in cluster.pods(component)}
+def image_of(pod: Object) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
+
+
+def runs_only(cluster: Cluster, component: str, tag: str) -> bool:
+    return all(image_of(pod).endswith(f":{tag}") for pod in cluster.pods(component))
 
 
 def creates_again(cluster: Cluster) -> bool:
@@ -83,22 +98,29 @@ def test_a_dynamic_setting_takes_effect_without_a_restart(cluster: Cluster) -> N
     assert all_known(cluster)
 
 
-def test_an_upgrade_drops_no_request(cluster: Cluster) -> None:
+def test_an_upgrade_with_a_migration_drops_no_request(cluster: Cluster) -> None:
+    """The old version serves on beside the new one, on a schema that it does not know."""
+    before = int(cluster.sql("SELECT revision FROM schema_version"))
+    old = f":{cluster.images.tag}"
+    values: Object = {
+        "settings": {"cache_tombstone_ttl_s": 7200}, "dynamic": {"default_status_code": 308},
+    }  # fmt: skip
     start = time.monotonic()
-    with cluster.load(KNOWN, creating=True) as load:
-        cluster.install(
-            cluster.images.following,
-            {"settings": {"cache_tombstone_ttl_s": 7200}, "dynamic": {"default_status_code": 308}},
+    with cluster.load(KNOWN, creating=True) as load, ThreadPoolExecutor(1) as operator:
+        upgrade = operator.submit(cluster.install, cluster.images.following, values)
+        until(
+            "the schema is migrated",
+            lambda: cluster.sql("SELECT revision FROM schema_version") == str(before + 1),
         )
+        for component in ("writer", "redirector", "relay"):
+            assert any(is_ready(pod) for pod in cluster.pods(component) if old in image_of(pod))
+        upgrade.result()
         took = time.monotonic() - start
         until("the last old pod is gone", lambda: len(all_pods(cluster, "redirector")) == 2)
     load.check(1000)
     for component in ("writer", "redirector", "relay"):
-        assert all(
-            image.endswith(f":{cluster.images.following}")
-            for image in images_of(cluster, component)
-        )
-    cluster.times.note("upgrade: new images and values", took, load)
+        assert runs_only(cluster, component, cluster.images.following)
+    cluster.times.note("upgrade: new images, schema and values", took, load)
 
 
 def all_pods(cluster: Cluster, component: str) -> list[Object]:
@@ -178,13 +200,16 @@ def test_redirectors_scale_out_and_in_by_themselves_and_the_writer_does_not(
     behaviour = {"scaleDown": {"stabilizationWindowSeconds": 10, "policies": [
         {"type": "Pods", "value": 2, "periodSeconds": 15}]}}  # fmt: skip
     scaling: dict[str, Any] = {
-        "enabled": True, "minReplicas": 2, "maxReplicas": 4, "targetCPU": 60,
+        "enabled": True, "minReplicas": 2, "maxReplicas": 3, "targetCPU": 60,
         "behavior": behaviour,
     }  # fmt: skip
-    cluster.install(cluster.images.following, {"redirector": {"autoscaling": scaling}})
+    # What idle pods and the light load need is far below the target, the heavy load far above.
+    resources = {"requests": {"cpu": "80m", "memory": "128Mi"}}
+    redirector: Object = {"autoscaling": scaling, "resources": resources}
+    cluster.install(cluster.images.following, {"redirector": redirector})
     writers = {pod["metadata"]["uid"] for pod in cluster.pods("writer")}
-    with cluster.load(KNOWN[:10], threads=2) as light:
-        with cluster.load(KNOWN[:10], threads=6, pause_s=0.002) as heavy:
+    with cluster.load(KNOWN[:10], threads=1, pause_s=0.05) as light:
+        with cluster.load(KNOWN[:10], threads=8, pause_s=0.0005) as heavy:
             out = until("redirectors scale out", lambda: len(cluster.ready("redirector")) > 2, 180)
         inward = until(
             "redirectors scale in", lambda: len(all_pods(cluster, "redirector")) == 2, 240
@@ -204,11 +229,78 @@ def test_a_rollback_loses_no_link_and_no_request(cluster: Cluster) -> None:
         cluster.helm("rollback", "links", "1", "--wait", "--timeout=5m")
         took = time.monotonic() - start
     load.check()
-    assert all(
-        image.endswith(f":{cluster.images.tag}") for image in images_of(cluster, "redirector")
-    )
+    assert runs_only(cluster, "redirector", cluster.images.tag)
     assert all_known(cluster)
-    cluster.times.note("`helm rollback --wait` to the first revision", took, load)
+    # The older release's migration found a schema that is ahead of it.
+    jobs = cluster.get("jobs", "--selector=app.kubernetes.io/component=migrate")["items"]
+    assert [job["status"].get("succeeded") for job in jobs] == [1]
+    cluster.times.note(
+        "`helm rollback --wait` to the first revision, before the migration", took, load
+    )
+
+
+def test_a_backup_brings_everything_back_after_everything_is_lost(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """The commands of docs/operations.md: dump, destroy, restore, rebuild the cache."""
+    pod = ("exec", "-i", "sts/links-shortlinks-postgresql", "-c=postgresql", "--")
+    backup = tmp_path / "links.sql"
+    backup.write_text(
+        cluster.kubectl(*pod, "pg_dump", "--username=postgres", "--create", "shortlinks")
+    )
+    secret = cluster.get("secret", "links-shortlinks-credentials")
+    late = cluster.make_links(2)
+    assert cluster.right(late)
+
+    cluster.helm("uninstall", "links", "--wait", "--timeout=3m")
+    cluster.kubectl("delete", "pvc", "data-links-shortlinks-postgresql-0")
+    cluster.kubectl("delete", "secret", "links-shortlinks-credentials")
+
+    start = time.monotonic()
+    cluster.apply({**secret, "metadata": {"name": "links-shortlinks-credentials"}})
+    off = {"enabled": False}
+    cluster.install(values={"writer": off, "redirector": off, "relay": off, "migrations": off})
+    psql = ("psql", "--username=postgres", "--quiet", "--set=ON_ERROR_STOP=1")
+    # The chart has made an empty database, which the one of the backup takes the place of.
+    cluster.kubectl(*pod, *psql, feed=f"DROP DATABASE shortlinks;\n{backup.read_text()}")
+    cluster.sql(AFTER_A_RESTORE)
+    cluster.install()
+    with (
+        cluster.forward("sts/links-shortlinks-postgresql", 5432) as postgres,
+        cluster.forward("sts/links-shortlinks-valkey", 6379) as valkey,
+    ):
+        passwords = cluster.secret("links-shortlinks-credentials")
+        where = {
+            "SHORTLINKS_POSTGRES_URL": f"postgresql://shortlinks@127.0.0.1:{postgres}/shortlinks",
+            "SHORTLINKS_POSTGRES_PASSWORD": passwords["postgresql-password"],
+            "SHORTLINKS_REDIS_URL": f"redis://127.0.0.1:{valkey}/0",
+            "SHORTLINKS_REDIS_PASSWORD": passwords["valkey-password"],
+            "SHORTLINKS_REDIS_TIMEOUT_MS": "2000",
+        }
+        assert f"{count_of(cluster)} links offered" in shortctl(where, "cache", "rebuild")
+        assert " 0 differ" in shortctl(where, "cache", "verify", "--all")
+    took = time.monotonic() - start
+    assert all_known(cluster)
+    assert all(line.startswith("404") for line in cluster.follow(late))
+    # No code of a link that was lost is given to another.
+    again = cluster.make_links(200)
+    assert not {link["code"] for link in again} & {link["code"] for link in late}
+    KNOWN.extend(again[:5])
+    assert all_known(cluster)
+    cluster.times.note("all lost: restored from a dump, and the cache rebuilt", took)
+
+
+def count_of(cluster: Cluster) -> int:
+    return int(cluster.sql("SELECT count(*) FROM links"))
+
+
+def shortctl(where: dict[str, str], *arguments: str) -> str:
+    program = Path(sys.executable).with_name("shortctl")
+    done = subprocess.run(
+        [program, *arguments], env=os.environ | where, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_uninstalling_and_installing_again_on_the_same_volume_loses_no_link(
