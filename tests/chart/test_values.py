@@ -125,12 +125,17 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert(newest_helm: str) 
         assert headings == ["What users notice", "What to look at", "What to do"], alert
 
 
-def test_runbooks_speak_of_metrics_that_exist() -> None:
-    pages = "".join(path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md"))
+PAGES = [*(ROOT / "docs").rglob("*.md"), CHART / "README.md", *(ROOT / "argocd").glob("*.md")]
+
+
+def test_the_pages_speak_of_metrics_and_alerts_that_exist() -> None:
+    pages = "".join(path.read_text() for path in PAGES)
     assert names_in(pages)
     for name in names_in(pages):
         plain = re.sub(r"_(total|bucket|sum|count)$", "", name)
         assert {name, plain} & exported(), f"{name} is exported by nothing"
+    alerts = set(re.findall(r"\bShortlinks[A-Z]\w+", pages))
+    assert alerts == {path.stem for path in (ROOT / "docs" / "runbooks").glob("S*.md")}
 
 
 def names_in(text: str) -> set[str]:

@@ -23,11 +23,12 @@ pytestmark = pytest.mark.skipif(
 
 
 class Repository:
-    """The Git repository that Argo CD follows: the chart and one values file."""
+    """The Git repository that Argo CD follows: the chart, the environments and one values file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         copytree(ROOT / "charts" / "shortlinks", folder / "charts" / "shortlinks")
+        copytree(ROOT / "argocd" / "envs", folder / "argocd" / "envs")
         self.git("init", "--quiet", "--initial-branch=main")
 
     def git(self, *arguments: str) -> str:
@@ -86,7 +87,8 @@ def argo(images: Images, times: Times, tmp_path_factory: pytest.TempPathFactory)
     argo.commit(redirector={"autoscaling": {"enabled": True}})
     project: Object = yaml.safe_load((ROOT / "argocd" / "project.yaml").read_text())
     where = {"server": "https://kubernetes.default.svc", "namespace": NAMESPACE}
-    project["spec"] |= {"sourceRepos": [f"file://{repository.folder}"], "destinations": [where]}
+    project["spec"]["sourceRepos"] = [f"file://{repository.folder}"]
+    project["spec"]["destinations"].append(where)
     cluster.kubectl("apply", "-n=argocd", "--filename=-", feed=json.dumps(project))
     application: Object = yaml.safe_load((ROOT / "argocd" / "application.yaml").read_text())
     application["metadata"]["name"] = "links"
@@ -181,6 +183,7 @@ def test_it_stays_synced_and_healthy_while_the_autoscaler_works(argo: Argo) -> N
 
 
 def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
+    good = argo.values["images"]["redirector"]["tag"]
     with argo.cluster.load(argo.links) as load:
         argo.commit(images={"redirector": {"tag": "there-is-none"}})
         until("Argo CD is at it", lambda: argo.state()[2] != "Healthy" or broken(argo.cluster), 120)
@@ -188,7 +191,7 @@ def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
         start = time.monotonic()
         while time.monotonic() < start + 10:
             assert len(argo.cluster.ready("redirector")) >= 2
-        argo.commit(images={"redirector": {"tag": argo.cluster.images.following}})
+        argo.commit(images={"redirector": {"tag": good}})
         took = until("mended", argo.settled, 300)
     load.check()
     argo.cluster.times.note(
@@ -203,3 +206,34 @@ def broken(cluster: Cluster) -> bool:
         for container in pod["status"].get("containerStatuses", ())
         if (waiting := container["state"].get("waiting"))
     )
+
+
+def test_each_environment_in_git_becomes_an_application_that_renders(argo: Argo) -> None:
+    made: Object = yaml.safe_load((ROOT / "argocd" / "applicationset.yaml").read_text())
+    url = f"file://{argo.repository.folder}"
+    made["spec"]["generators"][0]["git"]["repoURL"] = url
+    spec = made["spec"]["template"]["spec"]
+    spec["source"]["repoURL"] = url
+    # Compared with the cluster, not deployed to it.
+    del spec["syncPolicy"]["automated"]
+    argo.cluster.kubectl("apply", "-n=argocd", "--filename=-", feed=json.dumps(made))
+
+    def compared() -> bool:
+        found = argo.cluster.get("applications", "-n=argocd")["items"]
+        states = {
+            each["metadata"]["name"]: each.get("status", {})
+            for each in found
+            if each["metadata"]["name"] != "links"
+        }
+        complaints = [state["conditions"] for state in states.values() if state.get("conditions")]
+        assert not complaints, complaints
+        return {
+            name: state.get("sync", {}).get("status") for name, state in states.items()
+        } == dict.fromkeys(("shortlinks-dev", "shortlinks-staging", "shortlinks-prod"), "OutOfSync")
+
+    try:
+        until("the environments are compared", compared, 120)
+    finally:
+        argo.cluster.kubectl("delete", "applicationset", "shortlinks", "-n=argocd")
+        names = ("shortlinks-dev", "shortlinks-staging", "shortlinks-prod")
+        argo.cluster.kubectl("delete", "application", *names, "-n=argocd", "--ignore-not-found")
