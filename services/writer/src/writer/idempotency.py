@@ -23,7 +23,9 @@ from shortcore.postgres import Connection, Postgres
 
 log = structlog.stdlib.get_logger(__name__)
 
-_KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
+KEY = re.compile(r"^[!-~](?:[ -~]{0,253}[!-~])?$", re.ASCII)
+"""What a key looks like: as a header carries it, with no blank at either end."""
+
 _WAIT_MS = 2000
 
 # A second request with the same key waits here for the first one's transaction to end. An
@@ -79,7 +81,7 @@ class Attempt:
 
 def check_key(key: str) -> None:
     """Raise MalformedRequest unless `key` is 1 to 255 printable ASCII characters."""
-    if not _KEY.fullmatch(key):
+    if not KEY.fullmatch(key):
         raise MalformedRequest("An Idempotency-Key has 1 to 255 printable ASCII characters.")
 
 

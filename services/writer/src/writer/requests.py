@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from shortcore.errors import Unauthorized, UnsupportedMediaType
 from writer.gate import CALLER, Caller
-from writer.idempotency import Answer, Attempt, check_key
+from writer.idempotency import KEY, Answer, Attempt, check_key
 from writer.parts import Parts
 
 JSON: Final = "application/json"
@@ -56,6 +56,7 @@ async def attempt(
             alias="Idempotency-Key",
             description="1 to 255 printable characters: the same request with the same key is"
             " done once and answered the same.",
+            json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": KEY.pattern},
         ),
     ] = None,
 ) -> Attempt | None:
