@@ -183,6 +183,7 @@ async def test_only_the_trash_can_be_purged_and_a_purge_frees_the_code_with_newe
     assert gone is not None
     assert gone.kind is Kind.ABSENT
     assert gone.version == await api.fetch("SELECT max(version) FROM outbox WHERE code = 'mine'")
+    assert gone.version == await api.fetch("SELECT version FROM purged WHERE code = 'mine'")
     assert (await api.create(code="mine"))["version"] > gone.version
 
 

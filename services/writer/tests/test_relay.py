@@ -59,9 +59,11 @@ class Links:
 
     async def purge(self, code: str) -> int:
         version: int = await self.sql.fetchval(
-            "WITH gone AS (DELETE FROM links WHERE code = $1) "
-            f"INSERT INTO outbox (domain_id, host, code, version) VALUES (1, '{HOST}', $1, "
-            "nextval('link_versions')) RETURNING version",
+            "WITH gone AS (DELETE FROM links WHERE code = $1), "
+            "told AS (INSERT INTO outbox (domain_id, host, code, version) "
+            f"VALUES (1, '{HOST}', $1, nextval('link_versions')) RETURNING *) "
+            "INSERT INTO purged (domain_id, host, code, version) "
+            "SELECT domain_id, host, code, version FROM told RETURNING version",
             code,
         )
         return version
@@ -456,6 +458,37 @@ async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
             return await later.target("a") == "https://new.example/"
 
         await until(repaired)
+
+
+async def test_a_link_purged_since_does_not_come_back_with_an_older_redis(one, links):
+    await one.relay.watch()
+    for code in "ab":
+        await links.put(code, "https://old.example/")
+    await one.relay.deliver()
+    saved = await snapshot(one)
+    for code in "ab":
+        await links.purge(code)
+    await links.put("b", "https://new.example/")
+    await one.relay.deliver()
+    await go_back(one, saved)
+    assert await one.target("a") == await one.target("b") == "https://old.example/"
+
+    await one.relay.watch()
+    assert await one.relay.deliver() == 2
+    assert (await one.store.get(link_key(HOST, "a"))).kind is Kind.ABSENT
+    assert await one.target("b") == "https://new.example/"
+
+
+async def test_what_was_purged_is_remembered_as_long_as_a_redis_can_hold_it(one, links):
+    for code, hours in (("a", 23), ("b", 25)):
+        await links.purge(code)
+        await links.sql.execute(
+            "UPDATE purged SET purged_at = now() - $1 * interval '1 hour' WHERE code = $2",
+            hours,
+            code,
+        )
+    await one.relay.watch()
+    assert await links.sql.fetchval("SELECT array_agg(code) FROM purged") == ["a"]
 
 
 async def test_a_republish_resumes_where_another_relay_left_it(

@@ -9,7 +9,7 @@ import asyncpg
 from shortcore.errors import ConfigurationError, SchemaOlder
 from shortcore.postgres import Connection
 
-REVISION = 1
+REVISION = 2
 """The newest migration that this code knows and needs."""
 
 

@@ -125,7 +125,21 @@ async def order_republish(connection: Connection, seen: Position, window_s: int)
         "VALUES (now() - $1 * interval '1 second', clock_timestamp() + interval '1 minute')",
         window_s,
     )
+    # No row of a link says that it was purged.
+    await connection.execute(
+        "INSERT INTO outbox (domain_id, host, code, version) "
+        "SELECT domain_id, host, code, version FROM purged "
+        "WHERE purged_at >= now() - $1 * interval '1 second'",
+        window_s,
+    )
     return True
+
+
+async def forget_purged(connection: Connection, window_s: int) -> None:
+    """Forget what was purged longer than `window_s` ago: no Redis holds it any more."""
+    await connection.execute(
+        "DELETE FROM purged WHERE purged_at < now() - $1 * interval '1 second'", window_s
+    )
 
 
 async def next_republish(connection: Connection, limit: int, now_ms: int) -> Claim | None:

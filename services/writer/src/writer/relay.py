@@ -125,6 +125,7 @@ class Relay:
         async with self._postgres.connection(self._timeout_ms) as pg:
             self.waiting_rows, self.oldest_s = await outbox.backlog(pg)
             known = await outbox.position(pg)
+            await outbox.forget_purged(pg, self._window_s())
         try:
             seen = outbox.Position(
                 await servers_of(self._client), entry_order(await self._feed.end())

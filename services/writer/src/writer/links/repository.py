@@ -82,7 +82,9 @@ SELECT {COLUMNS} FROM l
 
 _PURGE = f"""
 WITH l AS (DELETE FROM links WHERE domain_id = $1 AND code = $2 RETURNING domain_id, code),
-{_OUTBOX} domain_id, $3, code, nextval('link_versions') FROM l RETURNING version)
+{_OUTBOX} domain_id, $3, code, nextval('link_versions') FROM l RETURNING *),
+p AS (INSERT INTO purged (domain_id, host, code, version)
+    SELECT domain_id, host, code, version FROM o)
 SELECT version FROM o
 """  # noqa: S608  # constants only
 
