@@ -99,7 +99,7 @@ images: ## Build the images of writer and redirector (REGISTRY=…/ TAG=… BASE
 # Which images and which cluster: see tests/cluster/conftest.py.
 cluster-test: $(VENV)/.dev ## The chart on the cluster that KUBECONFIG names
 	@: $${KUBECONFIG:?names no cluster} $${CLUSTER_IMAGES:?names no images: see tests/cluster/conftest.py}
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m cluster tests/chart/test_server.py tests/cluster
 
 compose-secrets: ## Write the passwords of docker/compose.yaml, once
 	@docker/create-secrets

@@ -16,6 +16,7 @@ import pytest
 from chart.rendering import CASES, Manifest, manifests, pods, template
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: set KUBECONFIG"),
     pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on the PATH"),
     # One namespace, made once.
