@@ -245,9 +245,7 @@ def test_a_backup_brings_everything_back_after_everything_is_lost(
     """The commands of docs/operations.md: dump, destroy, restore, rebuild the cache."""
     pod = ("exec", "-i", "sts/links-shortlinks-postgresql", "-c=postgresql", "--")
     backup = tmp_path / "links.sql"
-    backup.write_text(
-        cluster.kubectl(*pod, "pg_dump", "--username=postgres", "--create", "shortlinks")
-    )
+    backup.write_text(cluster.kubectl(*pod, "pg_dump", "--username=postgres", "shortlinks"))
     secret = cluster.get("secret", "links-shortlinks-credentials")
     late = cluster.make_links(2)
     assert cluster.right(late)
@@ -261,8 +259,9 @@ def test_a_backup_brings_everything_back_after_everything_is_lost(
     off = {"enabled": False}
     cluster.install(values={"writer": off, "redirector": off, "relay": off, "migrations": off})
     psql = ("psql", "--username=postgres", "--quiet", "--set=ON_ERROR_STOP=1")
-    # The chart has made an empty database, which the one of the backup takes the place of.
-    cluster.kubectl(*pod, *psql, feed=f"DROP DATABASE shortlinks;\n{backup.read_text()}")
+    empty = ("DROP DATABASE shortlinks", "CREATE DATABASE shortlinks OWNER shortlinks")
+    cluster.kubectl(*pod, *psql, *(f"--command={each}" for each in empty))
+    cluster.kubectl(*pod, *psql, "--single-transaction", "shortlinks", feed=backup.read_text())
     cluster.sql(AFTER_A_RESTORE)
     cluster.install()
     with (
