@@ -6,6 +6,7 @@ CLUSTER_IMAGES       PREFIX,TAG,NEXT: images <PREFIX>writer:<TAG> and <PREFIX>re
                      in docker.io/library/shortlinks-,one,two
 HELM4, HELM3         else helm4, helm3 or helm on the PATH
 CLUSTER_ARGOCD=file  Argo CD is there, and reads Git repositories of this machine (file://)
+CLUSTER_WHOLE=1      a test that is skipped is a failure: CI says so of itself
 CLUSTER_TIMES=write  put the measured times into docs/operations.md
 """
 
@@ -44,6 +45,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["cluster_times"] = session.config.stash[measured].rows
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CLUSTER_WHOLE") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("CLUSTER_WHOLE is set, but tests were skipped", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
