@@ -22,6 +22,9 @@ from bench.machine import roles
 from bench.requests import Stream
 
 HERE = Path(__file__).parent
+BEYOND_S = 120
+"""What a generator may take beyond the time that it was given, to read its file and to end."""
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -85,7 +88,7 @@ def closed(order: Order) -> Loaded:
         [wrk, "-t1", f"-c{order.connections}", f"-d{max(1, round(order.seconds))}s",
          "--timeout", "10s", "-s", str(HERE / "wrk.lua"), f"http://{LOOPBACK}:{order.port}", "--",
          str(order.stream.path), str(order.offset + warm_up.total)],
-        order.cores,
+        order,
     )  # fmt: skip
     share = (_children_s() - before) / (time.monotonic() - began)
     if "Socket errors" in text:
@@ -105,7 +108,7 @@ def own(order: Order, rate: float = 0) -> Loaded:
         order.port, order.connections, order.seconds, order.warm_s, rate, order.offset,
     )  # fmt: skip
     command = [*program, LOOPBACK, *map(str, numbers), str(order.stream.path)]
-    found = json.loads(_run(command, order.cores))
+    found = json.loads(_run(command, order))
     return Loaded(
         found["answers"] / (found["seconds"] or 1),
         found["total"],
@@ -116,14 +119,14 @@ def own(order: Order, rate: float = 0) -> Loaded:
     )
 
 
-def _run(command: list[str], cores: frozenset[int]) -> str:
+def _run(command: list[str], order: Order) -> str:
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        timeout=600,
+        preexec_fn=lambda: os.sched_setaffinity(0, order.cores),
+        timeout=order.warm_s + order.seconds + BEYOND_S,
     )
     if done.returncode:
         raise LoadError(f"{' '.join(command)}: {done.stderr or done.stdout}")

@@ -48,7 +48,7 @@ LOOKUP_MAX = 1.2
 class Scale:
     """What was found at one size: µs a statement (median, p99), seconds, and bytes a link.
 
-    `lookup_us` and `create_us` have a median a round.
+    `lookup_us` and `create_us` have a median a round; `lookup_cpu_us` is PostgreSQL's own share.
     """
 
     links: int
@@ -56,6 +56,7 @@ class Scale:
     sizes: table.Sizes
     lookup_us: list[float] = field(default_factory=list)
     lookup_p99_us: list[float] = field(default_factory=list)
+    lookup_cpu_us: list[float] = field(default_factory=list)
     create_us: list[float] = field(default_factory=list)
     create_p99_us: list[float] = field(default_factory=list)
     cold_start_s: float | None = None
@@ -108,31 +109,44 @@ def _folder() -> Iterator[Path]:
 
 
 def _statements(url: str, one: Scale, turn: int) -> None:
+    lookups, cpu_us = asyncio.run(table.lookups(url, one.links, turn))
+    creates = asyncio.run(table.creates(url, one.links, turn))
+    one.lookup_cpu_us.append(round(cpu_us, 1))
     for times, medians, tails in (
-        (table.lookups(url, one.links, turn), one.lookup_us, one.lookup_p99_us),
-        (table.creates(url, one.links, turn), one.create_us, one.create_p99_us),
+        (lookups, one.lookup_us, one.lookup_p99_us),
+        (creates, one.create_us, one.create_p99_us),
     ):
-        taken = sorted(asyncio.run(times))
-        medians.append(round(taken[len(taken) // 2], 1))
-        tails.append(round(taken[int(0.99 * len(taken))], 1))
-    say(f"{turn + 1}/{ROUNDS}  {one.links:>11,} links: look-up {one.lookup_us[-1]:.0f} µs, "
+        times.sort()
+        medians.append(round(times[len(times) // 2], 1))
+        tails.append(round(times[int(0.99 * len(times))], 1))
+    say(f"{turn + 1}/{ROUNDS}  {one.links:>11,} links: look-up {one.lookup_us[-1]:.0f} µs "
+        f"({one.lookup_cpu_us[-1]:.0f} of the server), "
         f"create {one.create_us[-1]:.0f} µs")  # fmt: skip
 
 
 def write_scale(conditions: dict[str, str], local: float | None, found: list[Scale]) -> None:
     """Write scale.json and say whether a look-up costs what it may."""
     # Round by round, as what slowed one size slowed its neighbour, too.
-    ratios = [b / a for a, b in zip(found[0].lookup_us, found[-1].lookup_us, strict=True)]
+    ratios = {
+        name: [
+            b / a for a, b in zip(getattr(found[0], name), getattr(found[-1], name), strict=True)
+        ]
+        for name in ("lookup_us", "lookup_cpu_us")
+    }
     data = {
         "conditions": conditions,
         "local_cache_bytes": local,
         "sizes": [asdict(one) for one in found],
-        "lookup_ratio": {"median": median(ratios), "least": min(ratios), "most": max(ratios)},
+        "ratios": {
+            name: {"median": median(each), "least": min(each), "most": max(each)}
+            for name, each in ratios.items()
+        },
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "scale.json").write_text(json.dumps(data, indent=1) + "\n")
-    say(f"look-up at {found[-1].links:,} / at {found[0].links:,}: {median(ratios):.2f} "
-        f"(at most {LOOKUP_MAX})")  # fmt: skip
+    for name, each in ratios.items():
+        say(f"{name} at {found[-1].links:,} / at {found[0].links:,}: {median(each):.2f} "
+            f"(at most {LOOKUP_MAX})")  # fmt: skip
     say(f"local cache: {local} bytes a link, of the process's memory")
 
 

@@ -8,6 +8,7 @@ half, by least squares, as the first half fills caches.
 import json
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from dataclasses import replace
 import httpx
 
 from bench import machine, requests
-from bench.load import Order, own
+from bench.load import LoadError, Order, own
 from bench.machine import pin, rss_mib
 from bench.plan import CONNECTIONS, PLANS
 from bench.report import RESULTS
@@ -92,7 +93,11 @@ def _edit(api: httpx.Client, code: str) -> None:
 
 
 def _run(order: Order, failures: list[str]) -> None:
-    load = own(order, RATE)
+    try:
+        load = own(order, RATE)
+    except (LoadError, subprocess.TimeoutExpired) as error:
+        failures.append(str(error))
+        return
     strange = {status: n for status, n in load.statuses.items() if status not in {"302", "404"}}
     if strange:
         failures.append(f"answers {load.statuses}")
