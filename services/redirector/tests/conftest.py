@@ -125,7 +125,7 @@ async def run(
                         "default_domain": HOST,
                         "code_secret": SECRET,
                         "redis_timeout_ms": 1000,
-                        "postgres_timeout_ms": 3000,
+                        "postgres_timeout_ms": 20_000,
                     }
                     | settings
                 ),

@@ -106,7 +106,10 @@ def settings(database_url: str, redis_url: str, redis_prefix: str) -> WriterSett
         redis_prefix=redis_prefix,
         code_secret=SECRET,
         default_domain=HOST,
-        publish_timeout_ms=1000,  # a busy machine must not turn a test of publishing into luck
+        # A busy machine must not turn tests into luck; those of deadlines set their own.
+        publish_timeout_ms=1000,
+        postgres_timeout_ms=20_000,
+        postgres_write_timeout_ms=30_000,
     )
 
 
