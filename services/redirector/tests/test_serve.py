@@ -71,6 +71,7 @@ async def test_it_starts_with_everything_down_and_finds_all_that_comes_up(
             answer = get(part, "/abc")
             assert (answer.status, answer.getheader("retry-after")) == (503, "1")
             assert get(part, "/nobody").status == 503
+            assert part.metric('shortlinks_lookup_total{layer="local",result="miss"}') == 2
             assert get(part, "/robots.txt").status == 200
             assert part.ask("/livez")[0] == part.ask("/readyz")[0] == 200
             for wire in (postgres, redis):

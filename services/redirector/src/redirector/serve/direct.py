@@ -45,6 +45,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     ask = redirector.lookup.ask
     answer_slowly = redirector.redirects.answer
     clients = redirector.clients
+    unavailable = redirector.answers.unavailable
     values = redirector.counts.values
     start_of = Starts()
     ready = Phase.READY
@@ -141,17 +142,17 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
         def landed(self, waiting: "_Waiting", future: "asyncio.Future[LinkEntry | None]") -> None:
             """Send what a look-up brought; a link with rules needs more than that."""
             entry = None if future.cancelled() else future.result()
-            answer = None if entry is None else entry.answer
-            if entry is None or answer is None:
+            answer = unavailable if entry is None else entry.answer
+            if answer is None:
                 self.work(waiting)
                 return
             values[answer.slot] += 1
-            if isinstance(answer, Plain):
+            if not isinstance(answer, Plain):
+                self.send(waiting, start_of(answer), answer.body)
+            elif entry is not None:  # always: «unavailable» is a whole answer
                 capture(entry.record, waiting.method, waiting.headers, self.client, 0)
                 start = answer.head + entry.record.target.encode() + answer.tail
                 self.send(waiting, start, b"")
-            else:
-                self.send(waiting, start_of(answer), answer.body)
 
         def work(self, waiting: "_Waiting") -> None:
             """Answer in a task of its own."""
