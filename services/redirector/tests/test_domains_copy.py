@@ -1,4 +1,6 @@
-"""The domains come from Redis while PostgreSQL cannot tell them."""
+"""Where the table of domains comes from, and what is answered before there is one."""
+
+import asyncio
 
 import pytest
 
@@ -23,6 +25,33 @@ async def test_a_redirector_that_starts_without_postgresql_knows_the_domains_fro
     assert (await app.get("/abc", headers=OTHER)).headers["location"] == "https://own.example/"
     # Whether it exists cannot be known now, so it does not lead to the not-found target either.
     assert (await app.get("/nobody", headers=OTHER)).status_code == 503
+
+
+async def test_before_the_domains_are_known_no_host_gets_the_links_of_another(
+    run, table, redis_url, redis_prefix
+):
+    await table.domain("other.example")
+    await table.link("abc", "https://default.example/")
+    before = await run()
+    assert (await before.get("/abc")).status_code == 302
+    assert (await before.get("/abc", headers=OTHER)).status_code == 404
+    await until_filled(before)
+    await before.redirector.close()
+    client = open_redis(redis_url, timeout_ms=1000, pool_size=1, application="test")
+    assert await client.delete(CacheKeys(redis_prefix).domains)
+    await client.aclose()
+
+    app = await run(postgres_url=NOWHERE)
+    answer = await app.get("/abc", headers=OTHER)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert (await app.get("/abc")).headers["location"] == "https://default.example/"
+
+
+async def until_filled(app):
+    async with asyncio.timeout(10):
+        while not app.count("fill", "offered"):  # noqa: ASYNC110  # plain state
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"\xc1", b"not msgpack", b"\x91\x93\x01\x02\x03"])

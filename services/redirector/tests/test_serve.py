@@ -35,7 +35,8 @@ def connected(part: Part) -> Iterator[http.client.HTTPConnection]:
 
 
 def ask(connection: http.client.HTTPConnection, path: str) -> http.client.HTTPResponse:
-    connection.request("GET", path)
+    # The default domain by its name: before the domains are known no other host has links.
+    connection.request("GET", path, headers={"Host": "localhost"})
     answer = connection.getresponse()
     answer.read()
     return answer

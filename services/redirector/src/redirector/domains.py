@@ -2,7 +2,8 @@
 
 The table is small and kept whole in memory: read from PostgreSQL, or else from the copy that
 the last reader left in Redis. A host that is in no row is served as the default domain, so that
-probes by address and a name that is being moved find the same links.
+probes by address and a name that is being moved find the same links. Until a table was read nobody
+knows which host is in no row: any but the default one is then a domain without a name.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,10 @@ _REMEMBERED = 1024
 
 
 class Domain:
-    """A host and the two answers that are its own; `nowhere` is the entry of a code without link."""
+    """A host and the two answers that are its own; `nowhere` is the entry of a code without link.
+
+    The host is "" while nobody knows which domain a request means.
+    """
 
     __slots__ = ("home", "host", "not_found", "nowhere")
 
@@ -38,29 +42,25 @@ class Domain:
 
 
 class Domains:
-    """All domains; until `replace` is called only the default one, without targets."""
+    """All domains; until `replace` is called only the default one is known, without targets."""
 
     def __init__(self, default_host: str, answers: Answers) -> None:
         self._answers = answers
         self._default_host = default_host
-        self._rows: Sequence[DomainRow] = ()
+        self._rows: Sequence[DomainRow] | None = None
         self._by_host: dict[str, Domain] = {}
         self._by_header: dict[str, Domain] = {}
         self.default = Domain(DomainRow(default_host, None, None), answers)
-        self.single = True
+        self._unknown = Domain(DomainRow("", None, None), answers)
+        self.single = False
         """Whether the Host header need not be read at all."""
 
     def __len__(self) -> int:
         return len(self._by_host)
 
-    @property
-    def rows(self) -> Sequence[DomainRow]:
-        """The rows in use."""
-        return self._rows
-
     def replace(self, rows: Sequence[DomainRow]) -> None:
         """Use `rows` from now on."""
-        if list(rows) == list(self._rows):
+        if self._rows is not None and list(rows) == list(self._rows):
             return
         self._rows = tuple(rows)
         self._by_host = {row.host: Domain(row, self._answers) for row in rows}
@@ -86,6 +86,9 @@ class Domains:
 
     def _read(self, header: str) -> Domain:
         try:
-            return self.of_host(normalise_host(header))
+            host = normalise_host(header)
         except ValueError:
             return self.default
+        if self._rows is None and host != self._default_host:
+            return self._unknown
+        return self.of_host(host)

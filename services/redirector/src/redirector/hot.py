@@ -62,6 +62,8 @@ def make_refuse(
         host, _, code = key.partition("/")
         if not code.isalnum() or not code.isascii() or len(code) > MAX_CODE or not trusted():
             return None
+        if not host:
+            return None
         if decode(code) is not None or holds(key) or take():
             return None
         entry = of_host(host).nowhere

@@ -112,6 +112,8 @@ class Redirects:
         asked = read_path(request.path)
         if asked is None:
             return self._place(request, domain)
+        if not domain.host:
+            return self._answers.unavailable  # it may have links of its own
         key = link_key(domain.host, asked.code)
         entry = self._fresh(key)
         if entry is not None:
