@@ -177,7 +177,7 @@ async def test_a_cluster_takes_and_gives_links_of_many_slots_in_their_order(
         store = make_store(client, redis_prefix)
         assert await soon(lambda: store.get_many(KEYS[:3])) == [None] * 3
         items = [(key, record(number + 1)) for number, key in enumerate(KEYS)]
-        assert await store.publish_many(items) == [Published.TAKEN] * len(KEYS)
+        assert await store.publish_many(items, read_at_ms=now_ms()) == [Published.TAKEN] * len(KEYS)
         assert all(cluster.keys_of(number) for number in range(NODES))
 
         asked = [KEYS[5], link_key("go.example", "nobody"), *reversed(KEYS)]
@@ -232,7 +232,8 @@ async def test_a_cluster_without_one_node_still_gives_the_links_of_the_others(
     with Cluster(server_folder) as cluster:
         async with opened(cluster.url) as client:
             store = make_store(client, redis_prefix)
-            await soon(lambda: store.publish_many([(key, record(1)) for key in KEYS]))
+            items = [(key, record(1)) for key in KEYS]
+            await soon(lambda: store.publish_many(items, read_at_ms=now_ms()))
             cluster.nodes[2].kill()
 
             async def known() -> int:

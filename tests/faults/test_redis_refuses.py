@@ -1,4 +1,4 @@
-"""A Redis that takes no writes is still read: its refusals are answers."""
+"""A Redis that takes no writes is still read, and one that was held up takes nothing old."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from harness.visitor import visit
 
 from shortcore.breaker import Breaker, State
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.store import CacheStore, Lifetimes, Published
 from shortcore.errors import CacheUnavailable
 from shortcore.links import Kind, LinkRecord, link_key
 from shortcore.redis import open_redis
@@ -42,6 +42,21 @@ def demote(client: "redis.Redis") -> None:
     client.replicaof("127.0.0.1", 1)
 
 
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def open_store(server: EmbeddedValkey, *, max_age_ms: int = 2000) -> CacheStore:
+    return CacheStore(
+        open_redis(server.url, timeout_ms=500, pool_size=4, application="test"),
+        CacheKeys(""),
+        lifetimes=Lifetimes(60_000, 1000, 60_000, max_age_ms),
+        timeout_ms=500,
+        breaker=Breaker(failures=3, open_s=60, clock=time.monotonic),
+        now_ms=now_ms,
+    )
+
+
 @contextmanager
 def connected(server: EmbeddedValkey) -> Iterator["redis.Redis"]:
     with redis.Redis.from_url(server.url) as client:
@@ -52,15 +67,7 @@ def connected(server: EmbeddedValkey) -> Iterator["redis.Redis"]:
 async def test_refused_writes_keep_nobody_from_reading(
     server: EmbeddedValkey, refuse: Callable[["redis.Redis"], None]
 ) -> None:
-    client = open_redis(server.url, timeout_ms=500, pool_size=4, application="test")
-    store = CacheStore(
-        client,
-        CacheKeys(""),
-        lifetimes=Lifetimes(60_000, 1000, 60_000, 2000),
-        timeout_ms=500,
-        breaker=Breaker(failures=3, open_s=60, clock=time.monotonic),
-        now_ms=lambda: time.time_ns() // 1_000_000,
-    )
+    store = open_store(server)
     await store.publish(KEY, RECORD)
     with connected(server) as direct:
         refuse(direct)
@@ -68,7 +75,9 @@ async def test_refused_writes_keep_nobody_from_reading(
         with pytest.raises(CacheUnavailable, match="refuses"):
             await store.publish(link_key("go.example", str(number)), RECORD)
     with pytest.raises(CacheUnavailable):
-        await store.publish_many([(KEY, LinkRecord(2, Kind.ACTIVE)), (KEY, RECORD)])
+        await store.publish_many(
+            [(KEY, LinkRecord(2, Kind.ACTIVE)), (KEY, RECORD)], read_at_ms=now_ms()
+        )
     assert store.breaker.state is State.CLOSED
     assert await store.get(KEY) == RECORD
     await store.close()
@@ -98,3 +107,23 @@ def test_edits_and_deletions_are_seen_although_redis_cannot_be_told(
 
 def all_seen(url: str, paths: list[str], status: int) -> bool:
     return all(answer.status == status for _, answer in asyncio.run(visit(url, paths, clients=1)))
+
+
+async def test_what_redis_reads_long_after_it_was_sent_is_refused(server: EmbeddedValkey) -> None:
+    # Meanwhile a newer version may have come and gone: evicted, or flushed.
+    store = open_store(server, max_age_ms=400)
+    await store.publish(link_key("go.example", "another"), RECORD)  # it is connected now
+    with connected(server) as direct:
+
+        def scripts_run() -> int:
+            return int(direct.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+        before = scripts_run()
+        server.pause()
+        with pytest.raises(CacheUnavailable):  # after 500 ms: longer than the greatest age
+            await store.publish(KEY, RECORD)
+        server.resume()
+        until(lambda: scripts_run() > before, "the late publish is carried out")
+    assert await store.get(KEY) is None
+    assert await store.publish(KEY, RECORD) is Published.TAKEN
+    await store.close()

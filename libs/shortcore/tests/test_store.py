@@ -59,11 +59,11 @@ async def ttl(store):
     return await store._client.pttl(store._keys.link(KEY))
 
 
-offers = st.tuples(st.integers(0, 6), st.sampled_from(list(Kind)), st.booleans())
+offers = st.tuples(st.integers(0, 6), st.sampled_from(list(Kind)))
 
 
 @given(st.lists(offers, min_size=1, max_size=12))
-@example([(3, Kind.ACTIVE, False), (2, Kind.DELETED, False), (0, Kind.ABSENT, True)])
+@example([(3, Kind.ACTIVE), (2, Kind.DELETED), (0, Kind.ABSENT)])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_in_any_order_of_publishes_deletes_and_fills_the_highest_version_wins(
     redis_url, redis_prefix, changes
@@ -74,10 +74,9 @@ def test_in_any_order_of_publishes_deletes_and_fills_the_highest_version_wins(
     client.delete(name)
     script = client.register_script(PUBLISH)
     best = -1
-    for version, kind, fill in changes:
+    for version, kind in changes:
         record = absent() if version == 0 else LinkRecord(version, kind, 1, f"t{version}")
-        age = (str(now_ms()), "60000") if fill else ("", "0")
-        taken = script(keys=[name], args=[encode_record(record), 60_000, *age])
+        taken = script(keys=[name], args=[encode_record(record), 60_000, now_ms(), 60_000])
         assert taken == (1 if version > best else 0)
         best = max(best, version)
         assert decode_record(client.get(name)).version == best
@@ -120,14 +119,35 @@ async def test_a_fill_is_judged_by_the_clock_of_redis(store):
     assert await store.fill(KEY, link(4), read_at_ms=now_ms() + 60_000) is Published.TAKEN
 
 
-async def test_nothing_is_filled_before_the_clock_was_measured(store):
-    assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.EXPIRED
+async def test_a_slow_measurement_of_the_clock_makes_nothing_younger(store, monkeypatch):
+    ask = store._client.time
+
+    async def slowly():
+        await asyncio.sleep(0.2)  # on its way there: ours goes on meanwhile
+        return await ask()
+
+    monkeypatch.setattr(store._client, "time", slowly)
+    assert await store.measure_clock() < 100
+
+
+async def test_the_first_offer_measures_the_clock(store):
+    assert store.clock_offset_ms is None
+    assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.TAKEN
+    assert abs(store.clock_offset_ms) < 1000
+
+
+async def test_a_publisher_that_was_held_up_is_refused_like_any_filler(store):
+    late = now_ms() - LIFETIMES.fill_max_age_ms - 200
+    items = [(KEY, link(4)), (LinkKey("go.example/b"), link(5))]
+    assert await store.publish_many(items, read_at_ms=late) == [Published.EXPIRED] * 2
+    assert await store.get(KEY) is None
+    assert await store.publish_many(items, read_at_ms=now_ms()) == [Published.TAKEN] * 2
 
 
 async def test_many_records_are_taken_or_refused_each_by_itself(store):
     keys = [LinkKey(f"go.example/{letter}") for letter in "abc"]
     await store.publish(keys[1], link(9))
-    results = await store.publish_many([(key, link(5)) for key in keys])
+    results = await store.publish_many([(key, link(5)) for key in keys], read_at_ms=now_ms())
     assert results == [Published.TAKEN, Published.OLDER, Published.TAKEN]
     unknown = LinkKey("go.example/none")
     assert await store.get_many([*keys, unknown]) == [link(5), link(9), link(5), None]
@@ -171,10 +191,8 @@ async def test_garbage_that_names_no_version_gives_way_to_a_record(store, garbag
 async def test_a_key_of_another_type_gives_way_and_holds_up_no_batch(store):
     other = LinkKey("go.example/b")
     await store._client.rpush(store._keys.link(KEY), "a list")
-    assert await store.publish_many([(KEY, link(1)), (other, link(1))]) == [
-        Published.TAKEN,
-        Published.TAKEN,
-    ]
+    both = [(KEY, link(1)), (other, link(1))]
+    assert await store.publish_many(both, read_at_ms=now_ms()) == [Published.TAKEN] * 2
     assert await store.get_many([KEY, other]) == [link(1), link(1)]
 
 
@@ -203,7 +221,7 @@ async def test_a_server_that_never_answers_costs_its_deadline_and_no_more(redis_
     try:
         for call in (
             lambda: store.get_many([KEY]),
-            lambda: store.publish_many([(KEY, link(1)), (KEY, link(2))]),
+            lambda: store.publish_many([(KEY, link(1)), (KEY, link(2))], read_at_ms=now_ms()),
             store.measure_clock,
         ):
             began = time.perf_counter()
@@ -228,7 +246,7 @@ async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, re
         with pytest.raises(CacheUnavailable, match=r"(?i)memory"):
             await store.publish(KEY, link(1))
         with pytest.raises(CacheUnavailable, match=r"(?i)memory"):
-            await store.publish_many([(KEY, link(1)), (KEY, link(2))])
+            await store.publish_many([(KEY, link(1)), (KEY, link(2))], read_at_ms=now_ms())
         assert await store.get(KEY) is None
     finally:
         await store.close()

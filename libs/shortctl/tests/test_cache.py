@@ -67,6 +67,26 @@ def test_a_rebuild_never_puts_an_older_record_over_a_newer_one(admin, links, cli
     assert decode_record(client.get(name("c5"))) == newer
 
 
+def test_a_rebuild_that_was_held_up_reads_its_links_anew(
+    admin, links, client, name, database_url, monkeypatch
+):
+    read, now = coherence.every_link, coherence.now_ms
+    held_up = [5000]  # ms between the first reading and Redis
+
+    async def slowly(postgres):
+        async for records in read(postgres):
+            fetch(database_url, "UPDATE links SET target = 'https://new.example/', "
+                  "version = nextval('link_versions') WHERE code = 'c5' RETURNING 1")  # fmt: skip
+            yield records
+
+    monkeypatch.setattr(coherence, "every_link", slowly)
+    monkeypatch.setattr(coherence, "now_ms", lambda: now() - (held_up.pop() if held_up else 0))
+    done = admin("cache", "rebuild")
+    assert done.exit_code == 0, done.output
+    assert "had older ones of 1234" in done.stdout
+    assert decode_record(client.get(name("c5"))).target == "https://new.example/"
+
+
 def test_a_rebuild_tells_redirectors_of_what_was_out_of_date(
     admin, links, client, name, redis_prefix
 ):

@@ -82,7 +82,7 @@ async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opene
 
     async with opened(settings) as api:
 
-        async def crash(records: object) -> None:
+        async def crash(*_: object) -> None:
             raise Crash
 
         # Announcing comes right after the commit: an end here is one between commit and answer.

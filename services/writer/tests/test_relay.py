@@ -187,6 +187,22 @@ async def test_a_batch_takes_the_oldest_rows_first(database_url, redis_url, redi
         assert [c.key for c in await all_changes(one.feed)] == [f"{HOST}/a", f"{HOST}/b"]
 
 
+async def test_a_relay_that_was_held_up_after_its_claim_reads_the_batch_anew(one, links):
+    await links.put("a", "https://old.example/")
+    await one.store.measure_clock()
+    one.store.clock_offset_ms -= 5000  # as if the claim had been 5 s ago
+    with pytest.raises(CacheUnavailable, match="too long ago"):
+        await one.relay.deliver()
+    assert await links.waiting() == 1
+    assert await one.target("a") is None
+    assert await all_changes(one.feed) == []
+    version = await links.put("a", "https://new.example/")
+    await one.store.measure_clock()
+    assert await one.relay.deliver() == 2
+    assert await one.target("a") == "https://new.example/"
+    assert [change.version for change in await all_changes(one.feed)] == [version]
+
+
 async def test_a_purged_link_becomes_an_absence_that_nothing_older_undoes(one, links):
     old = await links.put("a", "https://a.example/")
     await one.relay.deliver()

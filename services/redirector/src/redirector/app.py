@@ -35,7 +35,6 @@ from shortcore.cache.store import CacheStore, Lifetimes
 from shortcore.changes import ChangeFeed
 from shortcore.codes import CodeSpace
 from shortcore.dynamic import DynamicFile
-from shortcore.errors import CacheUnavailable
 from shortcore.health import Health
 from shortcore.links import LinkKey, LinkRecord, split_key
 from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
@@ -50,7 +49,6 @@ APPLICATION = "shortlinks-redirector"
 REPLICA_MISSES_PER_S = 50
 """Misses of the read replica a second that the primary is asked about."""
 
-_CLOCK_EVERY_S = 1.0
 _CANCEL_AGAIN_S = 0.5
 
 
@@ -311,7 +309,7 @@ class Redirector:
             self.loader.run(),
             self.invalidation.run(),
             self.custom_codes.run(),
-            self._measure_clock(),
+            self.store.follow_clock(),
             self.dynamic.watch(),
         ):
             self._spawn(work)
@@ -333,14 +331,6 @@ class Redirector:
         await self._primary.close()
         if self._replica is not None:
             await self._replica.close()
-
-    async def _measure_clock(self) -> None:
-        while True:
-            try:
-                await self.store.measure_clock()
-            except CacheUnavailable as error:
-                log.debug("the clock of Redis cannot be read", error=str(error))
-            await asyncio.sleep(_CLOCK_EVERY_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -4,7 +4,7 @@ The outbox row is what counts; all here only makes the change visible sooner.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -26,6 +26,7 @@ _AT_ONCE = 100
 relay, awake in 2 ms, would do the same work again."""
 
 Announcement = tuple[LinkKey, LinkRecord]
+_Offer = tuple[LinkKey, LinkRecord, int]
 
 
 class Announcer:
@@ -34,22 +35,34 @@ class Announcer:
     `publish_failures` counts records that Redis did not take in time; the relay brings them.
     """
 
-    def __init__(self, cache: CacheStore, postgres: Postgres) -> None:
+    def __init__(
+        self,
+        cache: CacheStore,
+        postgres: Postgres,
+        now_ms: Callable[[], int],
+    ) -> None:
         self.publish_failures = 0
         self._cache = cache
         self._postgres = postgres
         self._wanted = asyncio.Event()
-        self._batcher: Batcher[Announcement, Published] = Batcher(
+        self.moment = now_ms
+        """The time to give to `announce`, taken before the transaction begins."""
+        self._batcher: Batcher[_Offer, Published] = Batcher(
             self._publish, max_items=_BATCH, max_waiting=_WAITING
         )
 
-    async def announce(self, records: Sequence[Announcement]) -> None:
-        """Offer `records`, unless they are many, to Redis within its deadline; wake the relay."""
+    async def announce(self, records: Sequence[Announcement], as_of_ms: int) -> None:
+        """Offer `records`, unless they are many, to Redis within its deadline; wake the relay.
+
+        `as_of_ms` is a `moment` from before their transaction: Redis refuses them when it is long
+        ago, as others may have changed the links again meanwhile.
+        """
         self._wanted.set()
-        if len(records) == 1:
-            await self._offer(self._batcher.submit(records[0]))
-        elif 0 < len(records) <= _AT_ONCE:
-            await self._offer(self._publish(records))
+        offers = [(key, record, as_of_ms) for key, record in records]
+        if len(offers) == 1:
+            await self._offer(self._batcher.submit(offers[0]))
+        elif 0 < len(offers) <= _AT_ONCE:
+            await self._offer(self._publish(offers))
 
     def wake_relay(self) -> None:
         """Have the relay look at the outbox soon."""
@@ -81,9 +94,11 @@ class Announcer:
         except Unavailable as error:
             log.debug("not published; the relay does it", error=error.detail)
 
-    async def _publish(self, records: Sequence[Announcement]) -> Sequence[Published | Exception]:
+    async def _publish(self, offers: Sequence[_Offer]) -> Sequence[Published | Exception]:
         try:
-            return await self._cache.publish_many(records)
+            results = await self._cache.fill_many(offers)
         except CacheUnavailable:
-            self.publish_failures += len(records)
+            self.publish_failures += len(offers)
             raise
+        self.publish_failures += results.count(Published.EXPIRED)
+        return results

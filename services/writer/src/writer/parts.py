@@ -76,6 +76,7 @@ class Parts:
             self.domain_book.refresh_forever(),
             self.key_ring.note_uses_forever(),
             self.announcer.notify_forever(),
+            self.cache.follow_clock(),
             purge_forever(self.postgres, self.settings.idempotency_ttl_s),
         ):
             self.background.spawn(work)
@@ -115,14 +116,16 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
     postgres = await postgres_at(settings.postgres_url, "postgres")
     read_url = settings.postgres_read_url
     replica = None if read_url is None else await postgres_at(read_url, "replica")
+    client = open_redis(
+        settings.redis_url.get_secret_value(),
+        timeout_ms=settings.redis_timeout_ms,
+        pool_size=settings.redis_pool_size,
+        application=APPLICATION,
+    )
+    names = CacheKeys(settings.redis_prefix)
     cache = CacheStore(
-        open_redis(
-            settings.redis_url.get_secret_value(),
-            timeout_ms=settings.redis_timeout_ms,
-            pool_size=settings.redis_pool_size,
-            application=APPLICATION,
-        ),
-        CacheKeys(settings.redis_prefix),
+        client,
+        names,
         lifetimes=Lifetimes(
             link_ms=settings.cache_ttl_s * 1000,
             negative_ms=settings.cache_negative_ttl_s * 1000,
@@ -131,9 +134,10 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
         ),
         timeout_ms=settings.publish_timeout_ms,
         breaker=breaker(),
-        now_ms=lambda: time.time_ns() // 1_000_000,
+        now_ms=_now_ms,
     )
-    parts = _assemble(settings, postgres, replica, cache, now)
+    announcer = Announcer(cache, postgres, _now_ms)
+    parts = _assemble(settings, postgres, replica, cache, announcer, now)
     try:
         yield parts
     finally:
@@ -149,11 +153,11 @@ def _assemble(
     postgres: Postgres,
     replica: Postgres | None,
     cache: CacheStore,
+    announcer: Announcer,
     now: Now,
 ) -> Parts:
     background = Background()
     registry = new_registry()
-    announcer = Announcer(cache, postgres)
     book = DomainBook(postgres, settings)
     ring = KeyRing(postgres, now)
     codes = CodeSpace(settings.code_secret.get_secret_value().encode())
@@ -205,6 +209,10 @@ def _assemble(
         dynamic=dynamic,
         now=now,
     )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _figures(

@@ -21,7 +21,7 @@ from shortcore import metrics
 from shortcore.admin import AdminApp
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.store import CacheStore, Lifetimes, Published
 from shortcore.changes import Change, ChangeFeed, entry_order
 from shortcore.drain import UvicornServer, run
 from shortcore.dynamic import EVERY_S, DynamicFile
@@ -68,7 +68,7 @@ class Relay:
         settings: RelaySettings,
     ) -> None:
         self.dynamic = DynamicFile(settings, self._take)
-        self.published: Counter[str] = Counter(taken=0, older=0)
+        self.published: Counter[str] = Counter(taken=0, older=0, expired=0)
         self.errors: Counter[str] = Counter(postgres=0, redis=0)
         self.batches = 0
         self.republished = 0
@@ -91,6 +91,7 @@ class Relay:
         steps = (
             self._deliver_all(),
             self._watch_all(),
+            self._follow_clock(),
             self._republish_all(),
             self._listen(),
             self._watch_settings(),
@@ -108,10 +109,11 @@ class Relay:
     async def deliver(self) -> int:
         """Deliver one batch; returns how many outbox rows it had."""
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
+            read_at_ms = _now_ms()
             claim = await outbox.claim(pg, self._settings.relay_batch_size)
             if not claim.ids:
                 return 0
-            entry = await self._hand_over(claim)
+            entry = await self._hand_over(claim, read_at_ms)
             await outbox.settle(pg, claim.ids, entry_order(entry))
         self.batches += 1
         return len(claim.ids)
@@ -156,10 +158,11 @@ class Relay:
     async def republish(self) -> int:
         """Send the next links of an order to republish; returns how many, 0 without an order."""
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
-            claim = await outbox.next_republish(pg, self._settings.relay_batch_size, _now_ms())
+            read_at_ms = _now_ms()
+            claim = await outbox.next_republish(pg, self._settings.relay_batch_size, read_at_ms)
             if claim is None:
                 return 0
-            await self._hand_over(claim)
+            await self._hand_over(claim, read_at_ms)
         self.republished += len(claim.records)
         return len(claim.records)
 
@@ -200,11 +203,14 @@ class Relay:
             lambda: self.republished,
         )
 
-    async def _hand_over(self, claim: outbox.Claim) -> str:
+    async def _hand_over(self, claim: outbox.Claim, read_at_ms: int) -> str:
         # First the records, then the feed: a redirector that hears of a change finds it there.
-        if claim.records:
-            for result in await self._store.publish_many(claim.records):
-                self.published[result.name.lower()] += 1
+        results = await self._store.publish_many(claim.records, read_at_ms=read_at_ms)
+        for result in results:
+            self.published[result.name.lower()] += 1
+        if Published.EXPIRED in results:
+            # We were held up, and others may have gone on meanwhile: read them anew.
+            raise CacheUnavailable("Redis was given records that were read too long ago.")
         return await self._append(claim.changes)
 
     async def _append(self, changes: Sequence[Change]) -> str:
@@ -241,6 +247,9 @@ class Relay:
         while not self._stopping.is_set():
             await self._patiently(self.watch)
             await self._pause(SAMPLE_S)
+
+    async def _follow_clock(self) -> None:
+        await _first(self._store.follow_clock(), self._stopping.wait())
 
     async def _republish_all(self) -> None:
         while not self._stopping.is_set():

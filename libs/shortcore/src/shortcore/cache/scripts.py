@@ -1,13 +1,11 @@
 """All Lua that runs in Redis; each script touches one key, so that it works on a Cluster."""
 
 PUBLISH = """
--- KEYS[1] the link; ARGV: record, TTL in ms, read at (Unix ms or ''), greatest age in ms.
+-- KEYS[1] the link; ARGV: record, TTL in ms, read at (Unix ms), greatest age in ms.
 -- Returns 1 taken, 0 a newer or equal version stands already, -1 read too long ago.
-if ARGV[3] ~= '' then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  if now - tonumber(ARGV[3]) > tonumber(ARGV[4]) then return -1 end
-end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now - tonumber(ARGV[3]) > tonumber(ARGV[4]) then return -1 end
 -- What is no record (another type, a version that no sequence reaches) gives way, or it would
 -- stand for ever and hold up every batch of the relay.
 local current = redis.pcall('GETRANGE', KEYS[1], 0, 7)

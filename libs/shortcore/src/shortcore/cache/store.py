@@ -5,6 +5,7 @@ old target over a newer one, in whatever order replies arrive.
 """
 
 import asyncio
+import contextlib
 import enum
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +25,9 @@ from shortcore.links import Kind, LinkKey, LinkRecord
 from shortcore.redis import AWAY, Client
 
 T = TypeVar("T")
+
+CLOCK_EVERY_S = 1.0
+"""How often `follow_clock` measures."""
 
 
 class Published(enum.IntEnum):
@@ -92,7 +96,7 @@ class CacheStore:
     async def get_many(self, keys: Sequence[LinkKey]) -> list[LinkRecord | None]:
         """Return the record of each key, in order; None where Redis knows nothing."""
         names = [self._keys.link(key) for key in keys]
-        values = await self._call(lambda: self._get(names))
+        values = await self.call(lambda: self._get(names))
         return [self._decode(value) for value in values]
 
     async def get(self, key: LinkKey) -> LinkRecord | None:
@@ -100,35 +104,40 @@ class CacheStore:
         return (await self.get_many([key]))[0]
 
     async def publish(self, key: LinkKey, record: LinkRecord) -> Published:
-        """Offer `record` as the newest of `key`."""
-        return (await self.publish_many([(key, record)]))[0]
+        """Offer `record` as the newest of `key`, as of now."""
+        return (await self.publish_many([(key, record)], read_at_ms=self._now_ms()))[0]
 
     async def fill(self, key: LinkKey, record: LinkRecord, *, read_at_ms: int) -> Published:
         """Offer what was read from PostgreSQL at `read_at_ms` (our clock, before the read).
 
-        Refused when that is too long ago by Redis's clock: meanwhile a tombstone may have come
-        and gone. Without a measured clock nothing is offered.
+        Refused when that is too long ago by Redis's clock: meanwhile a newer record, or a
+        tombstone, may have come and gone (evicted, flushed, at its end).
         """
         return (await self.fill_many([(key, record, read_at_ms)]))[0]
 
     async def fill_many(self, items: Sequence[tuple[LinkKey, LinkRecord, int]]) -> list[Published]:
         """Offer many records, each with the time it was read at, in one round trip."""
+        if not items:
+            return []
         offset = self.clock_offset_ms
         if offset is None:
-            return [Published.EXPIRED] * len(items)
-        oldest = str(self.lifetimes.fill_max_age_ms)
+            offset = await self.measure_clock()
         return await self._offer(
-            [(key, record, str(read_at_ms + offset), oldest) for key, record, read_at_ms in items]
+            [(key, record, read_at_ms + offset) for key, record, read_at_ms in items]
         )
 
-    async def publish_many(self, items: Sequence[tuple[LinkKey, LinkRecord]]) -> list[Published]:
-        """Offer many records in one round trip; each is taken or refused by itself."""
-        return await self._offer([(key, record, "", "0") for key, record in items])
-
-    async def _offer(
-        self, items: Sequence[tuple[LinkKey, LinkRecord, str, str]]
+    async def publish_many(
+        self, items: Sequence[tuple[LinkKey, LinkRecord]], *, read_at_ms: int
     ) -> list[Published]:
+        """Offer many records, all as they were at `read_at_ms`, as `fill_many` does.
+
+        Who knows of a change first is no exception: a publisher may be held up, too.
+        """
+        return await self.fill_many([(key, record, read_at_ms) for key, record in items])
+
+    async def _offer(self, items: Sequence[tuple[LinkKey, LinkRecord, int]]) -> list[Published]:
         now_ms = self._now_ms()
+        oldest = self.lifetimes.fill_max_age_ms
 
         async def run() -> list[Any]:
             if len(items) == 1:
@@ -139,18 +148,53 @@ class CacheStore:
             return list(await pipe.execute())
 
         def args(position: int) -> list[bytes | int | str]:
-            _, record, *age = items[position]
+            _, record, read_at_ms = items[position]
             ttl = self.lifetimes.of(record, now_ms, self._jitter())
-            return [encode_record(record), ttl, *age]
+            return [encode_record(record), ttl, read_at_ms, oldest]
 
-        return [Published(int(reply)) for reply in await self._call(run)]
+        return [Published(int(reply)) for reply in await self.call(run)]
 
     async def measure_clock(self) -> int:
-        """Ask Redis for its time; returns its clock minus ours in milliseconds."""
-        before = self._now_ms()
-        seconds, microseconds = await self._call(self._client.time)
-        self.clock_offset_ms = int(seconds) * 1000 + int(microseconds) // 1000 - before
+        """Ask Redis for its time; returns its clock minus ours in milliseconds.
+
+        As if the answer had taken no time: so a slow one makes what was read older, never younger.
+        """
+        seconds, microseconds = await self.call(self._client.time)
+        told_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        self.clock_offset_ms = told_ms - self._now_ms()
         return self.clock_offset_ms
+
+    async def follow_clock(self) -> None:
+        """Measure Redis's clock again and again, for ever: either clock may be set."""
+        while True:
+            with contextlib.suppress(CacheUnavailable):  # the breaker knows; what stood stands
+                await self.measure_clock()
+            await asyncio.sleep(CLOCK_EVERY_S)
+
+    async def call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what `call` gives, under the deadline and the breaker of all calls here."""
+        if not self.breaker.allows():
+            raise CacheUnavailable(f"Redis is not answering: {self.last_error}")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await call()
+        except ResponseError as error:
+            # Full, or a read-only replica: it answered, if only to refuse. What stands there can
+            # still be read, so the breaker must not keep us away.
+            self.breaker.succeeded()
+            self.last_error = f"{type(error).__name__}: {error}"
+            raise CacheUnavailable(f"Redis refuses: {self.last_error}") from error
+        except AWAY as error:
+            missed = isinstance(error, TimeoutError)
+            self.last_error = (
+                f"no answer within {self._timeout_s * 1000:.0f} ms"
+                if missed
+                else f"{type(error).__name__}: {error}"
+            )
+            self.breaker.failed()
+            raise CacheUnavailable(f"Redis is not answering: {self.last_error}") from error
+        self.breaker.succeeded()
+        return reply
 
     def check(self) -> Dependency:
         """Return its line for `/health`, from memory."""
@@ -179,30 +223,6 @@ class CacheStore:
         except CorruptRecord:
             self.corrupt_total += 1  # a miss: the fill that follows cannot do worse
             return None
-
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        if not self.breaker.allows():
-            raise CacheUnavailable(f"Redis is not answering: {self.last_error}")
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await call()
-        except ResponseError as error:
-            # Full, or a read-only replica: it answered, if only to refuse. What stands there can
-            # still be read, so the breaker must not keep us away.
-            self.breaker.succeeded()
-            self.last_error = f"{type(error).__name__}: {error}"
-            raise CacheUnavailable(f"Redis refuses: {self.last_error}") from error
-        except AWAY as error:
-            missed = isinstance(error, TimeoutError)
-            self.last_error = (
-                f"no answer within {self._timeout_s * 1000:.0f} ms"
-                if missed
-                else f"{type(error).__name__}: {error}"
-            )
-            self.breaker.failed()
-            raise CacheUnavailable(f"Redis is not answering: {self.last_error}") from error
-        self.breaker.succeeded()
-        return reply
 
 
 def _pipeline(client: Client) -> Any:

@@ -44,13 +44,14 @@ class BatchService:
         if batch.atomic:
             _raise_all([item for item in prepared if isinstance(item, ShortlinksError)])
         drafts = [item for item in prepared if isinstance(item, Draft)]
+        began = self._links.announcer.moment()
         try:
             answer, created = await self._place(batch, prepared, drafts, attempt)
         except asyncpg.ForeignKeyViolationError:
             raise invalid(
                 [FieldError("/items", "unknown", "A domain of these links was just removed.")]
             ) from None
-        await self._links.announce_new(created)
+        await self._links.announce_new(created, began)
         return answer
 
     async def _place(

@@ -51,12 +51,13 @@ class ImportService:
         if attempt is not None and (earlier := await self._links.earlier(attempt)) is not None:
             return earlier
         drafts, lines, failed, rows = await self._read(body, form)
+        began = self._links.announcer.moment()
         try:
             answer, created = await self._place(drafts, lines, failed, rows, attempt)
         except asyncpg.ForeignKeyViolationError:
             detail = "A domain of these links was just removed."
             raise invalid([FieldError("/domain", "unknown", detail)]) from None
-        await self._links.announce_new(created)
+        await self._links.announce_new(created, began)
         return answer
 
     async def _read(
@@ -105,7 +106,10 @@ class ImportService:
         links = self._links
         created: list[StoredLink] = []
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * rows
-        async with links.postgres.connection(timeout_ms) as connection, connection.transaction():
+        async with (
+            links.postgres.connection(timeout_ms) as connection,
+            connection.transaction(),
+        ):
             if attempt is not None:
                 earlier = await links.claim(connection, attempt)
                 if earlier is not None:

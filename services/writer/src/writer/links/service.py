@@ -50,14 +50,19 @@ class LinkService:
             return earlier
         draft = await self.draft(link)
         if attempt is None and not link.find_if_exists:
+            began = self.announcer.moment()
             created = await self.creator.create(draft)
-            await self.announce_new([created])
+            await self.announce_new([created], began)
             return self._answer(201, created)
         return await self._create_once(link, draft, attempt)
 
     async def _create_once(self, link: CreateLink, draft: Draft, attempt: Attempt | None) -> Answer:
+        began = self.announcer.moment()
         try:
-            async with self._transaction() as connection, connection.transaction():
+            async with (
+                self._transaction() as connection,
+                connection.transaction(),
+            ):
                 if attempt is not None:
                     earlier = await self.claim(connection, attempt)
                     if earlier is not None:
@@ -72,7 +77,7 @@ class LinkService:
         except asyncpg.ForeignKeyViolationError:
             raise domain_gone(draft) from None
         if found is None:
-            await self.announce_new([created])
+            await self.announce_new([created], began)
         return answer
 
     async def draft(self, link: CreateLink, at: str = "") -> Draft:
@@ -104,6 +109,7 @@ class LinkService:
         """Merge `edit` into the link; without any change it keeps its version."""
         host, code = _address(host, code)
         password_hash = None if edit.password is None else await hash_password(edit.password)
+        began = self.announcer.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if old.deleted:
@@ -120,41 +126,44 @@ class LinkService:
             if values == old.values:
                 return old
             new = await repository.save_link(connection, old, values)
-        await self._announce(new)
+        await self._announce(new, began)
         return new
 
     async def trash(self, host: str, code: str, if_match: str | None) -> None:
         """Put the link into the trash; one that is there already stays as it is."""
         host, code = _address(host, code)
+        began = self.announcer.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if old.deleted:
                 return
             values = replace(old.values, state=LinkState.DELETED)
             new = await repository.save_link(connection, old, values)
-        await self._announce(new)
+        await self._announce(new, began)
 
     async def purge(self, host: str, code: str, if_match: str | None) -> None:
         """Remove a link that is in the trash for ever; its code is free again."""
         host, code = _address(host, code)
+        began = self.announcer.moment()
         async with self._transaction() as connection, connection.transaction():
             await repository.fence_purge(connection)
             old = await self._locked(connection, host, code, if_match)
             if not old.deleted:
                 raise Conflict("Only a link in the trash can be purged; delete it first.")
             version = await repository.purge_link(connection, old)
-        await self.announcer.announce([(link_key(host, code), absent(version))])
+        await self.announcer.announce([(link_key(host, code), absent(version))], began)
 
     async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
         """Take the link out of the trash, as an active one; any other stays as it is."""
         host, code = _address(host, code)
+        began = self.announcer.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if not old.deleted:
                 return old
             values = replace(old.values, state=LinkState.ACTIVE)
             new = await repository.save_link(connection, old, values)
-        await self._announce(new)
+        await self._announce(new, began)
         return new
 
     def view(self, link: StoredLink) -> LinkView:
@@ -174,15 +183,15 @@ class LinkService:
         """Claim the attempt's key in the caller's transaction, or return the earlier answer."""
         return await idempotency.claim(connection, attempt, self.settings.idempotency_ttl_s)
 
-    async def announce_new(self, links: list[StoredLink]) -> None:
-        """Announce committed new links."""
+    async def announce_new(self, links: list[StoredLink], as_of_ms: int) -> None:
+        """Announce committed new links, whose transaction began after `as_of_ms`."""
         self.created_total += len(links)
         await self.announcer.announce(
-            [(link_key(link.host, link.code), link.record) for link in links]
+            [(link_key(link.host, link.code), link.record) for link in links], as_of_ms
         )
 
-    async def _announce(self, link: StoredLink) -> None:
-        await self.announcer.announce([(link_key(link.host, link.code), link.record)])
+    async def _announce(self, link: StoredLink, as_of_ms: int) -> None:
+        await self.announcer.announce([(link_key(link.host, link.code), link.record)], as_of_ms)
 
     def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         return self.postgres.connection(self.settings.postgres_write_timeout_ms)
