@@ -136,14 +136,14 @@ def test_a_relay_killed_in_the_middle_of_a_batch_delivers_all_of_it_after(
         for path in links:
             links[path] = new_target()
             assert api.patch(api_path(path), json={"target": links[path]}).status_code == 200
-    rig.redis_wire.set(Mode.PASS, delay_ms=400)  # Redis has done it before the relay knows
-
-    relay = stack.relay()
+    # Redis has done each step long before the relay knows: time to kill it, on a busy machine too.
+    rig.redis_wire.set(Mode.PASS, delay_ms=1200)
+    relay = stack.relay(RELAY_REDIS_TIMEOUT_MS="10000", POSTGRES_WRITE_TIMEOUT_MS="30000")
     if moment == "records are in Redis":
-        until(lambda: records(rig) >= len(links), moment)
+        until(lambda: records(rig) >= len(links), moment, within_s=30)
         assert feed_length(rig) == 0
     else:
-        until(lambda: feed_length(rig) > 0, moment)
+        until(lambda: feed_length(rig) > 0, moment, within_s=30)
     relay.child.kill()
     assert outbox(rig) >= len(links), "killed too late: the batch was done"
 
