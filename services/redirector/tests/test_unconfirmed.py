@@ -9,7 +9,7 @@ from harness.proxy import Mode, Proxy
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.changes import ChangeFeed
+from shortcore.changes import Change, ChangeFeed
 from shortcore.links import Kind, LinkKey, LinkRecord, absent
 from shortcore.redis import open_redis
 
@@ -95,6 +95,23 @@ async def test_with_words_on_the_feed_redis_answers_alone(run, table, store, tel
         assert app.count("redis", "hit") == number + 1
         clock.advance(35)
     assert app.count("postgres", "hit") == 0
+
+
+async def test_a_writers_word_of_a_code_to_come_is_no_word_of_a_relay(
+    run, tell, clock, client, redis_prefix
+):
+    app = await run()
+    await tell(app)
+    heard = app.redirector.invalidation.told_at
+    clock.advance(20)
+    feed = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
+    changes = app.redirector.invalidation.changes
+    await feed.append([Change(LinkKey("go.example/to-come"), 0, clock.now_ms())])
+    async with asyncio.timeout(10):
+        while app.redirector.invalidation.changes == changes:  # noqa: ASYNC110  # plain state
+            await asyncio.sleep(0.01)
+    assert app.redirector.custom_codes.holds("go.example/to-come")
+    assert app.redirector.invalidation.told_at == heard
 
 
 @pytest.mark.parametrize("away", [Mode.REFUSE, Mode.BLACK_HOLE])

@@ -51,7 +51,7 @@ def make_refuse(
     """Return the function that gives the «not found» of a key that cannot exist, without I/O.
 
     None where a look-up must tell. While few are asked for, all are looked up: only a scan meets
-    the filter, so the moment that a new custom code takes to get here is nobody's 404.
+    the filter, and writers tell of a new custom code before they answer that it is made.
     """
     decode, trusted, holds, take = codes.decode, custom.trusted, custom.holds, budget.take
     of_host = domains.of_host

@@ -97,7 +97,7 @@ class Invalidation:
             self._custom_codes.distrust()
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
         self._apply(batch)
-        if batch.position != self._position and not batch.gap:
+        if _of_a_relay(batch) and not batch.gap:
             self.told_at = self._drained_at  # what came now was not there then
             if batch.all_told:
                 # After a cut it may be as old as the cut, and be followed by much.
@@ -135,3 +135,8 @@ class Invalidation:
         self.connected = False
         self._custom_codes.silence()
         self._error = error
+
+
+def _of_a_relay(batch: Batch) -> bool:
+    # What has version 0 is a writer's word of a code to come: it keeps no record up to date.
+    return batch.all_told or any(change.version for change in batch.changes)

@@ -1,19 +1,23 @@
-"""After a commit: offer the new records to Redis and wake the relay, both at best effort.
+"""Around a commit: tell the redirectors of new codes, offer the records to Redis, wake the relay.
 
-The outbox row is what counts; all here only makes the change visible sooner.
+All at best effort: the outbox row is what counts; all here only makes the change visible sooner.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
 from shortcore.cache.store import CacheStore, Published
+from shortcore.changes import Change, ChangeFeed
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
-from shortcore.links import LinkKey, LinkRecord
+from shortcore.links import LinkKey, LinkRecord, link_key
 from shortcore.postgres import Postgres
 from writer import outbox
 from writer.batching import Batcher
+from writer.links.creation import Draft
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,11 +42,14 @@ class Announcer:
     def __init__(
         self,
         cache: CacheStore,
+        feed: ChangeFeed,
         postgres: Postgres,
         now_ms: Callable[[], int],
     ) -> None:
         self.publish_failures = 0
+        self.foretell_failures = 0
         self._cache = cache
+        self._feed = feed
         self._postgres = postgres
         self._wanted = asyncio.Event()
         self.moment = now_ms
@@ -50,6 +57,24 @@ class Announcer:
         self._batcher: Batcher[_Offer, Published] = Batcher(
             self._publish, max_items=_BATCH, max_waiting=_WAITING
         )
+
+    @contextlib.asynccontextmanager
+    async def foretold(self, drafts: Sequence[Draft]) -> AsyncIterator[None]:
+        """Tell the redirectors of the custom codes of `drafts` while the block creates them.
+
+        During a scan they refuse, without a look-up, every custom code that they have not heard
+        of (docs/adr/0007): this one is known to them before its creation is answered, however far
+        behind a relay is. A code that is told and never made costs them a look-up.
+        """
+        keys = [link_key(each.domain.host, each.code) for each in drafts if each.code is not None]
+        if not keys:
+            yield
+            return
+        telling = asyncio.create_task(self._foretell(keys))
+        try:
+            yield
+        finally:
+            await telling
 
     async def announce(self, records: Sequence[Announcement], as_of_ms: int) -> None:
         """Offer `records`, unless they are many, to Redis within its deadline; wake the relay.
@@ -87,6 +112,15 @@ class Announcer:
         """Send one notice now; raises DatabaseUnavailable."""
         async with self._postgres.connection() as connection:
             await connection.execute("SELECT pg_notify($1, '')", outbox.CHANNEL)
+
+    async def _foretell(self, keys: Sequence[LinkKey]) -> None:
+        at_ms = self.moment()
+        try:
+            for at in range(0, len(keys), _BATCH):
+                changes = [Change(key, 0, at_ms) for key in keys[at : at + _BATCH]]
+                await self._cache.call(partial(self._feed.append, changes))
+        except CacheUnavailable:  # where the feed is cut, the redirectors look up every code
+            self.foretell_failures += 1
 
     async def _offer(self, publishing: Awaitable[object]) -> None:
         try:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.changes import ChangeFeed
 from shortcore.codes import CodeSpace
 from shortcore.dynamic import DynamicFile
 from shortcore.errors import DatabaseUnavailable
@@ -123,6 +124,9 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
         application=APPLICATION,
     )
     names = CacheKeys(settings.redis_prefix)
+    feed = ChangeFeed(
+        client, names, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
+    )
     cache = CacheStore(
         client,
         names,
@@ -136,7 +140,7 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
         breaker=breaker(),
         now_ms=_now_ms,
     )
-    announcer = Announcer(cache, postgres, _now_ms)
+    announcer = Announcer(cache, feed, postgres, _now_ms)
     parts = _assemble(settings, postgres, replica, cache, announcer, now)
     try:
         yield parts
@@ -224,6 +228,11 @@ def _figures(
         "shortlinks_publish_failures",
         "Records that Redis did not take in time; the relay brings them.",
         lambda: announcer.publish_failures,
+    )
+    figures.counter(
+        "shortlinks_foretell_failures",
+        "Times the redirectors were not told of custom codes ahead of their commit.",
+        lambda: announcer.foretell_failures,
     )
     figures.counter(
         "shortlinks_replica_fallbacks",

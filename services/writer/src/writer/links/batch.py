@@ -64,6 +64,7 @@ class BatchService:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms
         async with (
+            links.announcer.foretold(drafts),
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):

@@ -107,6 +107,7 @@ class ImportService:
         created: list[StoredLink] = []
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * rows
         async with (
+            links.announcer.foretold(drafts),
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):

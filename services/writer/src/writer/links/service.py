@@ -51,7 +51,8 @@ class LinkService:
         draft = await self.draft(link)
         if attempt is None and not link.find_if_exists:
             began = self.announcer.moment()
-            created = await self.creator.create(draft)
+            async with self.announcer.foretold([draft]):
+                created = await self.creator.create(draft)
             await self.announce_new([created], began)
             return self._answer(201, created)
         return await self._create_once(link, draft, attempt)
@@ -60,6 +61,7 @@ class LinkService:
         began = self.announcer.moment()
         try:
             async with (
+                self.announcer.foretold([draft]),
                 self._transaction() as connection,
                 connection.transaction(),
             ):
