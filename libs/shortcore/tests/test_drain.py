@@ -10,7 +10,8 @@ import time
 import httpx
 import pytest
 
-from shortcore.drain import UvicornServer, bind
+from shortcore.drain import UvicornServer, bind, closing
+from shortcore.health import Health, Phase
 from shortctl.ports import free_port
 
 SERVER = """
@@ -184,3 +185,22 @@ def test_a_taken_port_is_named():
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
         UvicornServer(None, "127.0.0.1", port)
     taken.close()
+
+
+async def test_while_it_drains_clients_are_told_to_close_their_connections():
+    health = Health()
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message):
+        sent.append(message)
+
+    telling = closing(app, health)
+    for phase in (Phase.READY, Phase.DRAINING):
+        health.phase = phase
+        await telling({"type": "http"}, None, send)
+    assert sent[0]["headers"] == [(b"a", b"b")]
+    assert sent[2]["headers"] == [(b"a", b"b"), (b"connection", b"close")]

@@ -234,6 +234,34 @@ async def test_a_server_that_never_answers_costs_its_deadline_and_no_more(redis_
         await server.wait_closed()
 
 
+async def test_a_server_whose_every_step_is_just_in_time_costs_the_deadline_of_one_call(
+    redis_prefix,
+):
+    ended = asyncio.Event()
+
+    async def slow(reader, writer):
+        while data := await reader.read(65536):
+            await asyncio.sleep(0.08)
+            if b"HELLO" in data:
+                writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+                data = data.split(b"HELLO", 1)[1]
+            writer.write(b"+OK\r\n" * data.count(b"*"))
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = new_store(f"redis://127.0.0.1:{port}/0", redis_prefix, timeout_ms=100)
+    try:
+        with pytest.raises(CacheUnavailable, match="100 ms"):
+            await store.get(KEY)  # connecting is one step, asking another
+    finally:
+        await store.close()
+        await ended.wait()
+        server.close()
+        await server.wait_closed()
+
+
 async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, redis_prefix):
     from shortctl.embedded import EmbeddedValkey  # noqa: PLC0415  # only this test starts one
 
