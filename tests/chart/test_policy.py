@@ -151,6 +151,24 @@ def templates(found: list[Manifest]) -> dict[str, Manifest]:
     return dict(pods(found))
 
 
+@pytest.mark.parametrize(
+    ("sets", "entries"),
+    [
+        (["cache.bundled.maxMemory=192mb"], "409"),
+        (["cache.bundled.maxMemory=192mb", "redirector.settings.clicks_partitions=8"], "204"),
+        (["cache.bundled.maxMemory=3g"], "5000"),
+        (["cache.bundled.maxMemory=1mb"], "10"),
+        (["settings.clicks_stream_max_length=77"], "77"),
+    ],
+)
+def test_unread_clicks_leave_three_quarters_of_the_bundled_valkey_to_links(
+    newest_helm: str, sets: list[str], entries: str
+) -> None:
+    found = render(newest_helm, None, *sets)
+    settings = one(found, "ConfigMap", "links-shortlinks-redirector")["data"]
+    assert settings["SHORTLINKS_CLICKS_STREAM_MAX_LENGTH"] == entries
+
+
 def test_a_dynamic_setting_rolls_no_pod(newest_helm: str) -> None:
     before = render(newest_helm)
     after = render(newest_helm, None, "dynamic.log_level=debug", "dynamic.l1_ttl_s=5")

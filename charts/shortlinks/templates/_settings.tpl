@@ -132,6 +132,16 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- end }}
 {{- end }}
 
+{{/* Entries that each click stream may keep. They are up to 30 KB and never evicted, so all streams
+     together take a quarter of Valkey at the most: a full Valkey could not take a link's edits. */}}
+{{- define "shortlinks.clickEntries" -}}
+{{- $size := .Values.cache.bundled.maxMemory }}
+{{- $units := dict "" 1 "b" 1 "k" 1000 "kb" 1024 "m" 1000000 "mb" 1048576 "g" 1000000000 "gb" 1073741824 }}
+{{- $bytes := mul (regexFind "^[0-9]+" $size | int64) (get $units (regexFind "[a-z]*$" $size)) }}
+{{- $streams := dig "clicks_partitions" (dig "clicks_partitions" 4 .Values.settings) .Values.redirector.settings }}
+{{- div (div $bytes 4) (mul $streams 30720) | max 10 | min 5000 }}
+{{- end }}
+
 {{/* The whole environment of a part, as a map of texts (root, component, spec, values). */}}
 {{- define "shortlinks.environment" -}}
 {{- $root := .root }}
@@ -166,6 +176,9 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- $_ := set $environment "SHORTLINKS_CDN_STALE_S" (int64 .staleSeconds | toString) }}
 {{- $_ := set $environment "SHORTLINKS_CDN_KEY_HEADER" .keyHeader }}
 {{- end }}
+{{- end }}
+{{- if and (eq $root.Values.cache.mode "bundled") (eq .component "redirector") }}
+{{- $_ := set $environment "SHORTLINKS_CLICKS_STREAM_MAX_LENGTH" (include "shortlinks.clickEntries" $root) }}
 {{- end }}
 {{- range $settings := list $root.Values.settings .values.settings }}
 {{- range $key, $value := $settings }}
