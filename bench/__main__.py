@@ -16,6 +16,7 @@ from bench.plan import PLANS, Plan
 from bench.ratios import of_creates, of_redirects
 from bench.redirects import Streams, baseline_cases, redirector_cases, servers
 from bench.world import World, open_world
+from shortctl.embedded import stop_all
 
 PARTS = ("redirects", "creates")
 
@@ -56,7 +57,11 @@ def _redirects(world: World, plan: Plan) -> list[Measured]:
     streams = Streams.write(world, plan)
     with open_baselines(world.folder, servers()) as baselines:
         cases = redirector_cases(world, plan, streams)
-        return measure([*cases, *baseline_cases(baselines, streams.local)], plan, say)
+        try:
+            return measure([*cases, *baseline_cases(baselines, streams.local)], plan, say)
+        finally:
+            # Each follows the change feed: a dozen of them would take the cores from the creates.
+            stop_all([case.part.child for case in cases if case.part is not None])
 
 
 def say(text: str) -> None:
