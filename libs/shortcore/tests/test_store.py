@@ -279,3 +279,20 @@ async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, re
     finally:
         await store.close()
         valkey.stop()
+
+
+async def test_a_cancellation_that_the_client_swallows_is_raised_all_the_same(store):
+    asking = asyncio.Event()
+
+    async def swallowing():
+        asking.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            return "an answer"
+
+    task = asyncio.create_task(store.call(swallowing))
+    await asking.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()

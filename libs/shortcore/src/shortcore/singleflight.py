@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from shortcore.tasks import end_tasks
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -89,9 +91,7 @@ class Batches(Generic[K]):
         """Cancel what is under way; whoever still waits is told by `after`."""
         waiting, self._queue = self._queue, []
         self._after(waiting)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end_tasks(list(self._running))
 
     def _start(self) -> None:
         self._scheduled = False

@@ -41,6 +41,7 @@ from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import open_redis
 from shortcore.settings import RedirectorSettings
+from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -48,8 +49,6 @@ APPLICATION = "shortlinks-redirector"
 
 REPLICA_MISSES_PER_S = 50
 """Misses of the read replica a second that the primary is asked about."""
-
-_CANCEL_AGAIN_S = 0.5
 
 
 def unix_ms() -> int:
@@ -318,12 +317,7 @@ class Redirector:
     async def close(self) -> None:
         """Stop everything that `start` began and close every connection; send the last clicks."""
         await self.tracking.close()
-        # Again until they end: a cancellation that meets a deadline of redis-py, or `wait_for` of
-        # Python 3.11, at the same moment can be swallowed there.
-        while pending := [task for task in self._tasks if not task.done()]:
-            for task in pending:
-                task.cancel()
-            await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+        await end_tasks(self._tasks)
         await self.lookup.close()
         self._passwords.close()
         await self.store.close()

@@ -12,6 +12,7 @@ import structlog
 
 from shortcore.clicks import FIELD, Click, ClickBatch, encode_batch
 from shortcore.redis import AWAY, Client
+from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -20,8 +21,6 @@ BATCH = 500
 
 RETRY_S = 0.25
 """Between two tries: a Redis that is away costs four calls a second and stream."""
-
-_CANCEL_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +88,7 @@ class ClickStream:
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=deadline_s)
-            # Again until it ends: redis-py can swallow a cancellation that meets its deadline.
-            while not self._task.done():
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=_CANCEL_AGAIN_S)
+            await end_tasks([self._task])
         given_up, self.waiting = self.waiting, 0
         self._sealed.clear()
         return given_up

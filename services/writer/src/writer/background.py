@@ -5,6 +5,8 @@ from collections.abc import Coroutine
 
 import structlog
 
+from shortcore.tasks import end_tasks
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -28,7 +30,4 @@ class Background:
 
     async def close(self) -> None:
         """Cancel every task and wait for its end."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(list(self._tasks))

@@ -194,6 +194,11 @@ class CacheStore:
             self.breaker.failed()
             raise CacheUnavailable(f"Redis is not answering: {self.last_error}") from error
         self.breaker.succeeded()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # redis-py sends by `asyncio.wait_for`, which swallows a cancellation that comes as it
+            # is done (Python 3.11); whoever cancelled would wait for us for ever.
+            raise asyncio.CancelledError
         return reply
 
     def check(self) -> Dependency:
