@@ -28,7 +28,7 @@ BEGIN, END = "<!-- fault table: begin -->", "<!-- fault table: end -->"
 CONNECTIONS = 40
 WRITE_TIMEOUT_MS = 1000
 LINKS = 40
-LOCAL_HITS = 2000
+LOCAL_HITS = 3000
 CREATES = 20
 RECOVERS_WITHIN_S = 15
 # What a call may take at the most: Redis, then PostgreSQL, on a machine that does other things.
