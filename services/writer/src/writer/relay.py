@@ -31,6 +31,7 @@ from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import AWAY, Client, open_redis, servers_of
 from shortcore.schema import check_schema
 from shortcore.settings import RelaySettings
+from shortcore.tasks import end_tasks
 from writer import outbox
 
 log = structlog.stdlib.get_logger(__name__)
@@ -395,8 +396,7 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
+        await end_tasks(tasks)
 
 
 def _report(task: "asyncio.Task[None]") -> None:
