@@ -9,6 +9,11 @@ WORKERS   ?= 2
 TESTS     ?=
 PORT_BASE ?=
 
+# Where the caller asks for no bytecode (images often do), each start would compile every module anew,
+# which is most of its time. It lies in the environment, so that sources stay clean.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults test-images soak fault-table bench scale steps soak-memory lint format docs lock images compose-secrets cluster-test clean
 
