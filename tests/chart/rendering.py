@@ -26,6 +26,10 @@ newest that it was checked against."""
 
 Manifest: TypeAlias = dict[str, Any]
 
+# The parser in C, ten times as fast, where PyYAML was built with it.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 class Refused(Exception):
     """Helm did not render; the text is what it says."""
@@ -63,7 +67,22 @@ def template(
     kubernetes: str = NEWEST,
     release: str = "links",
 ) -> str:
-    """Return what `helm template` writes; raises Refused when it refuses."""
+    """Return what `helm template` writes; raises Refused when it refuses.
+
+    What it wrote once is remembered: see `template_anew`.
+    """
+    return _remembered(helm, values, chart, tuple(sets), kubernetes, release)
+
+
+def template_anew(
+    helm: str,
+    values: Sequence[Path] = (),
+    chart: Path = CHART,
+    sets: Sequence[str] = (),
+    kubernetes: str = NEWEST,
+    release: str = "links",
+) -> str:
+    """Return what `helm template` writes now; raises Refused when it refuses."""
     command = [helm, "template", release, str(chart), "--namespace", "shortlinks"]
     command += ["--kube-version", f"{kubernetes}.0"]
     for file in values:
@@ -76,9 +95,13 @@ def template(
     return done.stdout
 
 
+# Each case is looked at by a dozen tests. A copy of the chart is another path.
+_remembered = functools.cache(template_anew)
+
+
 def manifests(text: str) -> list[Manifest]:
     """Return the objects of a rendered text, in an order of their own."""
-    found = [each for each in yaml.safe_load_all(text) if each]
+    found = [each for each in yaml.load_all(text, LOADER) if each]
     return sorted(found, key=lambda each: (each["apiVersion"], each["kind"], name_of(each)))
 
 
@@ -104,4 +127,4 @@ def pods(found: Sequence[Manifest]) -> Iterator[tuple[str, Manifest]]:
 
 def golden(found: Sequence[Manifest]) -> str:
     """Return the text that is kept: no order, no comments, no style of the templates."""
-    return yaml.safe_dump_all(found, sort_keys=True, width=10_000, allow_unicode=True)
+    return yaml.dump_all(found, Dumper=DUMPER, sort_keys=True, width=10_000, allow_unicode=True)
