@@ -7,7 +7,6 @@ fault the fields and the rules they broke.
 ShortlinksError
  ├ MalformedRequest         400  the body or a header cannot be read at all
  ├ Unauthorized             401  no key, or one that is unknown, expired or revoked
- ├ Forbidden                403  the key may not do this
  ├ NotFound
  │  ├ LinkNotFound          404
  │  ├ DomainNotFound        404
@@ -25,7 +24,6 @@ ShortlinksError
  ├ UnsupportedMediaType     415  the body is not of a type that the route reads
  ├ InvalidInput             422  fields that break a rule
  ├ IdempotencyKeyReused     422  the key was used with another body
- ├ RateLimited              429
  ├ InternalError            500
  └ Unavailable
     ├ DatabaseUnavailable   503
@@ -78,12 +76,6 @@ class Unauthorized(ShortlinksError):
     """No API key was sent, or one that is unknown, expired or revoked."""
 
     type, status, title = "unauthorized", 401, "Unauthorized"
-
-
-class Forbidden(ShortlinksError):
-    """The API key may not do this."""
-
-    type, status, title = "forbidden", 403, "Forbidden"
 
 
 class NotFound(ShortlinksError):
@@ -186,12 +178,6 @@ class IdempotencyKeyReused(ShortlinksError):
     """The Idempotency-Key was used before with another request."""
 
     type, status, title = "idempotency-key-reused", 422, "Idempotency key reused"
-
-
-class RateLimited(ShortlinksError):
-    """Too many requests; `retry_after_s` says when to come back."""
-
-    type, status, title = "rate-limited", 429, "Rate limited"
 
 
 class InternalError(ShortlinksError):
