@@ -208,6 +208,12 @@ async def test_paths_and_methods_that_do_not_exist_are_said_so(api):
     answer = await api.client.put(LINKS)
     check(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "GET, POST"
+    one = f"{LINKS}/go.test/none"
+    assert (await api.client.post(one)).headers["allow"] == "DELETE, GET, PATCH"
+    for method in ("GET", "PATCH", "DELETE", "PUT"):
+        answer = await api.client.request(method, f"{one}:restore")
+        check(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == "POST"
     for path in ("go.test/none", "other.test/none", "go.test/%00", "a%20b/c", "go.test/ä"):
         for send in (api.client.get, api.client.delete):
             check(await send(f"{LINKS}/{path}"), 404, "link-not-found")

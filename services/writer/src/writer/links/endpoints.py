@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from shortcore.errors import UnsupportedMediaType
@@ -35,7 +36,16 @@ FORMATS = {
 }
 """The media types of an import."""
 
-_ONE = "/links/{domain}/{code}"
+
+class _Code(StringConvertor):
+    """A code in a path: it has no colon, which is what sets a verb such as `:restore` off."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("code", _Code())
+
+_ONE = "/links/{domain}/{code:code}"
 
 
 class ListQuery(BaseModel):
