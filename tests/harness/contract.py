@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from referencing.jsonschema import DRAFT202012
 
 PROBLEM = "application/problem+json"
 _NAME = "urn:openapi"
+_FRAMING = {"content-type", "content-length"}  # the rest of the description says these
 
 
 class Contract:
@@ -27,9 +29,15 @@ class Contract:
         """Return the validator of the schema at a JSON pointer of the document."""
         return Draft202012Validator({"$ref": f"{_NAME}#{pointer}"}, registry=self._registry)
 
-    def check(self, method: str, url: str, status: int, media_type: str, body: bytes) -> None:
-        """Assert that this answer is one that the document describes for this request."""
+    def check(
+        self, method: str, url: str, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        """Assert that this answer is one that the document describes for this request.
+
+        `headers` finds names in any case.
+        """
         path = urlsplit(url).path
+        media_type = headers.get("content-type", "")
         said = f"{method} {path}: {status} {media_type} {body[:300]!r}"
         operations = next((found for fits, found in self._paths if fits.fullmatch(path)), None)
         if operations is None or method.lower() not in operations:
@@ -38,6 +46,7 @@ class Contract:
         else:
             responses = operations[method.lower()]["responses"]
             assert str(status) in responses, f"{said} is not documented, but {sorted(responses)}"
+            self._check_headers(responses[str(status)]["headers"], headers, said)
             described = responses[str(status)].get("content", {})
         if not described:
             assert not body, said
@@ -46,6 +55,21 @@ class Contract:
         pointer = described[media_type]["schema"]["$ref"].removeprefix("#")
         errors = [error.message for error in self.validator(pointer).iter_errors(json.loads(body))]
         assert not errors, f"{said}: {errors}"
+
+    def _check_headers(self, described: dict[str, Any], sent: Mapping[str, str], said: str) -> None:
+        unknown = {name.lower() for name in sent} - {name.lower() for name in described} - _FRAMING
+        assert not unknown, f"{said}: the headers {sorted(unknown)} are not documented"
+        for name, header in described.items():
+            value: str | int | None = sent.get(name)
+            if value is None:
+                assert not header["required"], f"{said}: {name} is documented, but not sent"
+                continue
+            if header["schema"].get("type") == "integer":
+                value = int(value)
+            errors = [
+                each.message for each in Draft202012Validator(header["schema"]).iter_errors(value)
+            ]
+            assert not errors, f"{said}: {name}: {errors}"
 
 
 def _pattern(path: str) -> re.Pattern[str]:

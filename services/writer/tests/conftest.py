@@ -72,8 +72,7 @@ async def held_to_the_document(answer: httpx.Response) -> None:
     if not asked.url.path.startswith("/api/v1/"):
         return
     body = await answer.aread()
-    media_type = answer.headers.get("content-type", "")
-    documented[0].check(asked.method, str(asked.url), answer.status_code, media_type, body)
+    documented[0].check(asked.method, str(asked.url), answer.status_code, answer.headers, body)
 
 
 OpenApi = Callable[..., contextlib.AbstractAsyncContextManager[Api]]

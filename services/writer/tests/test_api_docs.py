@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import httpx
+import pytest
 from harness.contract import Contract
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -28,6 +30,8 @@ def test_every_problem_type_that_is_raised_is_documented_with_its_status_and_no_
     assert {(kind, int(status)) for kind, status in rows} == {
         (each.type, each.status) for each in ours if raised(each)
     }
+    for kind in ours:
+        assert raised(kind) or kind.__subclasses__(), f"nothing raises {kind.__name__}"
 
 
 async def test_the_openapi_document_is_valid_and_open_to_all(api):
@@ -54,3 +58,29 @@ async def test_every_shape_of_the_openapi_document_has_examples_that_fit_it(api)
         for example in schema["examples"]:
             errors = contract.validator(f"/components/schemas/{name}").iter_errors(example)
             assert not [error.message for error in errors], name
+
+
+@pytest.mark.parametrize("wrong", [{"etag": None}, {"etag": "7"}, {"x-new": "1"}])
+async def test_an_answer_whose_headers_are_others_than_described_breaks_the_contract(api, wrong):
+    link = await api.create()
+    answer = await api.client.get(link["self"])
+    sent = dict(answer.headers)
+    contract = Contract((await api.client.get("/api/openapi.json")).json())
+    contract.check("GET", link["self"], 200, httpx.Headers(sent), answer.content)
+    changed = {name: value for name, value in (sent | wrong).items() if value is not None}
+    with pytest.raises(AssertionError, match=r"etag|ETag|x-new"):
+        contract.check("GET", link["self"], 200, httpx.Headers(changed), answer.content)
+
+
+async def test_headers_that_only_some_answers_carry_are_described_where_they_are_sent(api):
+    document = (await api.client.get("/api/openapi.json")).json()
+    responses = document["paths"]["/api/v1/links"]["post"]["responses"]
+    replayed = responses["201"]["headers"]["Idempotency-Replayed"]
+    assert (replayed["required"], replayed["schema"]) == (False, {"const": "true"})
+    assert responses["409"]["headers"]["Retry-After"]["required"] is False
+    assert responses["503"]["headers"]["Retry-After"]["required"] is True
+    for each in range(2):  # what the client saw is held to the document: see conftest.py
+        answer = await api.client.post(
+            "/api/v1/links", json={"target": "https://a.example/"}, headers={"idempotency-key": "k"}
+        )
+        assert ("idempotency-replayed" in answer.headers) is bool(each)

@@ -20,20 +20,28 @@ async def list_domains(parts: PartsOf) -> Response:
     return json_response(DomainList([view_of(each, default) for each in await parts.domains.all()]))
 
 
-@router.post("", summary="Add a domain", responses=answers(201, "DomainView", 409, 422))
+@router.post(
+    "",
+    summary="Add a domain",
+    responses=answers(201, "DomainView", 409, 422, sends=("Location", "ETag")),
+)
 async def add_domain(parts: PartsOf, body: CreateDomain) -> Response:
     """Add a host that short links can live on."""
     return _one(parts, await parts.domains.add(body), 201)
 
 
-@router.get("/{host}", summary="Get a domain", responses=answers(200, "DomainView", 404))
+@router.get(
+    "/{host}", summary="Get a domain", responses=answers(200, "DomainView", 404, sends=("ETag",))
+)
 async def get_domain(parts: PartsOf, host: str) -> Response:
     """Return one domain."""
     return _one(parts, await parts.domains.get(host))
 
 
 @router.patch(
-    "/{host}", summary="Edit a domain", responses=answers(200, "DomainView", 404, 412, 422)
+    "/{host}",
+    summary="Edit a domain",
+    responses=answers(200, "DomainView", 404, 412, 422, sends=("ETag",)),
 )
 async def edit_domain(
     parts: PartsOf, host: str, body: EditDomain, if_match: IfMatch = None

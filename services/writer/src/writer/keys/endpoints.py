@@ -20,7 +20,11 @@ async def list_keys(parts: PartsOf) -> Response:
     return json_response(KeyList([view_of(key) for key in await parts.keys.all()]))
 
 
-@router.post("", summary="Make a key", responses=answers(201, "KeyView", 422))
+@router.post(
+    "",
+    summary="Make a key",
+    responses=answers(201, "KeyView", 422, sends=("Location", "Cache-Control")),
+)
 async def create_key(parts: PartsOf, body: CreateKey) -> Response:
     """Make a key; this answer is the only one that shows its text."""
     key, secret = await parts.keys.create(body.name, body.expires_at)

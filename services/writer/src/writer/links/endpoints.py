@@ -68,7 +68,11 @@ class ListQuery(BaseModel):
     sort: Literal["created_at", "-created_at", "updated_at", "-updated_at"] = "-created_at"
 
 
-@router.post("/links", summary="Create a link", responses=answers(201, "LinkView", 200, 409, 422))
+@router.post(
+    "/links",
+    summary="Create a link",
+    responses=answers(201, "LinkView", 200, 409, 422, sends=("Location", "ETag")),
+)
 async def create_link(parts: PartsOf, body: CreateLink, attempt: AttemptOf) -> Response:
     """Create a link; 200 only where `find_if_exists` found one."""
     return stored_response(await parts.links.create(body, attempt))
@@ -108,7 +112,9 @@ async def import_links(request: Request, parts: PartsOf, attempt: AttemptOf) -> 
     return stored_response(await parts.imports.create(await request.body(), form, attempt))
 
 
-@router.get("/links", summary="List links", responses=answers(200, "LinkPage", 404, 422))
+@router.get(
+    "/links", summary="List links", responses=answers(200, "LinkPage", 404, 422, sends=("Link",))
+)
 async def list_links(
     request: Request, parts: PartsOf, query: Annotated[ListQuery, Query()]
 ) -> Response:
@@ -133,7 +139,9 @@ async def list_links(
     return json_response(view, headers={"link": _link_header(request, cursor_on)})
 
 
-@router.get(_ONE, summary="Get a link", responses=answers(200, "LinkView", 304, 404))
+@router.get(
+    _ONE, summary="Get a link", responses=answers(200, "LinkView", 304, 404, sends=("ETag",))
+)
 async def get_link(
     parts: PartsOf,
     domain: str,
@@ -147,7 +155,11 @@ async def get_link(
     return _one(parts, link)
 
 
-@router.patch(_ONE, summary="Edit a link", responses=answers(200, "LinkView", 404, 409, 412, 422))
+@router.patch(
+    _ONE,
+    summary="Edit a link",
+    responses=answers(200, "LinkView", 404, 409, 412, 422, sends=("ETag",)),
+)
 async def edit_link(
     parts: PartsOf, domain: str, code: str, body: EditLink, if_match: IfMatch = None
 ) -> Response:
@@ -175,7 +187,9 @@ async def delete_link(
 
 
 @router.post(
-    _ONE + ":restore", summary="Restore a link", responses=answers(200, "LinkView", 404, 412)
+    _ONE + ":restore",
+    summary="Restore a link",
+    responses=answers(200, "LinkView", 404, 412, sends=("ETag",)),
 )
 async def restore_link(
     parts: PartsOf, domain: str, code: str, if_match: IfMatch = None
