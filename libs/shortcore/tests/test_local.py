@@ -119,6 +119,10 @@ class Machine(RuleBasedStateMachine):
         assert self.cache.bytes == sum(entry.size for entry in self.cache.entries.values())
 
     @invariant()
+    def the_queue_holds_each_entry_once(self) -> None:
+        assert sorted(self.cache._queue) == sorted(self.cache.entries)
+
+    @invariant()
     def never_below_a_floor(self) -> None:
         # There is room for a floor of every key, so none is forgotten here.
         for key, version in self.seen.items():
@@ -182,8 +186,54 @@ def test_floors_are_bounded(clock):
     cache = cache_of(clock, entries=100, size=10**6)
     for number in range(10_000):
         cache.invalidate(key(number), 5)
-    assert len(cache._floors) <= 100
+    assert sum(cache.floor(key(number)) > 0 for number in range(10_000)) <= 224
     assert cache.floor(key(9_999)) == 5
+
+
+def test_an_invalidated_entry_is_its_own_floor_and_lets_its_record_go(clock):
+    cache = cache_of(clock, entries=2, size=10**6)
+    cache.put(key(1), link(1, "x" * 5000), read_at=clock.now)
+    before = cache.bytes
+    assert cache.invalidate(key(1), 7)
+    assert cache.bytes < before - 4900
+    assert cache.put(key(1), link(6), read_at=clock.now) is None
+    for number in range(2, 5):
+        cache.put(key(number), link(1), read_at=clock.now)
+    assert cache.put(key(1), link(6), read_at=clock.now) is None
+    assert cache.put(key(1), link(7), read_at=clock.now) is not None
+
+
+def test_what_was_looked_up_again_outlives_what_was_not(clock):
+    cache = cache_of(clock, entries=10, size=10**6)
+    for number in range(10):
+        cache.put(key(number), link(1), read_at=clock.now)
+    cache.put(key(0), link(2), read_at=clock.now)
+    cache.put(key(10), link(1), read_at=clock.now)
+    assert cache.get(key(0)) is not None
+    assert cache.get(key(1)) is None
+
+
+@hypothesis.given(age=st.floats(0, TTL_S * 0.7), since=st.floats(0, 1e7))
+def test_a_life_is_never_longer_than_its_read_allows_and_hardly_shorter(age, since):
+    clock = Clock()
+    clock.now = since + age
+    cache = cache_of(clock)
+    entry = cache.put(key(1), link(1), read_at=since)
+    assert entry is not None
+    assert since + TTL_S * 0.995 <= entry.fresh_until <= since + TTL_S
+    assert entry.stale_until <= since + TTL_S + STALE_S
+    assert entry.refresh_at < entry.fresh_until
+
+
+def test_entries_read_at_about_the_same_time_share_their_times(clock):
+    cache = cache_of(clock)
+    clock.now += 0.01
+    one, two = (cache.put(key(n), link(1), read_at=clock.now + n / 1000) for n in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert one.refresh_at is two.refresh_at
+    assert one.fresh_until is two.fresh_until
+    assert one.stale_until is two.stale_until
 
 
 def test_a_link_larger_than_the_cache_is_answered_but_not_kept(clock):

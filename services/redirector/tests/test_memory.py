@@ -16,9 +16,15 @@ async def test_the_local_cache_knows_its_size_within_a_tenth(run):
     cache = (await run(l1_max_entries=LINKS, seconds=time.monotonic)).redirector.cache
     wire = [
         encode_record(
-            LinkRecord(number + 10**6, Kind.ACTIVE, number + 10**6, TARGET.format(number))
+            LinkRecord(
+                number + 10**6,
+                Kind.ACTIVE,
+                number + 10**6,
+                TARGET.format(number),
+                created_at_ms=number + 10**12,
+            )
         )
-        for number in range(LINKS)
+        for number in range(4 * LINKS)  # more than it holds: its tables grow as links come and go
     ]
     gc.collect()
     tracemalloc.start()

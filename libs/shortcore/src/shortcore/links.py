@@ -1,7 +1,7 @@
 """A link as the redirector sees it, and the key that names it everywhere."""
 
 import enum
-from typing import NewType
+from typing import Literal, NewType, get_args
 
 import msgspec
 
@@ -14,7 +14,10 @@ LinkId = NewType("LinkId", int)
 Version = NewType("Version", int)
 """Grows with every change of a link, from one global sequence; 0 means «never existed»."""
 
-REDIRECT_STATUSES = (301, 302, 307, 308)
+RedirectStatus = Literal[301, 302, 307, 308]
+"""A literal, so that decoded records share the four numbers: 32 bytes less a cached link."""
+
+REDIRECT_STATUSES: tuple[RedirectStatus, ...] = get_args(RedirectStatus)
 
 
 def link_key(host: str, code: str) -> LinkKey:
@@ -48,7 +51,7 @@ class Kind(enum.IntEnum):
     """In the trash: 410."""
 
 
-class LinkRecord(msgspec.Struct, frozen=True, array_like=True):
+class LinkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that a redirect needs to know, as it stands in Redis and in the local cache.
 
     On the wire this is a MessagePack array: new fields go to the end and have a default, so
@@ -60,7 +63,7 @@ class LinkRecord(msgspec.Struct, frozen=True, array_like=True):
     kind: Kind
     link_id: int = 0
     target: str = ""
-    status_code: int = 302
+    status_code: RedirectStatus = 302
     valid_from_ms: int | None = None
     expires_at_ms: int | None = None
     expired_target: str | None = None

@@ -34,6 +34,7 @@ from pydantic_settings import (
 
 from shortcore.codes import RESERVED_CODES
 from shortcore.errors import ConfigurationError
+from shortcore.links import RedirectStatus
 from shortcore.logging import LogFormat
 from shortcore.urls import TargetPolicy, normalise_host
 
@@ -289,7 +290,7 @@ class WriterSettings(_Core, DomainSettings):
     publish_timeout_ms: Milliseconds = Field(
         25, description="How long an answer may wait for Redis; the relay publishes anyway"
     )
-    default_status_code: Literal[301, 302, 307, 308] = Field(
+    default_status_code: RedirectStatus = Field(
         302, description="Redirect status of links that name none"
     )
     target_schemes: Words = Field(

@@ -37,7 +37,7 @@ class Domain:
             else answers.not_found
         )
         self.nowhere: Entry[Plain | Answer | None] = Entry(
-            absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, size=0
+            absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
         )
 
 

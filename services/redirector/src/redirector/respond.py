@@ -81,7 +81,9 @@ class Answers:
         self._permanent = encode("cache-control", _own(PERMANENT_MAX_AGE_S))
         self._held_control = encode("cache-control", cdn.control(None))
         self._held = {status: counts.answer("held", status) for status in PERMANENT}
-        self._plain = {status: self._make_plain(status) for status in REDIRECT_STATUSES}
+        self._plain: dict[int, Plain] = {
+            status: self._make_plain(status) for status in REDIRECT_STATUSES
+        }
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
         self.not_yet = self.page("not_found", 404, pages.not_found)

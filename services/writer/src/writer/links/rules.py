@@ -4,7 +4,7 @@ from datetime import datetime
 
 from shortcore.codes import CodeError, check_custom_code
 from shortcore.errors import FieldError
-from shortcore.links import LinkState
+from shortcore.links import LinkState, RedirectStatus
 from shortcore.urls import TargetError, TargetPolicy, normalise_target
 from writer.links.schemas import CreateLink, EditLink
 from writer.links.stored import LinkValues
@@ -31,7 +31,11 @@ class Faults:
 
 
 def values_of_new(
-    link: CreateLink, policy: TargetPolicy, now: datetime, faults: Faults, default_status: int
+    link: CreateLink,
+    policy: TargetPolicy,
+    now: datetime,
+    faults: Faults,
+    default_status: RedirectStatus,
 ) -> LinkValues:
     """Return the values of a link to create, all but its password; notes what is wrong."""
     values = LinkValues(
@@ -70,7 +74,7 @@ def values_of_edit(
     policy: TargetPolicy,
     now: datetime,
     faults: Faults,
-    default_status: int,
+    default_status: RedirectStatus,
 ) -> LinkValues:
     """Return `old` with `edit` merged into it, all but the password; notes what is wrong."""
     sent = edit.model_fields_set

@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
-from shortcore.links import LinkState
+from shortcore.links import LinkState, RedirectStatus
 from writer.fields import Input, Instant, Note, Password, Tags, Text, Title, Url, Visits
 from writer.links.stored import LinkValues, StoredLink
 from writer.problems import Problem
 
-RedirectStatus = Literal[301, 302, 307, 308]
 SettableState = Literal["active", "disabled"]
 
 _EXAMPLE: dict[str, JsonValue] = {

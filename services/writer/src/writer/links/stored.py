@@ -4,14 +4,14 @@ from datetime import datetime
 
 import msgspec
 
-from shortcore.links import LinkId, LinkRecord, LinkState
+from shortcore.links import LinkId, LinkRecord, LinkState, RedirectStatus
 
 
 class LinkValues(msgspec.Struct, frozen=True):
     """All that an owner can set and change."""
 
     target: str
-    status_code: int = 302
+    status_code: RedirectStatus = 302
     state: LinkState = LinkState.ACTIVE
     valid_from: datetime | None = None
     expires_at: datetime | None = None
