@@ -17,6 +17,8 @@ not that knowing a code is a permission.
 """
 
 import re
+from array import array
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -63,6 +65,10 @@ _LOTTERY_MODULUS = 100  # of hashids: the lottery of a single number n is letter
 _SHORTEST = 5
 _LONGEST = 14  # the tier that holds MAX_ID
 _ROUND_PAIRS = 4
+_PAIRS = [(one + two).encode() for one in _DIGITS for two in _DIGITS]
+_REMEMBERED = 2**16  # values of one round function, 4 bytes each
+_RUN = 4  # values computed together
+_UNKNOWN = 2**32 - 1  # above every modulus with so few halves
 _CUSTOM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 Round = Callable[[int], int]
@@ -105,26 +111,39 @@ class CodeSpace:
         if len(secret) < MIN_SECRET_BYTES:
             raise ValueError(f"The secret for codes needs at least {MIN_SECRET_BYTES} bytes.")
         scribe = Hashids(_derive(secret, b"shortlinks.salt").hex(), alphabet=ALPHABET)
-        self._writers = [_letters(scribe, lottery) for lottery in range(_BASE)]
+        letters_of = [_letters(scribe, lottery) for lottery in range(_BASE)]
+        self._writers = [
+            (letters[0], bytes.maketrans(_DIGITS.encode(), letters[1:].encode()))
+            for letters in letters_of
+        ]
         self._readers = {
             letters[0]: (lottery, _reader(letters[1:]))
-            for lottery, letters in enumerate(self._writers)
+            for lottery, letters in enumerate(letters_of)
         }
         self._tiers = _tiers(_derive(secret, b"shortlinks.code"))
         self._by_length = {tier.digits + 1: tier for tier in self._tiers}
+        self._ends = [tier.end for tier in self._tiers]
+        self._encoding: dict[int, Sequence[tuple[Round, Round]]] = {}
 
     def encode(self, id: int) -> str:  # noqa: A002 -- `id` is the field's word for it
         """Return the code of `id`; raises ValueError when it is negative or above `MAX_ID`."""
         if not 0 <= id <= MAX_ID:
             raise ValueError(f"An id is 0 to {MAX_ID}, not {id}.")
-        tier = next(tier for tier in self._tiers if id < tier.end)
-        number = tier.offset + permute(id - tier.start, tier.a, tier.b, tier.rounds)
-        letters = self._writers[number % _LOTTERY_MODULUS % _BASE]
-        code = ""
+        tier = self._tiers[bisect(self._ends, id)]
+        rounds = self._encoding.get(tier.digits)
+        if rounds is None:
+            # Not for decoding: a redirector would pay for it with megabytes.
+            rounds = self._encoding[tier.digits] = [
+                (remembered(mix_left, tier.b, tier.a), remembered(mix_right, tier.a, tier.b))
+                for mix_left, mix_right in tier.rounds
+            ]
+        number = tier.offset + permute(id - tier.start, tier.a, tier.b, rounds)
+        letter, table = self._writers[number % _LOTTERY_MODULUS % _BASE]
+        digits = b""
         while number:
-            number, digit = divmod(number, _BASE)
-            code = letters[1 + digit] + code
-        return letters[0] + code
+            digits = _PAIRS[number % _BASE**2] + digits
+            number //= _BASE**2
+        return letter + digits[-tier.digits :].translate(table).decode()
 
     def decode(self, code: str) -> int | None:
         """Return the id whose code this is, or None for any other string, however odd.
@@ -180,6 +199,28 @@ def keyed_round(key: bytes, tier: int, step: int) -> Round:
         return int.from_bytes(state.digest(), "big")
 
     return mix
+
+
+def remembered(mix: Round, halves: int, modulus: int) -> Round:
+    """Return `mix` modulo `modulus`, computed once for each of 0 to `halves` - 1 if they are few.
+
+    The first codes pay a little for their neighbours' sake, so that not all of a hundred thousand
+    have to be met before most are known.
+    """
+    if halves > _REMEMBERED:
+        return mix
+    known = array("I", [_UNKNOWN]) * (-(-halves // _RUN) * _RUN)
+
+    def mix_once(half: int) -> int:
+        value = known[half]
+        if value == _UNKNOWN:
+            first = half // _RUN * _RUN
+            for each in range(first, first + _RUN):
+                known[each] = mix(each) % modulus
+            value = known[half]
+        return value
+
+    return mix_once
 
 
 @dataclass(frozen=True, slots=True)
