@@ -182,7 +182,7 @@ def test_a_parser_with_a_fault_cannot_split_a_header(monkeypatch):
         return parse_url(raw, attributes) | {"href": "https://example.com/\r\nX: y"}
 
     monkeypatch.setattr(urls, "parse_url", faulty)
-    assert rule_of("https://example.com/", DEFAULT) == "syntax"
+    assert rule_of("https://example.com", DEFAULT) == "syntax"
 
 
 def test_the_last_check_returns_what_is_safe():
@@ -326,3 +326,81 @@ def test_a_host_is_never_more_than_letters_digits_dots_and_brackets(raw):
     assert re.fullmatch(r"[a-z0-9._-]{1,253}|\[[0-9a-f:]+\]", host)
     assert normalise_host(host) == host
     assert normalise_target(f"https://{host}/", DEFAULT) == f"https://{host}/"
+
+
+# --- what is told to be in its normal form without the parser
+
+PIECES = st.sampled_from(
+    ["a", "b.c", "xn--", "xn--a", "1", "0x1", "127.0.0.1", ".", "..", "-", "_", "com", "A", "localhost",
+     "http://", "https://", "HTTPS://", "ftp://", "/", "//", "/.", "/..", "/a", "%2e", "%20", "%", "?",
+     "#", "@", ":", ":80", ":443", "\\", " ", "\t", "'", '"', "<", "|", "^", "`", "{", "é", "\x00"]
+)  # fmt: skip
+
+
+def stands_as_it_is(raw):
+    return urls._NORMAL.fullmatch(raw) is not None
+
+
+def assert_the_parser_agrees(raw):
+    found = parse_url(raw, ("href", "protocol", "username", "password", "hostname"))
+    short = urls._NORMAL.fullmatch(raw)
+    assert found["href"] == raw
+    assert (found["protocol"], found["hostname"]) == (f"{short[1]}:", short[2])
+    assert (found["username"], found["password"]) == ("", "")
+
+
+@given(st.lists(PIECES, max_size=8).map(lambda pieces: "https://" + "".join(pieces)))
+@example("https://" + "a" * 70 + ".example/")
+@example("https://" + "a." * 200 + "example/")
+@example("https://a--b.-c-.example/")
+@example("https://example.com/a.b/c..?q=/../")
+@example("https://example.com/\n")
+def test_what_is_taken_as_it_is_the_parser_leaves_as_it_is(raw):
+    if stands_as_it_is(raw):
+        assert_the_parser_agrees(raw)
+
+
+def test_what_is_taken_as_it_is_of_the_standards_cases_and_of_real_links_the_parser_leaves():
+    texts = {
+        text
+        for case in DATA
+        if isinstance(case, dict)
+        for text in (case["input"], case["base"], case.get("href"))
+        if text is not None
+    }
+    real = Path(__file__).parents[3] / "tests/data/links.csv"
+    texts.update(row.partition(",")[0] for row in real.read_text("utf-8").splitlines()[1:])
+    taken = [text for text in texts if stands_as_it_is(text)]
+    for text in taken:
+        assert_the_parser_agrees(text)
+    assert len(taken) > 4000  # most real links: else all this is for nothing
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "https://example.com",  # a slash is added
+        "https://EXAMPLE.com/",
+        "https://example.com:443/",
+        "https://user@example.com/",
+        "https://xn--a.example/",  # no valid Punycode
+        "https://1.2.3/",  # an IPv4 address
+        "https://0x7f.1/",
+        "https://example.com/a/../b",
+        "https://example.com/.",
+        "https://example.com/%2e%2E/a",
+        "https://example.com/a b",
+        "https://example.com/?q='",
+        "https://example.com/é",
+        "ftp://example.com/",
+    ],
+)
+def test_what_the_standard_changes_or_must_check_goes_through_its_parser(raw):
+    assert not stands_as_it_is(raw)
+
+
+def test_a_target_on_our_own_host_is_a_loop_however_plain():
+    with pytest.raises(TargetError, match="circle"):
+        normalise_target("https://go.example/a", OURS)
+    with pytest.raises(TargetError, match="https:"):
+        normalise_target("http://example.com/", TargetPolicy(schemes=frozenset({"https"})))

@@ -26,6 +26,16 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\]")
 _PORT_AND_DOT = len(":65535") + len(".")
 
+# A host whose last label is of letters alone is no IPv4 address; one with "xn--" must be checked.
+# No segment of the path begins with a dot, and no character is one that the Standard changes.
+_NORMAL = re.compile(
+    r"(https?)://(?![^/]*xn--)((?:[a-z0-9-]++\.)*+[a-z]++)"
+    r"(?:/(?!\.)[A-Za-z0-9_~!$&'()*+,;=:@.-]*+)++"
+    r"(?:\?[A-Za-z0-9_~!$&()*+,;=:@/?.%-]*+)?",
+    re.ASCII,
+)
+"""Some of the URLs that the Standard serialises as they are, told without its parser."""
+
 
 class TargetError(ValueError):
     """A target was refused: `rule` is a stable name, the text a sentence for its author.
@@ -69,6 +79,8 @@ def normalise_target(raw: str, policy: TargetPolicy) -> str:
 
     Raises TargetError when `raw` is no absolute URL or `policy` refuses it.
     """
+    if is_normal(raw, policy):
+        return raw
     _check_length(raw, policy)
     try:
         url = parse_url(raw, ("href", "protocol", "username", "password", "hostname"))
@@ -89,6 +101,20 @@ def normalise_target(raw: str, policy: TargetPolicy) -> str:
     href = url["href"].replace(" ", "%20")
     _check_length(href, policy)
     return header_safe(href)
+
+
+def is_normal(raw: str, policy: TargetPolicy) -> bool:
+    """Say whether `raw` is plainly allowed, and in its normal form as it is.
+
+    False says nothing: `normalise_target` then finds out, which takes ten times as long.
+    """
+    normal = _NORMAL.fullmatch(raw)
+    return (
+        normal is not None
+        and normal[1] in policy.schemes
+        and normal[2] not in policy.own_hosts
+        and len(raw) <= policy.max_length
+    )
 
 
 def header_safe(url: str) -> str:
