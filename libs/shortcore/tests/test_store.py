@@ -10,7 +10,7 @@ from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import MAX_VERSION, decode_record, encode_record
 from shortcore.cache.scripts import PUBLISH
-from shortcore.cache.store import CacheStore, Lifetimes, Published
+from shortcore.cache.store import OFFERED_AT_ONCE, CacheStore, Lifetimes, Published
 from shortcore.errors import CacheUnavailable
 from shortcore.links import Kind, LinkKey, LinkRecord, absent
 from shortcore.redis import open_redis
@@ -76,8 +76,8 @@ def test_in_any_order_of_publishes_deletes_and_fills_the_highest_version_wins(
     best = -1
     for version, kind in changes:
         record = absent() if version == 0 else LinkRecord(version, kind, 1, f"t{version}")
-        taken = script(keys=[name], args=[encode_record(record), 60_000, now_ms(), 60_000])
-        assert taken == (1 if version > best else 0)
+        taken = script(keys=[name], args=[60_000, encode_record(record), 60_000, now_ms()])
+        assert taken == [1 if version > best else 0]
         best = max(best, version)
         assert decode_record(client.get(name)).version == best
     client.close()
@@ -151,6 +151,25 @@ async def test_many_records_are_taken_or_refused_each_by_itself(store):
     assert results == [Published.TAKEN, Published.OLDER, Published.TAKEN]
     unknown = LinkKey("go.example/none")
     assert await store.get_many([*keys, unknown]) == [link(5), link(9), link(5), None]
+
+
+async def test_more_records_than_one_script_takes_are_answered_in_their_order(store):
+    keys = [LinkKey(f"go.example/{number}") for number in range(2 * OFFERED_AT_ONCE + 1)]
+    newer = keys[::7]
+    await store.publish_many([(key, link(9)) for key in newer], read_at_ms=now_ms())
+    results = await store.publish_many([(key, link(5)) for key in keys], read_at_ms=now_ms())
+    assert results == [
+        Published.OLDER if number % 7 == 0 else Published.TAKEN for number in range(len(keys))
+    ]
+    assert await store.get_many(keys) == [
+        link(9) if number % 7 == 0 else link(5) for number in range(len(keys))
+    ]
+
+
+async def test_a_server_that_forgot_the_script_is_given_it_again(store):
+    await store.publish(KEY, link(1))
+    await store._client.script_flush()
+    assert await store.publish(KEY, link(2)) is Published.TAKEN
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,36 @@
-"""All Lua that runs in Redis; each script touches one key, so that it works on a Cluster."""
+"""All Lua that runs in Redis; each script works with one key, so that it runs on a Cluster."""
 
 PUBLISH = """
--- KEYS[1] the link; ARGV: record, TTL in ms, read at (Unix ms), greatest age in ms.
--- Returns 1 taken, 0 a newer or equal version stands already, -1 read too long ago.
+-- KEYS the links; ARGV: greatest age in ms, then of each link: record, TTL in ms, read at (Unix ms).
+-- Returns of each: 1 taken, 0 a newer or equal version stands already, -1 read too long ago.
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now - tonumber(ARGV[3]) > tonumber(ARGV[4]) then return -1 end
--- What is no record (another type, a version that no sequence reaches) gives way, or it would
--- stand for ever and hold up every batch of the relay.
-local current = redis.pcall('GETRANGE', KEYS[1], 0, 7)
-if type(current) == 'string' and #current == 8 then
-  local version = struct.unpack('>I8', current)
-  if version >= struct.unpack('>I8', ARGV[1]) and version <= 9007199254740992 then return 0 end
+local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]
+local results = {}
+for number, key in ipairs(KEYS) do
+  local record, ttl, read_at = ARGV[3 * number - 1], ARGV[3 * number], ARGV[3 * number + 1]
+  local result = 1
+  if tonumber(read_at) < oldest then
+    result = -1
+  else
+    -- What is no record (another type, a version that no sequence reaches) gives way, or it would
+    -- stand for ever and hold up every batch of the relay.
+    local current = redis.pcall('GETRANGE', key, 0, 7)
+    if type(current) == 'string' and #current == 8 then
+      local version = struct.unpack('>I8', current)
+      if version >= struct.unpack('>I8', record) and version <= 9007199254740992 then
+        result = 0
+      end
+    end
+    if result == 1 then redis.call('SET', key, record, 'PX', ttl) end
+  end
+  results[number] = result
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+return results
 """
-"""Compare-and-set on the version: the newest wins, in whatever order replies arrive."""
+"""Compare-and-set on the version: the newest wins, in whatever order replies arrive.
+
+Each link stands for itself, so on a Cluster a script is given one.
+"""
 
 APPEND = """
 -- KEYS[1] the change feed; ARGV: payload, greatest length, greatest age in ms, a random number.

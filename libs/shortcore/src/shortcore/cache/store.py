@@ -40,6 +40,12 @@ class Published(enum.IntEnum):
     """It was read from PostgreSQL too long ago."""
 
 
+_PUBLISHED = {int(each): each for each in Published}
+
+OFFERED_AT_ONCE = 250
+"""Records of one script, which holds up all others in Redis for about half a millisecond."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
     """How long records stay in Redis, in milliseconds."""
@@ -138,21 +144,28 @@ class CacheStore:
     async def _offer(self, items: Sequence[tuple[LinkKey, LinkRecord, int]]) -> list[Published]:
         now_ms = self._now_ms()
         oldest = self.lifetimes.fill_max_age_ms
+        names = [self._keys.link(key) for key, _, _ in items]
+        args: list[bytes | int] = []
+        for _, record, read_at_ms in items:
+            args += encode_record(record), self.lifetimes.of(record, now_ms, self._jitter())
+            args.append(read_at_ms)
 
-        async def run() -> list[Any]:
-            if len(items) == 1:
-                return [await self._publish(keys=[self._keys.link(items[0][0])], args=args(0))]
-            pipe = _pipeline(self._client)
-            for position, (key, *_) in enumerate(items):
-                pipe.eval(PUBLISH, 1, self._keys.link(key), *args(position))
-            return list(await pipe.execute())
+        async def run() -> list[int]:
+            if isinstance(self._client, aredis.RedisCluster):
+                # The keys lie in many slots: a script for each, in one round trip to each node.
+                pipe: Any = self._client.pipeline()
+                for at, name in enumerate(names):
+                    pipe.eval(PUBLISH, 1, name, oldest, *args[3 * at : 3 * at + 3])
+                return [reply for (reply,) in await pipe.execute()]
+            replies: list[int] = []
+            for at in range(0, len(names), OFFERED_AT_ONCE):
+                end = at + OFFERED_AT_ONCE
+                replies += await self._publish(
+                    keys=names[at:end], args=[oldest, *args[3 * at : 3 * end]]
+                )
+            return replies
 
-        def args(position: int) -> list[bytes | int | str]:
-            _, record, read_at_ms = items[position]
-            ttl = self.lifetimes.of(record, now_ms, self._jitter())
-            return [encode_record(record), ttl, read_at_ms, oldest]
-
-        return [Published(int(reply)) for reply in await self.call(run)]
+        return [_PUBLISHED[reply] for reply in await self.call(run)]
 
     async def measure_clock(self) -> int:
         """Ask Redis for its time; returns its clock minus ours in milliseconds.
@@ -213,7 +226,7 @@ class CacheStore:
     async def _get(self, names: list[str]) -> list[bytes | None]:
         if isinstance(self._client, aredis.RedisCluster):
             # The keys lie in many slots: one round trip to each node, all at once.
-            pipe = _pipeline(self._client)
+            pipe: Any = self._client.pipeline()
             for name in names:
                 pipe.get(name)
             return list(await pipe.execute())
@@ -228,10 +241,3 @@ class CacheStore:
         except CorruptRecord:
             self.corrupt_total += 1  # a miss: the fill that follows cannot do worse
             return None
-
-
-def _pipeline(client: Client) -> Any:
-    # A Cluster pipeline has no MULTI to leave out.
-    if isinstance(client, aredis.RedisCluster):
-        return client.pipeline()
-    return client.pipeline(transaction=False)
