@@ -19,10 +19,10 @@ from uvicorn.server import ServerState
 from bench.report import RESULTS
 from bench.requests import HOST
 from redirector.app import Redirector, open_redirector
-from redirector.main import quieten_gc
 from redirector.respond import Plain, as_bytes
 from redirector.serve.asgi import application
 from redirector.serve.direct import direct_protocol
+from shortcore.garbage import collect_seldom
 from shortcore.health import Phase
 from shortcore.links import Kind, LinkKey, LinkRecord, link_key
 from shortcore.settings import RedirectorSettings
@@ -95,7 +95,7 @@ async def main() -> int:
     )
     redirector = await open_redirector(settings, encode=as_bytes)
     redirector.health.phase = Phase.READY
-    quieten_gc()
+    collect_seldom()
     steps = measure(redirector)
     rows = [f"| {name} | {us:.2f} |" for name, us in steps.items()]
     text = "\n".join(["| step | µs |", "| --- | ---: |", *rows]) + "\n"

@@ -21,7 +21,7 @@ START = "0-0"
 """The position before the first entry of an empty stream."""
 
 
-class Change(msgspec.Struct, frozen=True, array_like=True):
+class Change(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """`key` has reached `version`, committed at `at_ms` (Unix ms).
 
     A key that ends in a slash (no code) says that the domain itself changed.

@@ -40,7 +40,7 @@ class UnreadableError(Exception):
     """The file as a whole cannot be read; the text says where and why."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """What is wrong with a row: its line (from 1), the field, the rule it breaks, a sentence."""
 
     line: int

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from shortcore import drain, logging
 from shortcore.admin import AdminApp
 from shortcore.drain import Server, UvicornServer
 from shortcore.errors import ConfigurationError
+from shortcore.garbage import collect_seldom
 from shortcore.settings import RedirectorSettings, load
 
 KEEP_ALIVE_S = 75
@@ -29,7 +29,7 @@ async def serve(settings: RedirectorSettings) -> None:
     """
     encode = as_text if settings.redirector_server == "rsgi" else as_bytes
     redirector = await open_redirector(settings, encode=encode)
-    quieten_gc()
+    collect_seldom()
     await drain.run(
         health=redirector.health,
         admin=UvicornServer(
@@ -74,15 +74,6 @@ def _server(redirector: Redirector, settings: RedirectorSettings) -> Server:
     if settings.redirector_server == "direct":
         options["http"] = direct.direct_protocol(redirector)
     return UvicornServer(asgi.application(redirector), *address, backlog=4096, **options)
-
-
-def quieten_gc() -> None:
-    """Collect seldom; what is there now is there for good."""
-    # A request leaves no cycles behind, but each full collection walks every cached link: with
-    # Python's own thresholds that is a tenth of the time, in pauses of tens of milliseconds.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _options() -> dict[str, Any]:

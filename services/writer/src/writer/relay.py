@@ -26,6 +26,7 @@ from shortcore.changes import Change, ChangeFeed, entry_order
 from shortcore.drain import UvicornServer, run
 from shortcore.dynamic import EVERY_S, DynamicFile
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
+from shortcore.garbage import collect_seldom
 from shortcore.health import Health
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import AWAY, Client, open_redis, servers_of
@@ -207,8 +208,8 @@ class Relay:
     async def _hand_over(self, claim: outbox.Claim, read_at_ms: int) -> str:
         # First the records, then the feed: a redirector that hears of a change finds it there.
         results = await self._store.publish_many(claim.records, read_at_ms=read_at_ms)
-        for result in results:
-            self.published[result.name.lower()] += 1
+        for result, count in Counter(results).items():
+            self.published[result.name.lower()] += count
         if Published.EXPIRED in results:
             # We were held up, and others may have gone on meanwhile: read them anew.
             raise CacheUnavailable("Redis was given records that were read too long ago.")
@@ -364,6 +365,8 @@ async def main(settings: RelaySettings) -> None:
     relay.export(figures)
     registry.register(figures)
     admin = UvicornServer(AdminApp(health, registry, "relay"), "0.0.0.0", settings.relay_admin_port)  # noqa: S104  # a server in a container
+
+    collect_seldom()
 
     async def check() -> None:
         await _wait_for_schema(postgres)

@@ -8,6 +8,7 @@ import structlog
 from shortcore import drain
 from shortcore.admin import AdminApp
 from shortcore.errors import ConfigurationError, DatabaseUnavailable
+from shortcore.garbage import collect_seldom
 from shortcore.health import Health
 from shortcore.postgres import Postgres
 from shortcore.schema import check_schema
@@ -48,6 +49,7 @@ async def serve(settings: WriterSettings) -> None:
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error
+        collect_seldom()
         await drain.run(
             health=health,
             admin=admin_server,

@@ -7,7 +7,7 @@ import msgspec
 from shortcore.links import LinkId, LinkRecord, LinkState, RedirectStatus
 
 
-class LinkValues(msgspec.Struct, frozen=True):
+class LinkValues(msgspec.Struct, frozen=True, gc=False):
     """All that an owner can set and change."""
 
     target: str
@@ -25,7 +25,7 @@ class LinkValues(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-class NewLink(msgspec.Struct, frozen=True):
+class NewLink(msgspec.Struct, frozen=True, gc=False):
     """A link that is to be inserted; `custom` says that somebody chose the code."""
 
     id: LinkId
@@ -36,7 +36,7 @@ class NewLink(msgspec.Struct, frozen=True):
     values: LinkValues
 
 
-class StoredLink(msgspec.Struct, frozen=True):
+class StoredLink(msgspec.Struct, frozen=True, gc=False):
     """A row of `links`, and the record of it that redirectors read."""
 
     host: str
