@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 
 from shortcore.health import Health, Phase
-from shortcore.protocol import BoundedProtocol
+from shortcore.protocol import JoinedProtocol
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class UvicornServer:
                 server_header=False,
                 lifespan="off",
                 ws="none",
-                **{"http": BoundedProtocol, **options},
+                **{"http": JoinedProtocol, **options},
             )
         )
         self._task: asyncio.Task[None] | None = None
