@@ -142,7 +142,11 @@ class Importer:
         self._anew = since is None
         self.reached = Checkpoint(salt=salt if since is None else since.salt)
         try:
-            for number, batch in enumerate(batches(rows, self.reached.salt), 1):
+            made = batches(rows, self.reached.salt)
+            number = 0
+            # In a thread: the batches before it are on their way meanwhile.
+            while (batch := await asyncio.to_thread(next, made, None)) is not None:
+                number += 1
                 if since is not None and number <= since.batches:
                     if number == since.batches and batch.key != since.key:
                         raise OtherFileError

@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from shortctl.client import TIMEOUT, Key, Refused, Url, api, die, err, explain, open_api, out
+from shortctl.client import Key, Refused, Url, api, die, err, explain, open_api, options, out
 from shortctl.links.exporting import pages
 from shortctl.links.importing import (
     Checkpoint,
@@ -191,9 +191,7 @@ async def _import(
     moved: Callable[[Checkpoint], None],
 ) -> Checkpoint:
     base, headers = place
-    async with httpx.AsyncClient(
-        base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False
-    ) as client:
+    async with httpx.AsyncClient(**options(base, headers)) as client:
         importer = Importer(client, checkpoints, report, moved)
         with closing(read_rows(stream, form)) as rows:
             await importer.run(rows, since, salt=salt)
