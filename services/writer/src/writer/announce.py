@@ -13,21 +13,20 @@ import structlog
 from shortcore.cache.store import CacheStore, Published
 from shortcore.changes import Change, ChangeFeed
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
-from shortcore.links import LinkKey, LinkRecord, link_key
+from shortcore.links import LinkKey, LinkRecord
 from shortcore.postgres import Postgres
 from writer import outbox
 from writer.batching import Batcher
-from writer.links.creation import Draft
 
 log = structlog.stdlib.get_logger(__name__)
 
 _NOTICE_EVERY_S = 0.002
+_NEW_LINKS_WAIT_S = 0.04
+"""After a notice the next one waits so much longer if it tells of new links alone: nobody had them
+yet, Redis was offered them already, and each batch of the relay costs as much as ten links."""
+
 _BATCH = 500
 _WAITING = 5000
-
-_AT_ONCE = 100
-"""Of more links at once none is offered: it would take longer than their answer may wait, and the
-relay, awake in 2 ms, would do the same work again."""
 
 Announcement = tuple[LinkKey, LinkRecord]
 _Offer = tuple[LinkKey, LinkRecord, int]
@@ -52,6 +51,7 @@ class Announcer:
         self._feed = feed
         self._postgres = postgres
         self._wanted = asyncio.Event()
+        self._hurried = asyncio.Event()
         self.moment = now_ms
         """The time to give to `announce`, taken before the transaction begins."""
         self._batcher: Batcher[_Offer, Published] = Batcher(
@@ -59,14 +59,13 @@ class Announcer:
         )
 
     @contextlib.asynccontextmanager
-    async def foretold(self, drafts: Sequence[Draft]) -> AsyncIterator[None]:
-        """Tell the redirectors of the custom codes of `drafts` while the block creates them.
+    async def foretold(self, keys: Sequence[LinkKey]) -> AsyncIterator[None]:
+        """Tell the redirectors of `keys`, of custom codes, while the block creates them.
 
         During a scan they refuse, without a look-up, every custom code that they have not heard
         of (docs/adr/0007): this one is known to them before its creation is answered, however far
         behind a relay is. A code that is told and never made costs them a look-up.
         """
-        keys = [link_key(each.domain.host, each.code) for each in drafts if each.code is not None]
         if not keys:
             yield
             return
@@ -77,24 +76,30 @@ class Announcer:
             await telling
 
     async def announce(self, records: Sequence[Announcement], as_of_ms: int) -> None:
-        """Offer `records`, unless they are many, to Redis within its deadline; wake the relay.
+        """Offer `records` of changed links to Redis within its deadline; wake the relay at once.
 
         `as_of_ms` is a `moment` from before their transaction: Redis refuses them when it is long
         ago, as others may have changed the links again meanwhile.
         """
+        self._hurried.set()
+        await self.announce_new(records, as_of_ms)
+
+    async def announce_new(self, records: Sequence[Announcement], as_of_ms: int) -> None:
+        """Do what `announce` does for new links, whose relay may wait for more of them."""
         self._wanted.set()
         offers = [(key, record, as_of_ms) for key, record in records]
         if len(offers) == 1:
             await self._offer(self._batcher.submit(offers[0]))
-        elif 0 < len(offers) <= _AT_ONCE:
+        elif offers:
             await self._offer(self._publish(offers))
 
     def wake_relay(self) -> None:
         """Have the relay look at the outbox soon."""
+        self._hurried.set()
         self._wanted.set()
 
     async def notify_forever(self) -> None:
-        """Send the notices: at most one in 2 ms, for any number of commits.
+        """Send the notices: at most one in 2 ms (42 ms of new links), for any number of commits.
 
         Not inside the transactions, as NOTIFY would make their commits wait for each other
         (docs/adr/0003).
@@ -102,11 +107,15 @@ class Announcer:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            self._hurried.clear()
             try:
                 await self.notify()
             except DatabaseUnavailable as error:
                 log.warning("the relay was not woken; it looks by itself", error=error.detail)
             await asyncio.sleep(_NOTICE_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_NEW_LINKS_WAIT_S):
+                    await self._hurried.wait()
 
     async def notify(self) -> None:
         """Send one notice now; raises DatabaseUnavailable."""

@@ -52,14 +52,21 @@ class FastPath:
         if message.get("more_body") or message["type"] != "http.request":
             message = await _whole(message, receive)
         body = message.get("body", b"")
+        key = headers.get(b"idempotency-key")
+        plain = None
         try:
+            item = msgspec.json.decode(body)
+            if path == _LINKS and key is None:
+                plain = self._parts.links.plain(item)
             # The model is the framework's own: only the way to it is shorter.
-            asked = model.model_validate(msgspec.json.decode(body))
+            asked = plain or model.model_validate(item)
         except (msgspec.DecodeError, ValidationError, RecursionError, UnicodeDecodeError):
             await self._app(scope, _replayed(message, receive), send)
             return
         scope[ROUTE] = path
-        key = headers.get(b"idempotency-key")
+        if plain is not None:
+            await _send(await self._parts.links.place(plain), send)
+            return
         caller: Caller = scope[CALLER]
         attempt = None
         if key is not None:

@@ -173,6 +173,7 @@ def _assemble(
             postgres,
             IdBlocks(postgres, background.spawn),
             codes,
+            announcer,
             settings.postgres_write_timeout_ms,
         ),
         announcer=announcer,
@@ -223,7 +224,9 @@ def _figures(
     links: LinkService, announcer: Announcer, reads: Reads, breakers: Mapping[str, Breaker]
 ) -> FromMemory:
     figures = FromMemory()
-    figures.counter("shortlinks_links_created", "Links created.", lambda: links.created_total)
+    figures.counter(
+        "shortlinks_links_created", "Links created.", lambda: links.creator.created_total
+    )
     figures.counter(
         "shortlinks_publish_failures",
         "Records that Redis did not take in time; the relay brings them.",

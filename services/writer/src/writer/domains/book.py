@@ -66,6 +66,11 @@ class DomainBook:
             except DatabaseUnavailable as error:
                 log.warning("domains were not refreshed", error=error.detail)
 
+    @property
+    def default(self) -> Domain | None:
+        """The default domain, if it is known here yet."""
+        return self._by_host.get(self.default_host)
+
     async def find(self, host: str | None) -> Domain:
         """Return the domain `host` in any spelling, or the default one for None.
 

@@ -14,7 +14,7 @@ from shortcore.errors import (
 )
 from writer import idempotency
 from writer.idempotency import Answer, Attempt
-from writer.links.creation import Draft, Placed
+from writer.links.creation import Draft, Placed, chosen
 from writer.links.schemas import BatchAnswer, BatchLinks, BatchResult, CreateLink
 from writer.links.service import LinkService
 from writer.links.stored import StoredLink
@@ -51,7 +51,7 @@ class BatchService:
             raise invalid(
                 [FieldError("/items", "unknown", "A domain of these links was just removed.")]
             ) from None
-        await self._links.announce_new(created, began)
+        await self._links.creator.announce(created, began)
         return answer
 
     async def _place(
@@ -64,7 +64,7 @@ class BatchService:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms
         async with (
-            links.announcer.foretold(drafts),
+            links.announcer.foretold(chosen(drafts)),
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):
@@ -97,8 +97,9 @@ class BatchService:
         prepared: list[Prepared] = []
         codes: set[tuple[int, str]] = set()
         for index, item in enumerate(batch.items):
+            at = f"/items/{index}"
             try:
-                draft = await self.draft(item, f"/items/{index}")
+                draft = self._links.plain(item, at) or await self.draft(item, at)
                 if draft.code is not None:
                     claim_code(draft, codes)
                 prepared.append(draft)
@@ -120,11 +121,12 @@ class BatchService:
         return await self._links.draft(link, at)
 
     def _view(self, outcome: Sequence[Placed]) -> BatchAnswer:
+        views = self._links.views(each for each in outcome if isinstance(each, StoredLink))
         return BatchAnswer(
             [
-                BatchResult(each.status, problem=problem_of(each))
+                BatchResult(each.status, None, problem_of(each))
                 if isinstance(each, ShortlinksError)
-                else BatchResult(201, link=self._links.view(each))
+                else BatchResult(201, next(views))
                 for each in outcome
             ]
         )

@@ -1,9 +1,9 @@
 """Placing new links: an id, a code, one statement; and what happens when the code is in use."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import asyncpg
+import msgspec
 
 from shortcore.codes import CodeSpace
 from shortcore.errors import (
@@ -13,7 +13,9 @@ from shortcore.errors import (
     InvalidInput,
     ShortlinksError,
 )
+from shortcore.links import LinkKey, link_key
 from shortcore.postgres import Connection, Postgres
+from writer.announce import Announcer
 from writer.batching import Batcher
 from writer.domains.repository import Domain
 from writer.ids import IdBlocks
@@ -28,14 +30,14 @@ codes cannot foresee generated ones, so that one round is already rare."""
 
 _BATCH = 100
 _WAITING = 5000
-_IN_FLIGHT = 2  # while one commits, the next is decoded and sent
+_IN_FLIGHT = 3  # while one commits and one is offered to Redis, the next is decoded and sent
+_OFFERED = 100
 
 _COPIED_FROM = 100
 """Links from which COPY is worth its round trips."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A link that passed every rule; `code` is None where one is to be generated.
 
     `at` is where the link lies in the request (a JSON pointer), for errors.
@@ -51,9 +53,16 @@ class Creator:
     """Places drafts, alone or many in one statement."""
 
     def __init__(
-        self, postgres: Postgres, ids: IdBlocks, codes: CodeSpace, timeout_ms: int
+        self,
+        postgres: Postgres,
+        ids: IdBlocks,
+        codes: CodeSpace,
+        announcer: Announcer,
+        timeout_ms: int,
     ) -> None:
+        self.created_total = 0
         self._postgres = postgres
+        self._announcer = announcer
         self._ids = ids
         self._codes = codes
         self._timeout_ms = timeout_ms
@@ -62,11 +71,21 @@ class Creator:
         )
 
     async def create(self, draft: Draft) -> StoredLink:
-        """Place and commit one draft, together with others that come at the same time.
+        """Place, commit and announce one draft, together with others that come at the same time.
 
         Raises CodeTaken, InvalidInput, Unavailable.
         """
         return await self._batcher.submit(draft)
+
+    async def announce(self, links: Sequence[StoredLink], as_of_ms: int) -> None:
+        """Announce committed new links, whose transaction began after `as_of_ms`."""
+        self.created_total += len(links)
+        # Of more links at once none is offered: it would take longer than their answer may wait,
+        # and the relay, awake in a moment, would do the same work again.
+        offered = links if len(links) <= _OFFERED else ()
+        await self._announcer.announce_new(
+            [(link_key(link.host, link.code), link.record) for link in offered], as_of_ms
+        )
 
     async def place(self, connection: Connection, drafts: Sequence[Draft]) -> list[Placed]:
         """Insert `drafts` on `connection`; returns the link, or the error, of each in order.
@@ -113,14 +132,23 @@ class Creator:
         ]
 
     async def _place_committed(self, drafts: Sequence[Draft]) -> list[Placed]:
+        began = self._announcer.moment()
         try:
             async with self._postgres.connection(self._timeout_ms) as connection:
-                return await self.place(connection, drafts)
+                placed = await self.place(connection, drafts)
         except asyncpg.ForeignKeyViolationError:
             if len(drafts) == 1:
                 return [domain_gone(drafts[0])]
+        else:
+            await self.announce([each for each in placed if isinstance(each, StoredLink)], began)
+            return placed
         # One of them names a domain that was just removed; only its own request shall fail.
         return [(await self._place_committed([draft]))[0] for draft in drafts]
+
+
+def chosen(drafts: Iterable[Draft]) -> list[LinkKey]:
+    """Return the keys of those whose code somebody chose."""
+    return [link_key(each.domain.host, each.code) for each in drafts if each.code is not None]
 
 
 def domain_gone(draft: Draft) -> InvalidInput:

@@ -19,7 +19,7 @@ from shortcore.linkrows import Format, Row, UnreadableError, read_rows
 from writer import idempotency
 from writer.idempotency import Answer, Attempt
 from writer.links.batch import BatchService, claim_code
-from writer.links.creation import Draft
+from writer.links.creation import Draft, chosen
 from writer.links.schemas import ImportAnswer, ImportFailure
 from writer.links.service import LinkService
 from writer.links.stored import StoredLink
@@ -57,7 +57,7 @@ class ImportService:
         except asyncpg.ForeignKeyViolationError:
             detail = "A domain of these links was just removed."
             raise invalid([FieldError("/domain", "unknown", detail)]) from None
-        await self._links.announce_new(created, began)
+        await self._links.creator.announce(created, began)
         return answer
 
     async def _read(
@@ -93,7 +93,7 @@ class ImportService:
             raise invalid(
                 [FieldError(_pointer(each.field), each.rule, each.detail) for each in row.faults]
             )
-        return await self._batches.draft(row.item, "")
+        return self._links.plain(row.item) or await self._batches.draft(row.item, "")
 
     async def _place(
         self,
@@ -107,7 +107,7 @@ class ImportService:
         created: list[StoredLink] = []
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * rows
         async with (
-            links.announcer.foretold(drafts),
+            links.announcer.foretold(chosen(drafts)),
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):

@@ -1,7 +1,8 @@
 """All SQL that reads one link or changes links; lists are in `listing`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from operator import attrgetter
 
 import asyncpg
@@ -52,14 +53,16 @@ SELECT l.id, l.version, l.created_at FROM l
 
 # In this order, for the fence's sake.
 _STAMPS = f"""
-SELECT nextval('link_versions'), clock_timestamp() FROM {_FENCED}, generate_series(1, $1)
+SELECT array_agg(nextval('link_versions')), clock_timestamp() FROM {_FENCED}, generate_series(1, $1)
 """  # noqa: S608  # constants only
 
-_COPIED = (
-    "id", "domain_id", "code", "target", "status_code", "state", "custom", "valid_from",
-    "expires_at", "expired_target", "max_visits", "password_hash", "forward_query",
-    "forward_path", "title", "tags", "note", "version", "created_at", "updated_at",
-)  # fmt: skip
+_OPTIONAL = {
+    "status_code": 302, "state": LinkState.ACTIVE, "custom": False,
+    "valid_from": None, "expires_at": None, "expired_target": None, "max_visits": None,
+    "password_hash": None, "forward_query": False, "forward_path": False, "title": None,
+    "tags": (), "note": None,
+}  # fmt: skip
+"""Columns that a COPY can leave out, and what the table then puts there."""
 
 _KINDS = {LinkState.ACTIVE: Kind.ACTIVE, LinkState.DISABLED: Kind.DISABLED}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -139,26 +142,34 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> list[S
     """
     # In the order of the index: neighbours share its pages.
     ordered = sorted(links, key=attrgetter("domain_id", "code"))
-    stamps = await connection.fetch(_STAMPS, len(ordered))
-    made = [_made(link, *stamp) for link, stamp in zip(ordered, stamps, strict=True)]
+    ((versions, at),) = await connection.fetch(_STAMPS, len(ordered))
+    values = [link.values for link in ordered]
+    columns: dict[str, Iterable[object]] = {
+        **{name: map(attrgetter(name), ordered) for name in ("id", "domain_id", "code")},
+        "target": map(attrgetter("target"), values),
+        "version": versions,
+        "created_at": repeat(at, len(ordered)),
+        "updated_at": repeat(at, len(ordered)),
+    }
+    for name, default in _OPTIONAL.items():
+        column = [*map(attrgetter(name), ordered if name == "custom" else values)]
+        if column.count(default) < len(column):  # else the table knows it itself
+            columns[name] = column
     await connection.copy_records_to_table(
-        "links",
-        columns=_COPIED,
-        records=[
-            (
-                new.id, new.domain_id, new.code, *_columns(new.values)[:3], new.custom,
-                *_columns(new.values)[3:], link.version, link.created_at, link.created_at,
-            )
-            for new, link in zip(ordered, made, strict=True)
-        ],
-    )  # fmt: skip
+        "links", columns=[*columns], records=zip(*columns.values(), strict=True)
+    )
     await connection.copy_records_to_table(
         "outbox",
         columns=("domain_id", "host", "code", "version"),
-        records=[(link.domain_id, link.host, link.code, link.version) for link in made],
+        records=[
+            (link.domain_id, link.host, link.code, version)
+            for link, version in zip(ordered, versions, strict=True)
+        ],
     )
-    by_id = {link.record.link_id: link for link in made}
-    return [by_id[link.id] for link in links]
+    made = {
+        link.id: _made(link, version, at) for link, version in zip(ordered, versions, strict=True)
+    }
+    return [made[link.id] for link in links]
 
 
 async def find_link(

@@ -87,7 +87,7 @@ class BatchLinks(Input):
     atomic: bool = Field(False, description="Create all or nothing.")
 
 
-class LinkView(msgspec.Struct, frozen=True):
+class LinkView(msgspec.Struct, frozen=True, gc=False):
     """A link in answers."""
 
     code: str
@@ -116,7 +116,7 @@ class LinkView(msgspec.Struct, frozen=True):
     self: str
 
 
-class BatchResult(msgspec.Struct, frozen=True, omit_defaults=True):
+class BatchResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What became of one item of a batch."""
 
     status: int
@@ -194,28 +194,29 @@ class Presenter:
     def view(self, link: StoredLink, now: datetime) -> LinkView:
         """Return `link` as answers show it at `now`."""
         values: LinkValues = link.values
+        # By place, not by name, which takes twice as long; mypy and the tests see to the order.
         return LinkView(
-            code=link.code,
-            domain=link.host,
-            short_url=f"{self._scheme}://{link.host}{self._port}/{link.code}",
-            target=values.target,
-            status_code=values.status_code,
-            state=values.state.value,
-            status=status_of(link, now),
-            valid_from=values.valid_from,
-            expires_at=values.expires_at,
-            expired_target=values.expired_target,
-            max_visits=values.max_visits,
-            visits=link.visits,
-            has_password=values.password_hash is not None,
-            forward_query=values.forward_query,
-            forward_path=values.forward_path,
-            title=values.title,
-            tags=values.tags,
-            note=values.note,
-            version=link.version,
-            created_at=link.created_at,
-            updated_at=link.updated_at,
-            deleted_at=link.deleted_at,
-            self=api_path(link.host, link.code),
+            link.code,
+            link.host,
+            f"{self._scheme}://{link.host}{self._port}/{link.code}",
+            values.target,
+            values.status_code,
+            values.state.value,
+            status_of(link, now),
+            values.valid_from,
+            values.expires_at,
+            values.expired_target,
+            values.max_visits,
+            link.visits,
+            values.password_hash is not None,
+            values.forward_query,
+            values.forward_path,
+            values.title,
+            values.tags,
+            values.note,
+            link.version,
+            link.created_at,
+            link.updated_at,
+            link.deleted_at,
+            api_path(link.host, link.code),
         )

@@ -1,0 +1,46 @@
+"""When the relay is told: at once of an edit, now and then of new links."""
+
+import asyncio
+import time
+from itertools import pairwise
+
+import pytest
+
+from writer import announce
+
+
+async def until(condition):
+    """Return when it holds; fails after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def notices(api, monkeypatch):
+    """The notices that are sent, in a list."""
+    sent = []
+
+    async def note() -> None:
+        sent.append(time.monotonic())
+
+    monkeypatch.setattr(api.parts.announcer, "notify", note)
+    return sent
+
+
+async def test_an_edit_is_told_at_once_amid_new_links(api, notices, monkeypatch):
+    monkeypatch.setattr(announce, "_NEW_LINKS_WAIT_S", 3600)
+    await api.create()
+    await until(lambda: len(notices) == 1)
+    link = await api.create()
+    await api.client.patch(link["self"], json={"title": "new"})
+    await until(lambda: len(notices) == 2)
+
+
+async def test_new_links_are_told_by_themselves_but_not_each(api, notices):
+    for _ in range(20):
+        await api.create()
+    created = len(notices)
+    await until(lambda: len(notices) > created)
+    assert all(after - before >= announce._NEW_LINKS_WAIT_S for before, after in pairwise(notices))
