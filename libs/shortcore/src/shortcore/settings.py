@@ -334,7 +334,7 @@ class RelaySettings(_Core):
 
     relay_admin_port: Port = Field(9002, description="Port of probes and metrics")
     relay_batch_size: int = Field(
-        500, ge=1, le=10_000, description="Outbox rows that are claimed at once"
+        1000, ge=1, le=10_000, description="Outbox rows that are claimed at once"
     )
     relay_poll_ms: Milliseconds = Field(
         250, gt=0, description="How often the outbox is looked at when no notice comes"
