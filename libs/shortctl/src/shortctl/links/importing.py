@@ -21,7 +21,7 @@ from shortcore.urls import TargetError, TargetPolicy, normalise_target
 from shortctl.client import check
 from shortctl.links.rows import Fault, Row
 
-BATCH_ROWS = 5000
+BATCH_ROWS = 2000
 BATCH_BYTES = 2 * 1024 * 1024
 """A server that takes less gets the batch in halves."""
 
