@@ -31,12 +31,14 @@ class Floors:
 
     def remember(self, key: LinkKey, version: int) -> None:
         """Let `version` (above 0) be the floor of `key`."""
-        self.forget(key)
-        table = self._table
+        table, size = self._table, _CELL.size
         tag = hash(key) or 1
         start = tag % self._buckets * _BUCKET
-        end = start + _BUCKET
-        table[start:end] = _CELL.pack(tag, version) + table[start : end - _CELL.size]
+        at = table.find(_TAG.pack(tag), start, start + _BUCKET)
+        if at < 0 or at % size:
+            at = start + _BUCKET - size  # of what was remembered first
+        table[start + size : at + size] = table[start:at]
+        _CELL.pack_into(table, start, tag, version)
 
     def forget(self, key: LinkKey) -> None:
         """Let `key` have no floor."""

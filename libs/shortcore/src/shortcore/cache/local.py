@@ -187,8 +187,6 @@ class LocalCache(Generic[T]):
             grains=_grains(key, record, own_bytes),
             renewed=renewed,
         )
-        if before is None and floor:
-            self._floors.forget(key)
         self._place(key, entry, before)
         return entry
 
@@ -252,12 +250,12 @@ class LocalCache(Generic[T]):
         return times
 
     def _place(self, key: LinkKey, entry: Entry[T], before: Entry[T] | None) -> None:
-        self.bytes += entry.size
+        self.bytes += entry.grains * GRAIN
         self.entries[key] = entry
         if before is None:
             self._queue.append(key)
         else:
-            self.bytes -= before.size
+            self.bytes -= before.grains * GRAIN
             entry.visited = True  # it keeps its place in the queue, and is in use
         while len(self.entries) > self._max_entries or self.bytes > self._max_bytes:
             self._evict_one()
@@ -272,10 +270,13 @@ class LocalCache(Generic[T]):
             self._queue.append(key)
             key = self._queue.popleft()
         entry = self.entries.pop(key)
-        self.bytes -= entry.size
+        self.bytes -= entry.grains * GRAIN
         self.evictions += 1
-        if entry.record.version:
-            self._floors.remember(key, entry.record.version)
+        version = entry.record.version
+        if version:
+            self._floors.remember(key, version)
+        else:
+            self._floors.forget(key)  # the primary went back to before there was such a link
 
 
 def _grains(key: LinkKey, record: LinkRecord, own_bytes: int) -> int:
