@@ -107,6 +107,7 @@ def settings(database_url: str, redis_url: str, redis_prefix: str) -> WriterSett
         default_domain=HOST,
         # A busy machine must not turn tests into luck; those of deadlines set their own.
         publish_timeout_ms=1000,
+        redis_timeout_ms=1000,  # which also bounds the wait for one of its connections
         postgres_timeout_ms=20_000,
         postgres_write_timeout_ms=30_000,
     )

@@ -138,7 +138,8 @@ async def test_what_is_no_json_is_refused(api, body):
         return
     problem = check(answer, 400, "malformed-request")
     if body.startswith(b'{"'):
-        assert "at character 28" in problem["detail"]
+        # Of the comma before the bracket, or of the bracket: parsers blame either.
+        assert re.search(r"at character 2[78]\b", problem["detail"])
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1"])
