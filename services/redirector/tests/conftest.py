@@ -16,6 +16,7 @@ from shortcore.settings import RedirectorSettings
 
 HOST = "go.example"
 SECRET = "0123456789abcdef0123456789abcdef"  # of the tests only
+NO_REDIS = "redis://127.0.0.1:1"
 
 
 class Clock:
@@ -126,6 +127,9 @@ async def run(
                         "code_secret": SECRET,
                         "redis_timeout_ms": 1000,
                         "postgres_timeout_ms": 20_000,
+                        # They would be offered to nobody for a while at each end, which
+                        # test_tracking.py is about.
+                        "clicks_enabled": settings.get("redis_url") != NO_REDIS,
                     }
                     | settings
                 ),

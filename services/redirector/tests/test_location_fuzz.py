@@ -3,10 +3,11 @@
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from harness import servers
+from harness.databases import Databases, fetch
 from harness.stack import Part, Stack
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -45,16 +46,22 @@ mild = st.lists(
 visitor_bytes = st.one_of(mild, mild, hostile)
 
 
-@pytest.fixture(params=["direct", "asgi", "rsgi"])
-async def part(
-    request, server_folder: Path, database_url: str, redis_url: str, table
-) -> Iterator[Part]:
-    await table.link("fwd", BASE, host="localhost", forward_query=True, forward_path=True)
-    await table.link("old", BASE, host="localhost", expired_target=BASE, forward_query=True,
-                     expires_at=await table.connection.fetchval("SELECT now()"))  # fmt: skip
-    await table.link("hot", BASE, host="localhost")
-    with Stack(server_folder, database_url, redis_url) as stack:
-        yield stack.redirector(REDIRECTOR_SERVER=request.param)
+LINKS = f"""
+WITH home AS (INSERT INTO domains (host) VALUES ('localhost') RETURNING id)
+INSERT INTO links (id, domain_id, code, target, forward_query, forward_path, expires_at, expired_target)
+SELECT 1, id, 'fwd', '{BASE}', true, true, NULL, NULL FROM home
+UNION ALL SELECT 1, id, 'old', '{BASE}', true, false, now(), '{BASE}' FROM home
+UNION ALL SELECT 1, id, 'hot', '{BASE}', false, false, NULL, NULL FROM home
+RETURNING 1
+"""
+
+
+@pytest.fixture(params=["direct", "asgi", "rsgi"], scope="module")
+def part(request, databases: Databases, redis_server: servers.Server) -> Iterator[Part]:
+    with servers.open_folder() as folder, databases.fresh() as url:
+        fetch(url, LINKS)
+        with Stack(folder, url, redis_server.url) as stack:
+            yield stack.redirector(REDIRECTOR_SERVER=request.param)
 
 
 def send(part: Part, head: bytes) -> bytes:
