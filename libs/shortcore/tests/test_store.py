@@ -35,8 +35,8 @@ def new_breaker():
     return Breaker(failures=3, open_s=30, clock=time.monotonic)
 
 
-def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None):
-    client = open_redis(url, timeout_ms=timeout_ms, pool_size=8, application="test")
+def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None, application="test"):
+    client = open_redis(url, timeout_ms=timeout_ms, pool_size=8, application=application)
     return CacheStore(
         client,
         CacheKeys(prefix),
@@ -277,6 +277,55 @@ async def test_a_server_whose_every_step_is_just_in_time_costs_the_deadline_of_o
     finally:
         await store.close()
         await ended.wait()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_no_failure(redis_url, redis_prefix, store):
+    reader = new_store(redis_url, redis_prefix, application="closed-meanwhile")
+    await store.publish(KEY, link(1))
+    assert await reader.get(KEY) == link(1)
+    clients = await store._client.client_list()
+    (connection,) = [each["id"] for each in clients if each["name"] == "closed-meanwhile"]
+    await store._client.client_kill_filter(_id=connection)
+    assert await reader.get(KEY) == link(1)
+    assert reader.last_error == ""
+    await reader.close()
+
+
+async def test_an_answer_that_comes_too_late_is_nobody_elses(redis_prefix):
+    """A look-up is given up with its answer on the way; the next one must not read it."""
+    asked = 0
+    late = asyncio.Event()
+
+    async def serve(reader, writer):
+        nonlocal asked
+        while data := await reader.read(65536):
+            if b"HELLO" in data:
+                writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+                data = data.split(b"HELLO", 1)[1]
+            if b"MGET" not in data:
+                writer.write(b"+OK\r\n" * data.count(b"*"))
+                continue
+            asked += 1
+            value = encode_record(link(asked))
+            if asked == 1:
+                await late.wait()
+            writer.write(b"*1\r\n$%d\r\n%s\r\n" % (len(value), value))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = new_store(f"redis://127.0.0.1:{port}/0", redis_prefix, timeout_ms=100)
+    try:
+        with pytest.raises(CacheUnavailable, match="100 ms"):
+            await store.get(KEY)
+        late.set()
+        assert await store.get(KEY) == link(2)
+        assert await store.get(KEY) == link(3)
+    finally:
+        late.set()
+        await store.close()
         server.close()
         await server.wait_closed()
 

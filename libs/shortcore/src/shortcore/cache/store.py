@@ -22,7 +22,7 @@ from shortcore.cache.scripts import PUBLISH
 from shortcore.errors import CacheUnavailable
 from shortcore.health import Dependency
 from shortcore.links import Kind, LinkKey, LinkRecord
-from shortcore.redis import AWAY, Client
+from shortcore.redis import AWAY, Client, Getter
 
 T = TypeVar("T")
 
@@ -98,6 +98,7 @@ class CacheStore:
         self._now_ms = now_ms
         self._jitter = jitter
         self._publish = client.register_script(PUBLISH)
+        self._getter = None if isinstance(client, aredis.RedisCluster) else Getter(client)
 
     async def get_many(self, keys: Sequence[LinkKey]) -> list[LinkRecord | None]:
         """Return the record of each key, in order; None where Redis knows nothing."""
@@ -221,17 +222,18 @@ class CacheStore:
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._getter is not None:
+            await self._getter.close()
         await self._client.aclose()
 
     async def _get(self, names: list[str]) -> list[bytes | None]:
-        if isinstance(self._client, aredis.RedisCluster):
-            # The keys lie in many slots: one round trip to each node, all at once.
-            pipe: Any = self._client.pipeline()
-            for name in names:
-                pipe.get(name)
-            return list(await pipe.execute())
-        values: Any = await self._client.mget(names)  # bytes: decode_responses is off
-        return list(values)
+        if self._getter is not None:
+            return await self._getter.mget(names)
+        # The keys lie in many slots: one round trip to each node, all at once.
+        pipe: Any = self._client.pipeline()
+        for name in names:
+            pipe.get(name)
+        return list(await pipe.execute())
 
     def _decode(self, value: bytes | None) -> LinkRecord | None:
         if value is None:
