@@ -1,10 +1,11 @@
 """How look-ups of one key are shared, and those of many keys collected."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from shortcore.singleflight import Batches, Flights
+from shortcore.singleflight import Batches, Flights, settle
 
 
 class Work:
@@ -26,6 +27,12 @@ class Work:
         return Batches(self, self.after.append, size=size, workers=workers, waiting=waiting)
 
 
+def wait(flights: Flights[str, int], key: str) -> asyncio.Future[int]:
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    flights.tell(key, partial(settle, future))
+    return future
+
+
 async def ticks(number: int = 3) -> None:
     for _ in range(number):
         await asyncio.sleep(0)
@@ -35,7 +42,7 @@ async def test_a_flight_is_started_once_and_lands_at_all_who_wait():
     flights: Flights[str, int] = Flights()
     assert flights.start("a")
     assert not flights.start("a")
-    waiters = [flights.wait("a") for _ in range(1000)]
+    waiters = [wait(flights, "a") for _ in range(1000)]
     assert flights.land("a", 7)
     assert await asyncio.gather(*waiters) == [7] * 1000
     assert len(flights) == 0
@@ -45,10 +52,29 @@ async def test_a_flight_is_started_once_and_lands_at_all_who_wait():
 async def test_a_waiter_who_leaves_fails_nobody():
     flights: Flights[str, int] = Flights()
     flights.start("a")
-    first, second = flights.wait("a"), flights.wait("a")
+    first, second = wait(flights, "a"), wait(flights, "a")
     first.cancel()
     flights.land("a", 7)
     assert await second == 7
+
+
+async def test_one_who_fails_at_what_he_is_told_keeps_nobody_from_it():
+    flights: Flights[str, int] = Flights()
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    told: list[int] = []
+    fault = KeyError("a fault")
+
+    def fail(_: int) -> None:
+        raise fault
+
+    flights.start("a")
+    flights.tell("a", told.append)
+    flights.tell("a", fail)
+    flights.tell("a", told.append)
+    assert flights.land("a", 7)
+    assert told == [7, 7]
+    assert [report["exception"] for report in reports] == [fault]
 
 
 async def test_keys_of_one_tick_travel_together():

@@ -67,6 +67,30 @@ async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(
     assert (await app.get("/Later")).headers["location"] == "https://later.example/"
 
 
+async def test_only_a_scan_meets_the_filter_and_for_as_long_as_it_goes_on(run, clock):
+    app = await run(unknown_lookups_per_s=5)
+    known = await followed(app)
+    await known.load()
+
+    async def looked_up(number):
+        known.all_told(clock())
+        before = app.count("local", "miss")
+        for code in made_up(number):
+            assert (await app.get(f"/{code}")).status_code == 404
+        return app.count("local", "miss") - before
+
+    for _ in range(3):
+        assert await looked_up(5) == 5
+        clock.advance(1.1)
+    assert await looked_up(100) <= 8
+    clock.advance(0.5)
+    assert await looked_up(100) <= 2  # it goes on: nothing is looked up any more
+    clock.advance(0.9)
+    assert await looked_up(100) <= 2
+    clock.advance(1.1)
+    assert await looked_up(5) == 5
+
+
 async def away(_most):
     raise DatabaseUnavailable("PostgreSQL does not answer")
 

@@ -391,7 +391,8 @@ class RedirectorSettings(_Core, ClickSettings):
     unknown_lookups_per_s: int = Field(
         100,
         ge=1,
-        description="Unknown codes a second that are looked up all the same, before that is done",
+        description="Up to so many unknown codes a second are looked up all the same; more are a "
+        "scan, of which nothing is",
     )
     lookup_concurrency: int = Field(
         64, ge=1, le=10_000, description="Look-ups that may wait for PostgreSQL at once"

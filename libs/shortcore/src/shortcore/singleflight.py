@@ -20,7 +20,7 @@ class Flights(Generic[K, V]):
     """Who waits for which key."""
 
     def __init__(self) -> None:
-        self._waiters: dict[K, list[asyncio.Future[V]]] = {}
+        self._waiters: dict[K, list[Callable[[V], None]]] = {}
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -35,21 +35,29 @@ class Flights(Generic[K, V]):
         self._waiters[key] = []
         return True
 
-    def wait(self, key: K) -> asyncio.Future[V]:
-        """Return a future of the caller's own for what `land` brings; the flight must be open."""
-        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
-        self._waiters[key].append(future)
-        return future
+    def tell(self, key: K, then: Callable[[V], None]) -> None:
+        """Have `then` called with what `land` brings; the flight must be open."""
+        self._waiters[key].append(then)
 
     def land(self, key: K, value: V) -> bool:
         """Give `value` to all who wait for `key`; returns False if nothing was under way."""
         waiters = self._waiters.pop(key, None)
         if waiters is None:
             return False
-        for waiter in waiters:
-            if not waiter.done():  # cancelled: its request is gone
-                waiter.set_result(value)
+        for then in waiters:
+            try:
+                then(value)
+            except Exception as error:  # noqa: BLE001  # a fault of ours must not take the others with it
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "what waited for a look-up failed", "exception": error}
+                )
         return True
+
+
+def settle(future: asyncio.Future[V], value: V) -> None:
+    """Let `future` have `value`, for a waiter that is a coroutine (`partial(settle, future)`)."""
+    if not future.done():  # cancelled: its request is gone
+        future.set_result(value)
 
 
 class Batches(Generic[K]):

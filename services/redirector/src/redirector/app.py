@@ -26,6 +26,7 @@ from redirector.passwords import Passwords
 from redirector.redirects import Redirects
 from redirector.resolve import is_plain
 from redirector.respond import Answer, Answers, Encode, Plain
+from redirector.scan import Scan
 from redirector.throttle import Throttle
 from redirector.tracking import Tracking
 from shortcore.breaker import Breaker
@@ -146,6 +147,7 @@ class Redirector:
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
+        scan = Scan(settings.unknown_lookups_per_s)
         self.lookup = Lookup(
             self.cache,
             self.store,
@@ -153,6 +155,7 @@ class Redirector:
             self._replica,
             workers=min(settings.lookup_concurrency, settings.postgres_pool_size),
             misses=Budget(REPLICA_MISSES_PER_S, clock),
+            scan=scan,
             counts=self.counts,
             seconds=seconds,
             told_at=lambda: self.invalidation.told_at,
@@ -170,10 +173,10 @@ class Redirector:
             CodeSpace(settings.code_secret.get_secret_value().encode()),
             self.custom_codes,
             self.domains,
-            Budget(settings.unknown_lookups_per_s, clock),
+            scan,
             self.counts,
         )
-        self.hot = make_hot(self.cache, fresh, refuse, self.counts, clock)
+        self.hot = make_hot(self.cache, fresh, scan, refuse, self.counts, clock)
         throttle = Throttle(
             self._client,
             keys,
@@ -253,6 +256,11 @@ class Redirector:
             "shortlinks_custom_codes",
             "Custom codes known, so that made-up ones are refused without a look-up",
             lambda: len(self.custom_codes) if self.custom_codes.loaded else 0,
+        )
+        memory.gauge(
+            "shortlinks_custom_codes_trusted",
+            "1 while they are all known, so that a scan is refused in the process",
+            lambda: int(self.custom_codes.trusted()),
         )
         memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
         memory.gauge(

@@ -6,17 +6,18 @@ attribute write and two additions; what it may not decide alone it leaves to the
 
 from collections.abc import Callable
 
-from redirector.budget import Budget
 from redirector.counts import LOCAL_HITS, Counts
 from redirector.custom_codes import CustomCodes
 from redirector.domains import Domains
 from redirector.lookup import GRACE_S, LinkCache, LinkEntry
+from redirector.scan import Scan
 from shortcore.codes import CodeSpace
 from shortcore.links import LinkKey
 
 MAX_CODE = 64
 
 Hot = Callable[[str], LinkEntry | None]
+Refuse = Callable[[str, float], LinkEntry | None]
 Fresh = Callable[[LinkKey], LinkEntry | None]
 
 
@@ -46,26 +47,25 @@ def make_fresh(
 
 
 def make_refuse(
-    codes: CodeSpace, custom: CustomCodes, domains: Domains, budget: Budget, counts: Counts
-) -> Hot:
+    codes: CodeSpace, custom: CustomCodes, domains: Domains, scan: Scan, counts: Counts
+) -> Refuse:
     """Return the function that gives the «not found» of a key that cannot exist, without I/O.
 
-    None where a look-up must tell. While few are asked for, all are looked up: only a scan meets
-    the filter, and writers tell of a new custom code before they answer that it is made.
+    None where a look-up must tell. It is asked only during a scan, of which what it refuses is
+    part; writers tell of a new custom code before they answer that it is made.
     """
-    decode, trusted, holds, take = codes.decode, custom.trusted, custom.holds, budget.take
+    decode, trusted, holds, note = codes.decode, custom.trusted, custom.holds, scan.note
     of_host = domains.of_host
     values = counts.values
     refused = counts.lookup("codes", "refused")
 
-    def refuse(key: str) -> LinkEntry | None:
+    def refuse(key: str, now: float) -> LinkEntry | None:
         host, _, code = key.partition("/")
-        if not code.isalnum() or not code.isascii() or len(code) > MAX_CODE or not trusted():
+        if not (host and code.isalnum() and code.isascii() and len(code) <= MAX_CODE and trusted()):
             return None
-        if not host:
+        if decode(code) is not None or holds(key):
             return None
-        if decode(code) is not None or holds(key) or take():
-            return None
+        note(now)
         entry = of_host(host).nowhere
         values[refused] += 1
         values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
@@ -75,7 +75,12 @@ def make_refuse(
 
 
 def make_hot(
-    cache: LinkCache, fresh: Fresh, refuse: Hot, counts: Counts, clock: Callable[[], float]
+    cache: LinkCache,
+    fresh: Fresh,
+    scan: Scan,
+    refuse: Refuse,
+    counts: Counts,
+    clock: Callable[[], float],
 ) -> Hot:
     """Return the function from `host` + path to an entry whose answer suits every request.
 
@@ -88,7 +93,8 @@ def make_hot(
     def hot(key: str) -> LinkEntry | None:
         entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be asked for
         if entry is None:
-            return refuse(key)
+            now = clock()
+            return refuse(key, now) if now < scan.until else None
         answer = entry.answer
         if answer is None:
             return None

@@ -8,6 +8,7 @@ and a key that is not there is «unavailable», never «not found».
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from prometheus_client import Histogram
@@ -17,13 +18,14 @@ from redirector.budget import Budget
 from redirector.counts import Counts
 from redirector.repository import Found
 from redirector.respond import Answer, Plain
+from redirector.scan import Scan
 from shortcore.breaker import State
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable
 from shortcore.links import Kind, LinkKey, LinkRecord, absent
 from shortcore.postgres import Postgres
-from shortcore.singleflight import Batches, Flights
+from shortcore.singleflight import Batches, Flights, settle
 
 BATCH = 256
 """Keys in one MGET or SELECT."""
@@ -57,7 +59,8 @@ class Lookup:
     """Finds links; the local cache is filled on the way.
 
     `replica` is asked before `primary` if there is one; `misses` bounds how many of its misses
-    the primary is asked for, so that a scan of made-up codes cannot reach it.
+    the primary is asked for, so that a scan of made-up codes cannot reach it. `scan` is told of
+    each key that is nowhere.
 
     `told_at` gives when a relay was last known to write to Redis. A Redis that is full or a
     replica answers on, but nobody can tell it of an edit any more: what it holds counts as read
@@ -73,6 +76,7 @@ class Lookup:
         *,
         workers: int,
         misses: Budget,
+        scan: Scan,
         counts: Counts,
         seconds: Histogram,
         told_at: Callable[[], float],
@@ -85,6 +89,7 @@ class Lookup:
         self._primary = primary
         self._replica = replica
         self._misses = misses
+        self._scan = scan
         self._clock = clock
         self._now_ms = now_ms
         self._flights: Flights[LinkKey, LinkEntry | None] = Flights()
@@ -102,10 +107,11 @@ class Lookup:
             self._fill, lambda _: None, size=BATCH, workers=FILL_WORKERS, waiting=BACKLOG
         )
         self._values = counts.values
+        self._missed = counts.lookup("local", "miss")
         self._slots = {
             (layer, result): counts.lookup(layer, result)
             for layer, results in {
-                "local": ("miss", "stale", "unavailable"),
+                "local": ("stale", "unavailable"),
                 "redis": ("hit", "negative", "miss", "error", "outdated", "unconfirmed"),
                 "replica": ("hit", "miss", "error", "outdated"),
                 "postgres": ("hit", "negative", "error", "outdated"),
@@ -124,14 +130,17 @@ class Lookup:
         The entry may be negative (its record says ABSENT); it may be stale while neither Redis
         nor PostgreSQL can be asked.
         """
-        waiter = self.ask(key)
-        return self._fallback(key) if waiter is None else await waiter
+        found: asyncio.Future[LinkEntry | None] = asyncio.get_running_loop().create_future()
+        self.ask(key, partial(settle, found))
+        return await found
 
-    def ask(self, key: LinkKey) -> "asyncio.Future[LinkEntry | None] | None":
-        """Return a future of what `find` returns, or None when the queue is full."""
-        self._count("local", "miss")
-        self.renew(key)
-        return self._flights.wait(key) if key in self._flights else None
+    def ask(self, key: LinkKey, then: Callable[[LinkEntry | None], None]) -> None:
+        """Have `then` called with what `find` returns: later, or at once if too many wait."""
+        self._values[self._missed] += 1
+        begun = self._flights.start(key)
+        self._flights.tell(key, then)
+        if begun and not self._to_redis.add(key):
+            self._land(key, None)
 
     def renew(self, key: LinkKey) -> None:
         """Start a look-up of `key` unless one is under way."""
@@ -162,17 +171,25 @@ class Lookup:
             self._count("redis", "error", len(keys))
             return
         as_of = min(read_at, self._told_at() + TOLD_EVERY_S)
+        cache = self._cache
+        hits = negatives = misses = 0
         for key, record in zip(keys, records, strict=True):
             if record is None:
-                self._count("redis", "miss")
-            elif as_of + self._cache.life(record) <= read_at:
+                misses += 1
+            elif as_of + cache.life(record) <= read_at:
                 self._count("redis", "unconfirmed")
                 self._keep_unconfirmed(key, record, read_at)
-            elif (entry := self._cache.put(key, record, read_at=as_of)) is None:
+            elif (entry := cache.put(key, record, read_at=as_of)) is None:
                 self._count("redis", "outdated")
             else:
-                self._count("redis", "hit" if record.version else "negative")
+                if record.version:
+                    hits += 1
+                else:
+                    negatives += 1
                 self._land(key, entry)
+        self._count("redis", "hit", hits)
+        self._count("redis", "negative", negatives)
+        self._count("redis", "miss", misses)
 
     def _keep_unconfirmed(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
         """Keep what PostgreSQL must confirm as one past its life, for when it cannot be asked."""
@@ -274,8 +291,13 @@ class Lookup:
         self._land(key, self._cache.put(key, record, read_at=read_at))
 
     def _land(self, key: LinkKey, entry: LinkEntry | None) -> None:
-        if key in self._flights:
-            self._flights.land(key, self._fallback(key) if entry is None else entry)
+        if key not in self._flights:
+            return
+        if entry is None:
+            entry = self._fallback(key)
+        elif entry.record.kind is Kind.ABSENT:
+            self._scan.note(self._clock())
+        self._flights.land(key, entry)
 
     def _fallback(self, key: LinkKey) -> LinkEntry | None:
         entry = self._cache.stale(key)
