@@ -111,7 +111,8 @@ class Redirects:
         domain = self._domains.of_header(request.host)
         asked = read_path(request.path)
         if asked is None:
-            return self._place(request, domain)
+            posted = request.method == "POST"
+            return self._answers.get_only if posted else self._place(request.path, domain)
         if not domain.host:
             return self._answers.unavailable  # it may have links of its own
         key = link_key(domain.host, asked.code)
@@ -135,10 +136,16 @@ class Redirects:
     def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
         self._capture(record, request.method, request.headers, request.peer, flags)
 
-    def _place(self, request: Request, domain: Domain) -> Answer:
-        if request.method == "POST":
-            return self._answers.get_only
-        match request.path:
+    def placed(self, path: str, domain: Domain) -> Answer | None:
+        """Return the answer to GET of a path that can be no link's, counted; None for any other."""
+        if read_path(path) is not None:
+            return None
+        answer = self._place(path, domain)
+        self._values[answer.slot] += 1
+        return answer
+
+    def _place(self, path: str, domain: Domain) -> Answer:
+        match path:
             case "/":
                 return domain.home
             case "/robots.txt":

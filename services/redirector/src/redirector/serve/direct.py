@@ -11,9 +11,11 @@ import asyncio
 from functools import partial
 from time import perf_counter
 
+import msgspec
 import structlog
 
 from redirector.app import Redirector
+from redirector.domains import Domain
 from redirector.lookup import LinkEntry
 from redirector.paths import is_code
 from redirector.redirects import Request
@@ -44,10 +46,11 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     capture = redirector.tracking.capture
     ask = redirector.lookup.ask
     answer_slowly = redirector.redirects.answer
+    placed = redirector.redirects.placed
     clients = redirector.clients
     unavailable = redirector.answers.unavailable
     values = redirector.counts.values
-    start_of = Starts()
+    made_of = Shared()
     ready = Phase.READY
     seen = 0
 
@@ -119,36 +122,37 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                         )
                         capture(entry.record, method, self.headers, self.client, 0)
                     elif answer is not None:
-                        body = b"" if method == b"HEAD" else answer.body
-                        self.write(start_of(answer) + date + _END + body)
+                        made = made_of(answer, date)
+                        self.write(made.head if method == b"HEAD" else made.whole)
                     if started:
                         observe(perf_counter() - started)
                     return
                 if self.url.startswith(b"/") and self.url.isascii() and b"#" not in self.url:
-                    self.wait(key, _Waiting(method, self.url, self.headers, started))
+                    self.wait(domain, key, _Waiting(method, self.url, self.headers, started))
                     return
             self.into_asgi()
 
-        def wait(self, key: str, waiting: "_Waiting") -> None:
-            """Answer later; what comes on this connection meanwhile queues behind it."""
+        def wait(self, domain: Domain, key: str, waiting: "_Waiting") -> None:
+            """Answer as soon as it can be done; what comes meanwhile queues behind it."""
             self.answered = True
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
-            future = ask(LinkKey(key)) if is_code(key[-len(waiting.url) + 1 :]) else None
-            if future is None:
-                self.work(waiting)
+            path = key[len(domain.host) :]
+            if domain.host and is_code(path[1:]):
+                ask(LinkKey(key), partial(self.landed, waiting))
+            elif "?" not in path and (answer := placed(path, domain)) is not None:
+                self.send(waiting, made_of(answer, self.date()).start, answer.body)
             else:
-                future.add_done_callback(partial(self.landed, waiting))
+                self.work(waiting)
 
-        def landed(self, waiting: "_Waiting", future: "asyncio.Future[LinkEntry | None]") -> None:
+        def landed(self, waiting: "_Waiting", entry: LinkEntry | None) -> None:
             """Send what a look-up brought; a link with rules needs more than that."""
-            entry = None if future.cancelled() else future.result()
             answer = unavailable if entry is None else entry.answer
             if answer is None:
                 self.work(waiting)
                 return
             values[answer.slot] += 1
             if not isinstance(answer, Plain):
-                self.send(waiting, start_of(answer), answer.body)
+                self.send(waiting, made_of(answer, self.date()).start, answer.body)
             elif entry is not None:  # always: «unavailable» is a whole answer
                 capture(entry.record, waiting.method, waiting.headers, self.client, 0)
                 start = answer.head + entry.record.target.encode() + answer.tail
@@ -186,7 +190,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             waiting.response_complete = True
             if waiting.disconnected or self.transport.is_closing():
                 return
-            date = self.server_state.default_headers[0][1]
+            date = self.date()
             closing = not waiting.keep_alive or health.phase is not ready
             end = _CLOSE + _END if closing and start is not _FAILED else _END
             self.write(start + date + end + (b"" if waiting.method == b"HEAD" else body))
@@ -196,6 +200,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 self.transport.close()
             elif self.pipeline:
                 self.on_response_complete()
+
+        def date(self) -> bytes:
+            """Return the value of a Date header; uvicorn makes a new one each second."""
+            return self.server_state.default_headers[0][1]
 
         def host(self) -> str:
             return header(self.headers, b"host")
@@ -219,22 +227,34 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     return DirectProtocol
 
 
-class Starts:
-    """The bytes of an answer up to the value of its Date header, made once for each shared page."""
+class Made(msgspec.Struct, gc=False):
+    """A shared page as it goes out in the second that `date` names; `head` ends with its blank line."""
+
+    answer: Answer
+    start: bytes
+    date: bytes
+    head: bytes
+    whole: bytes
+
+
+class Shared:
+    """The bytes of shared pages, made once for each page and second."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Answer, bytes]] = {}
+        self._known: dict[int, Made] = {}
 
-    def __call__(self, answer: Answer) -> bytes:
-        """Return the status line and the headers."""
-        known = self._known.get(id(answer))
-        if known is not None:
-            return known[1]
+    def __call__(self, answer: Answer, date: bytes) -> Made:
+        """Return the bytes of `answer` with this value of its Date header."""
+        made = self._known.get(id(answer))
+        if made is not None and made.date is date:
+            return made
         if len(self._known) >= _SHARED:  # pages of domains that were edited since
             self._known.clear()
-        start = start_bytes(answer)
-        self._known[id(answer)] = (answer, start)  # held, so that its id is nobody else's
-        return start
+        start = start_bytes(answer) if made is None else made.start
+        head = start + date + _END
+        made = Made(answer, start, date, head, head + answer.body)
+        self._known[id(answer)] = made  # it holds the answer, so that its id is nobody else's
+        return made
 
 
 def start_bytes(answer: Answer) -> bytes:
