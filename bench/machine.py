@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 
 CORES = sorted(os.sched_getaffinity(0))
+PAUSE_S = 0.001
+"""From this length on a core's absence is told."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,30 @@ def busy_share(seconds: float = 1.0) -> float:
     return float(psutil.cpu_percent(interval=seconds)) / 100
 
 
+def pauses(cores: Iterable[int], seconds: float = 5.0) -> str:
+    """Return how often a core was taken from a process that does nothing but look at the clock.
+
+    No server's latency can be better than that: on a guest, it is the host that takes it.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(cores))
+    gaps = []
+    try:
+        last = time.perf_counter()
+        end = last + seconds
+        while last < end:
+            now = time.perf_counter()
+            if now - last > PAUSE_S:
+                gaps.append(now - last)
+            last = now
+    finally:
+        os.sched_setaffinity(0, before)
+    return (
+        f"{len(gaps)} over {PAUSE_S * 1000:.0f} ms in {seconds:.0f} s of an idle machine, "
+        f"{max(gaps, default=0.0) * 1000:.1f} ms at most, {sum(gaps) / seconds:.1%} of the time"
+    )
+
+
 def conditions(command: str) -> dict[str, str]:
     """Return what a reader must know to repeat or to doubt a result."""
     return {
@@ -99,6 +125,7 @@ def conditions(command: str) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "kernel": platform.release(),
         "busy before the run": f"{busy_share():.0%} of all cores",
+        "pauses of the server's core": pauses(roles().server),
         "python": platform.python_version(),
         **{name: version(name) for name in ("uvicorn", "granian", "uvloop", "httptools",
                                             "asyncpg", "redis", "hiredis", "fastapi")},

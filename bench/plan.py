@@ -36,8 +36,8 @@ PLANS = {
         every_case_on_every_server=False, create_rounds=1, create_s=1.0, import_rows=5_000,
     ),
     "default": Plan(
-        "default", links=200_000, rounds=3, seconds=3.0, warm_s=1.0, latency_rounds=2,
-        latency_s=3.0, every_case_on_every_server=False, create_rounds=3, create_s=3.0,
+        "default", links=200_000, rounds=3, seconds=3.0, warm_s=1.0, latency_rounds=5,
+        latency_s=2.0, every_case_on_every_server=False, create_rounds=3, create_s=3.0,
         import_rows=20_000,
     ),
     "full": Plan(
