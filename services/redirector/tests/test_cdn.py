@@ -145,7 +145,7 @@ async def test_the_local_cache_knows_the_size_of_what_may_be_held(run):
     keys = [link_key("go.example", f"code{number:05}") for number in range(20_000)]
     gc.collect()
     tracemalloc.start()
-    made = [answers.of_record(key, record, answers.not_found, in_use=True) for key in keys]
+    made = [answers.of_plain(key, record, in_use=True) for key in keys]
     gc.collect()
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -37,7 +37,7 @@ from shortcore.changes import ChangeFeed
 from shortcore.codes import CodeSpace
 from shortcore.dynamic import DynamicFile
 from shortcore.health import Health
-from shortcore.links import LinkKey, LinkRecord, split_key
+from shortcore.links import Kind, LinkKey, LinkRecord, split_key
 from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import open_redis
@@ -228,10 +228,13 @@ class Redirector:
     def _prepare(
         self, key: LinkKey, record: LinkRecord, in_use: bool
     ) -> tuple[Plain | Answer | None, int]:
-        if not is_plain(record):
-            return None, 0
-        not_found = self.domains.of_host(split_key(key)[0]).not_found
-        return self.answers.of_record(key, record, not_found, in_use=in_use)
+        if record.kind is Kind.ACTIVE:
+            if not is_plain(record):
+                return None, 0
+            return self.answers.of_plain(key, record, in_use=in_use)
+        if record.kind is Kind.DELETED:
+            return self.answers.gone, 0
+        return self.domains.of_host(split_key(key)[0]).not_found, 0
 
     def _export(self, registry: CollectorRegistry) -> None:
         memory = FromMemory()

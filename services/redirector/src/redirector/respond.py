@@ -10,7 +10,7 @@ from redirector.cdn import PERMANENT, PERMANENT_MAX_AGE_S, Cdn
 from redirector.counts import Counts
 from redirector.pages import Page, Pages
 from shortcore.cache.local import Entry
-from shortcore.links import REDIRECT_STATUSES, Kind, LinkKey, LinkRecord
+from shortcore.links import REDIRECT_STATUSES, LinkKey, LinkRecord
 
 Header: TypeAlias = "tuple[str, str] | tuple[bytes, bytes]"
 Encode: TypeAlias = Callable[[str, str], Any]
@@ -102,12 +102,8 @@ class Answers:
         self.no_icon = self.text("icon", 404, "", "public, max-age=86400")
         self.get_only = self.text("method", 405, "", more=[("allow", "GET, HEAD")])
 
-    def of_record(
-        self, key: LinkKey, record: LinkRecord, not_found: Answer, *, in_use: bool
-    ) -> tuple[Plain | Answer, int]:
-        """Return the one answer of a plain link (see `resolve.is_plain`), and its own bytes."""
-        if record.kind is not Kind.ACTIVE:
-            return self.gone if record.kind is Kind.DELETED else not_found, 0
+    def of_plain(self, key: LinkKey, record: LinkRecord, *, in_use: bool) -> tuple[Plain, int]:
+        """Return the one answer of an active plain link (see `resolve.is_plain`), and its own bytes."""
         if in_use and self._cdn.may_hold(record):
             held = self._make_held(key, record.status_code)
             return held, HELD_BYTES + len(held.tail)
