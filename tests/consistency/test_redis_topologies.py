@@ -35,8 +35,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def make_store(client: Client, prefix: str) -> CacheStore:
-    return CacheStore(
+@contextlib.asynccontextmanager
+async def opened_store(client: Client, prefix: str) -> AsyncIterator[CacheStore]:
+    store = CacheStore(
         client,
         CacheKeys(prefix),
         lifetimes=Lifetimes(60_000, 10_000, 60_000, 2000),
@@ -44,6 +45,10 @@ def make_store(client: Client, prefix: str) -> CacheStore:
         breaker=Breaker(failures=3, open_s=0.2, clock=time.monotonic),
         now_ms=now_ms,
     )
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def make_feed(client: Client, prefix: str) -> ChangeFeed:
@@ -88,8 +93,7 @@ def cluster() -> Iterator[Cluster]:
 async def test_after_a_failover_sentinel_clients_find_the_new_primary_and_its_records(
     sentinels: SentinelGroup, redis_prefix: str
 ) -> None:
-    async with opened(sentinels.url) as client:
-        store = make_store(client, redis_prefix)
+    async with opened(sentinels.url) as client, opened_store(client, redis_prefix) as store:
         assert await soon(lambda: store.publish(KEYS[0], record(7))) is Published.TAKEN
         before = await servers_of(client)
         with redis.Redis.from_url(sentinels.primary.url) as primary:
@@ -109,9 +113,9 @@ async def test_after_a_failover_sentinel_clients_find_the_new_primary_and_its_re
 async def test_a_sentinel_client_leaves_a_primary_that_became_a_replica(
     sentinels: SentinelGroup, redis_prefix: str
 ) -> None:
-    async with opened(sentinels.url) as client:
-        store = make_store(client, redis_prefix)
+    async with opened(sentinels.url) as client, opened_store(client, redis_prefix) as store:
         assert await soon(lambda: store.publish(KEYS[0], record(1))) is Published.TAKEN
+        assert await store.get(KEYS[0]) == record(1)
         old = sentinels.primary.port
         with redis.Redis.from_url(sentinels.sentinels[0].url) as sentinel:
             sentinel.execute_command("SENTINEL", "FAILOVER", "links")
@@ -124,8 +128,8 @@ async def test_a_sentinel_client_leaves_a_primary_that_became_a_replica(
 async def test_a_reader_of_the_feed_sees_that_a_failover_lost_its_tail(
     sentinels: SentinelGroup, redis_prefix: str
 ) -> None:
-    async with opened(sentinels.url) as client, opened(sentinels.url, 1500) as reading:
-        feed, reader = make_feed(client, redis_prefix), make_feed(reading, redis_prefix)
+    async with opened(sentinels.url) as client, opened(sentinels.url, 1500) as other:
+        feed, reader = make_feed(client, redis_prefix), make_feed(other, redis_prefix)
         await soon(lambda: feed.append([Change(KEYS[0], 1, now_ms())]))
         kept = await feed.end()
         with redis.Redis.from_url(sentinels.primary.url) as primary:
@@ -150,8 +154,7 @@ async def test_one_sentinel_that_hangs_does_not_keep_clients_from_the_primary(
     sentinels: SentinelGroup, redis_prefix: str
 ) -> None:
     sentinels.sentinels[0].pause()
-    async with opened(sentinels.url) as client:
-        store = make_store(client, redis_prefix)
+    async with opened(sentinels.url) as client, opened_store(client, redis_prefix) as store:
         assert await soon(lambda: store.publish(KEYS[0], record(1)), 1) is Published.TAKEN
     sentinels.sentinels[0].resume()
 
@@ -161,10 +164,10 @@ async def test_with_all_sentinels_away_a_call_fails_within_its_deadline(
 ) -> None:
     for one in sentinels.sentinels:
         one.pause()
-    async with opened(sentinels.url) as client:
+    async with opened(sentinels.url) as client, opened_store(client, redis_prefix) as store:
         started = time.monotonic()
         with pytest.raises(CacheUnavailable):
-            await make_store(client, redis_prefix).get(KEYS[0])
+            await store.get(KEYS[0])
         assert time.monotonic() - started < 2 * TIMEOUT_MS / 1000
     for one in sentinels.sentinels:
         one.resume()
@@ -173,8 +176,7 @@ async def test_with_all_sentinels_away_a_call_fails_within_its_deadline(
 async def test_a_cluster_takes_and_gives_links_of_many_slots_in_their_order(
     cluster: Cluster, redis_prefix: str
 ) -> None:
-    async with opened(cluster.url) as client:
-        store = make_store(client, redis_prefix)
+    async with opened(cluster.url) as client, opened_store(client, redis_prefix) as store:
         assert await soon(lambda: store.get_many(KEYS[:3])) == [None] * 3
         items = [(key, record(number + 1)) for number, key in enumerate(KEYS)]
         assert await store.publish_many(items, read_at_ms=now_ms()) == [Published.TAKEN] * len(KEYS)
@@ -188,8 +190,7 @@ async def test_a_cluster_takes_and_gives_links_of_many_slots_in_their_order(
 async def test_in_a_cluster_the_newest_version_wins_by_script(
     cluster: Cluster, redis_prefix: str
 ) -> None:
-    async with opened(cluster.url) as client:
-        store = make_store(client, redis_prefix)
+    async with opened(cluster.url) as client, opened_store(client, redis_prefix) as store:
         await soon(store.measure_clock)
         for number, key in enumerate(KEYS[:20]):
             assert await store.publish(key, record(5)) is Published.TAKEN
@@ -206,8 +207,8 @@ async def test_in_a_cluster_the_newest_version_wins_by_script(
 async def test_in_a_cluster_the_feed_brings_changes_in_order_and_sees_a_flush(
     cluster: Cluster, redis_prefix: str
 ) -> None:
-    async with opened(cluster.url) as client, opened(cluster.url, 1500) as reading:
-        feed, reader = make_feed(client, redis_prefix), make_feed(reading, redis_prefix)
+    async with opened(cluster.url) as client, opened(cluster.url, 1500) as other:
+        feed, reader = make_feed(client, redis_prefix), make_feed(other, redis_prefix)
         changes = [Change(key, number + 1, now_ms()) for number, key in enumerate(KEYS[:50])]
         for change in changes:
             await soon(lambda change=change: feed.append([change]))
@@ -230,8 +231,7 @@ async def test_a_cluster_without_one_node_still_gives_the_links_of_the_others(
     server_folder: Path, redis_prefix: str
 ) -> None:
     with Cluster(server_folder) as cluster:
-        async with opened(cluster.url) as client:
-            store = make_store(client, redis_prefix)
+        async with opened(cluster.url) as client, opened_store(client, redis_prefix) as store:
             items = [(key, record(1)) for key in KEYS]
             await soon(lambda: store.publish_many(items, read_at_ms=now_ms()))
             cluster.nodes[2].kill()

@@ -114,6 +114,8 @@ class Getter:
 async def _mget(connection: Any, names: Sequence[str]) -> list[bytes | None]:
     # A command is sent and its answer read by the connection's public methods, which close it if
     # either is broken off: an answer is never taken for that to another question.
+    if not connection.is_connected:
+        await connection.connect()  # sending would connect, too, but not ask Sentinel where to
     await connection.send_packed_command(connection.pack_command("MGET", *names))
     values: list[bytes | None] = await connection.read_response(disable_decoding=True)
     return values
