@@ -5,9 +5,11 @@ import json
 
 import pytest
 
+from shortcore.linkrows import Format
 from shortcore.links import link_key
 from writer.links import imports, repository
 from writer.links.imports import MAX_ROWS
+from writer.links.schemas import BatchLinks
 
 IMPORT = "/api/v1/links:import"
 CSV = {"content-type": "text/csv; charset=utf-8"}
@@ -156,3 +158,14 @@ async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each
     told = [answer.json() for answer in answers]
     assert sorted(each["created"] for each in told) == [0, 1000], told
     assert sum(len(each["failed"]) for each in told) == 1000
+
+
+async def test_what_was_refused_keeps_nothing_of_its_request_alive(api):
+    """A traceback in a list of its own frame is a cycle, and the collector runs seldom."""
+    imports = api.parts.imports
+    body = b"target,code\nnot a url,\nhttps://a.example/,one\nhttps://a.example/,one\n"
+    _, _, failed, _ = await imports._read(body, Format.CSV)
+    prepared = await imports._batches._prepare(BatchLinks(items=[{"target": "not a url"}]))
+    errors = [error for _, error in failed] + prepared
+    assert len(errors) == 3
+    assert [error.__traceback__ for error in errors] == [None] * 3

@@ -104,7 +104,8 @@ class BatchService:
                     claim_code(draft, codes)
                 prepared.append(draft)
             except (InvalidInput, CodeTaken) as error:
-                prepared.append(error)
+                # Its traceback holds this frame, and so all items beyond the answer.
+                prepared.append(error.with_traceback(None))
         return prepared
 
     async def draft(self, item: object, at: str) -> Draft:

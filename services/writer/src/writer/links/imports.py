@@ -80,7 +80,8 @@ class ImportService:
                     if draft.code is not None:
                         claim_code(draft, codes)
                 except (InvalidInput, CodeTaken) as error:
-                    failed.append((row.line, error))
+                    # Its traceback holds this frame, and so the whole body beyond the answer.
+                    failed.append((row.line, error.with_traceback(None)))
                 else:
                     drafts.append(draft)
                     lines.append(row.line)
