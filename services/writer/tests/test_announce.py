@@ -29,6 +29,15 @@ def notices(api, monkeypatch):
     return sent
 
 
+async def test_a_chosen_code_is_told_at_once_amid_new_links(api, notices, monkeypatch):
+    """Somebody may have asked for it before there was one, and redirectors remember that."""
+    monkeypatch.setattr(announce, "_NEW_LINKS_WAIT_S", 3600)
+    await api.create()
+    await until(lambda: len(notices) == 1)
+    await api.create(code="sale")
+    await until(lambda: len(notices) == 2)
+
+
 async def test_an_edit_is_told_at_once_amid_new_links(api, notices, monkeypatch):
     monkeypatch.setattr(announce, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()

@@ -74,6 +74,7 @@ class Announcer:
             yield
         finally:
             await telling
+            self._hurried.set()  # somebody may have asked for it already, and been told «not found»
 
     async def announce(self, records: Sequence[Announcement], as_of_ms: int) -> None:
         """Offer `records` of changed links to Redis within its deadline; wake the relay at once.
@@ -85,7 +86,10 @@ class Announcer:
         await self.announce_new(records, as_of_ms)
 
     async def announce_new(self, records: Sequence[Announcement], as_of_ms: int) -> None:
-        """Do what `announce` does for new links, whose relay may wait for more of them."""
+        """Do what `announce` does for new links, whose relay may wait for more of them.
+
+        Nobody can have asked for a generated code before; a chosen one is in a hurry (`foretold`).
+        """
         self._wanted.set()
         offers = [(key, record, as_of_ms) for key, record in records]
         if len(offers) == 1:
