@@ -84,6 +84,12 @@ def test_a_version_in_front_of_another_one_is_corrupt():
         decode_record(struct.pack(">Q", 8) + wire[8:])
 
 
+def test_a_version_that_a_script_could_not_compare_is_corrupt():
+    assert decode_record(encode_record(LinkRecord(MAX_VERSION, Kind.ACTIVE)))
+    with pytest.raises(CorruptRecord, match="above"):
+        decode_record(encode_record(LinkRecord(MAX_VERSION + 1, Kind.ACTIVE)))
+
+
 def test_an_unknown_kind_is_corrupt_and_not_taken_for_another():
     wire = struct.pack(">Q", 7) + msgspec.msgpack.encode([7, 99])
     with pytest.raises(CorruptRecord):

@@ -8,12 +8,14 @@ or lost by a failover) and empties its local cache.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import redis.asyncio
 import redis.exceptions
 
 from shortcore.cache.keys import CacheKeys
+from shortcore.cache.record import MAX_VERSION
 from shortcore.cache.scripts import APPEND
 from shortcore.links import LinkKey
 
@@ -28,7 +30,7 @@ class Change(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """
 
     key: LinkKey
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
     at_ms: int
 
 

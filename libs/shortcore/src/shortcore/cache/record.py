@@ -38,6 +38,8 @@ def decode_record(data: bytes) -> LinkRecord:
         record = _decoder.decode(memoryview(data)[8:])
     except (struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptRecord(str(error)) from error
+    if version > MAX_VERSION:
+        raise CorruptRecord(f"version {version} is above {MAX_VERSION}")
     if record.version != version:
         raise CorruptRecord(f"version {version} in front of a record of version {record.version}")
     return record
