@@ -89,6 +89,9 @@ class Getter:
         """Return the value of each name, in order; raises what AWAY lists."""
         connection = self._idle.pop() if self._idle else self._open()
         used = connection.is_connected
+        primary = getattr(self._pool, "master_address", None)
+        if used and primary not in (None, (connection.host, connection.port)):
+            await connection.disconnect(nowait=True)  # Sentinel has named another one since
         try:
             try:
                 return await _mget(connection, names)
