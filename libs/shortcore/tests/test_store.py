@@ -48,6 +48,14 @@ def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None, application="tes
     )
 
 
+def greeted(data, writer):
+    """Answer the HELLO in what a client sent, as a server without a name does; return the rest."""
+    if b"HELLO" not in data:
+        return data
+    writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+    return data.split(b"HELLO", 1)[1]
+
+
 @pytest.fixture
 async def store(redis_url, redis_prefix):
     made = new_store(redis_url, redis_prefix)
@@ -261,9 +269,7 @@ async def test_a_server_whose_every_step_is_just_in_time_costs_the_deadline_of_o
     async def slow(reader, writer):
         while data := await reader.read(65536):
             await asyncio.sleep(0.08)
-            if b"HELLO" in data:
-                writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
-                data = data.split(b"HELLO", 1)[1]
+            data = greeted(data, writer)
             writer.write(b"+OK\r\n" * data.count(b"*"))
         writer.close()
         ended.set()
@@ -301,9 +307,7 @@ async def test_an_answer_that_comes_too_late_is_nobody_elses(redis_prefix):
     async def serve(reader, writer):
         nonlocal asked
         while data := await reader.read(65536):
-            if b"HELLO" in data:
-                writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
-                data = data.split(b"HELLO", 1)[1]
+            data = greeted(data, writer)
             if b"MGET" not in data:
                 writer.write(b"+OK\r\n" * data.count(b"*"))
                 continue
