@@ -35,8 +35,8 @@ def new_breaker():
     return Breaker(failures=3, open_s=30, clock=time.monotonic)
 
 
-def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None, application="test"):
-    client = open_redis(url, timeout_ms=timeout_ms, pool_size=8, application=application)
+def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None, application="test", pool_size=8):
+    client = open_redis(url, timeout_ms=timeout_ms, pool_size=pool_size, application=application)
     return CacheStore(
         client,
         CacheKeys(prefix),
@@ -368,3 +368,26 @@ async def test_a_cancellation_that_the_client_swallows_is_raised_all_the_same(st
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()
+
+
+async def test_a_burst_of_our_own_does_not_look_like_a_redis_that_is_away(redis_url, redis_prefix):
+    store = new_store(redis_url, redis_prefix, timeout_ms=100, pool_size=1)
+
+    pool = store._client.connection_pool
+    assert await store.call(store._client.ping)
+
+    async def slow():
+        connection = await pool.get_connection()
+        try:
+            await connection.send_command("PING")
+            await connection.read_response()
+            await asyncio.sleep(0.06)
+        finally:
+            await pool.release(connection)
+
+    burst = [store.call(slow) for _ in range(7)]
+    outcomes = await asyncio.gather(*burst, return_exceptions=True)
+    assert outcomes[0] is None
+    assert sum(isinstance(each, CacheUnavailable) for each in outcomes) > 3  # the breaker's limit
+    assert store.breaker.opened_total == 0
+    await store.close()

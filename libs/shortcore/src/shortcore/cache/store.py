@@ -95,6 +95,7 @@ class CacheStore:
         self.lifetimes = lifetimes
         """Of what is put from now on; may be replaced at any time."""
         self._timeout_s = timeout_ms / 1000
+        self._answers = 0
         self._now_ms = now_ms
         self._jitter = jitter
         self._publish = client.register_script(PUBLISH)
@@ -189,13 +190,14 @@ class CacheStore:
         """Return what `call` gives, under the deadline and the breaker of all calls here."""
         if not self.breaker.allows():
             raise CacheUnavailable(f"Redis is not answering: {self.last_error}")
+        answers = self._answers
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await call()
         except ResponseError as error:
             # Full, or a read-only replica: it answered, if only to refuse. What stands there can
             # still be read, so the breaker must not keep us away.
-            self.breaker.succeeded()
+            self._answered()
             self.last_error = f"{type(error).__name__}: {error}"
             raise CacheUnavailable(f"Redis refuses: {self.last_error}") from error
         except AWAY as error:
@@ -205,9 +207,12 @@ class CacheStore:
                 if missed
                 else f"{type(error).__name__}: {error}"
             )
-            self.breaker.failed()
+            # Some that wait too long for a connection, while others are answered, are a burst of
+            # ours and no server that is away.
+            if not missed or answers == self._answers:
+                self.breaker.failed()
             raise CacheUnavailable(f"Redis is not answering: {self.last_error}") from error
-        self.breaker.succeeded()
+        self._answered()
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # redis-py sends by `asyncio.wait_for`, which swallows a cancellation that comes as it
@@ -225,6 +230,10 @@ class CacheStore:
         if self._getter is not None:
             await self._getter.close()
         await self._client.aclose()
+
+    def _answered(self) -> None:
+        self._answers += 1
+        self.breaker.succeeded()
 
     async def _get(self, names: list[str]) -> list[bytes | None]:
         if self._getter is not None:
