@@ -1,11 +1,20 @@
 import csv
 import io
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import httpx
 import pytest
 from harness.databases import fetch
 
+from shortctl.connection import Connection, NoAnswer
 from shortctl.links import importing
 from shortctl.links.importing import CheckpointFile, batches
 from shortctl.links.rows import FIELDS, Format, UnreadableError, read_rows, write_rows
@@ -280,17 +289,17 @@ def test_an_import_that_was_cut_off_goes_on_and_repeats_nothing(
     monkeypatch.setattr(importing, "BATCH_ROWS", 100)
     monkeypatch.setattr(importing, "TRIES", 1)
     sent = []
-    post = httpx.AsyncClient.post
+    ask = Connection.ask
 
-    async def failing(self, *arguments, **options):
-        sent.append(options["headers"]["idempotency-key"])
-        answer = await post(self, *arguments, **options)
+    def failing(self, method, place, content, headers):
+        sent.append(headers["idempotency-key"])
+        answer = ask(self, method, place, content, headers)
         if len(sent) > 5:
-            raise httpx.ReadError("cut")  # the answer is lost, the links are made
+            raise NoAnswer("cut")  # the answer is lost, the links are made
         return answer
 
     with monkeypatch.context() as cut:
-        cut.setattr(httpx.AsyncClient, "post", failing)
+        cut.setattr(Connection, "ask", failing)
         broken = shortctl("links", "import", path)
     assert broken.exit_code == 1
     assert "--resume" in broken.stderr
@@ -318,6 +327,53 @@ def test_an_import_reads_standard_input(shortctl, writer):
     )
     assert done.exit_code == 0, done.output
     assert count(writer) == 1
+
+
+def started_import(environment=None):
+    program = Path(sys.executable).with_name("shortctl")
+    return subprocess.Popen(
+        [program, "links", "import", "-"],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | (environment or {}),
+    )  # fmt: skip
+
+
+def interrupted(process):
+    """Send Ctrl-C and return what was told; a second is long for a person who waits."""
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    assert process.wait(10) == 130
+    took = time.monotonic() - began
+    told = process.stderr.read()
+    assert "Traceback" not in told
+    assert took < 1, told
+    return told
+
+
+def test_an_import_from_a_pipe_that_stays_silent_ends_at_once_and_tells_how_far_it_came(writer):
+    size = importing.BATCH_ROWS
+    rows = [f"https://example.com/{n}" for n in range((importing.IN_FLIGHT + 2) * size + 1)]
+    rows[0] = rows[size] = "nowhere"
+    with started_import() as process:
+        process.stdin.write("target\n" + "\n".join(rows) + "\n")
+        process.stdin.flush()
+        assert process.stderr.readline().startswith("line 2, target")
+        assert process.stderr.readline().startswith(f"line {size + 2}, target")
+        told = interrupted(process)
+    created = int(re.search(r"Cut off after (\d+) links created, \d+ rows failed", told)[1])
+    assert size - 1 <= created <= count(writer)
+
+
+def test_an_import_that_waits_for_a_silent_server_ends_at_once(shortctl):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = {"SHORTCTL_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "SHORTCTL_KEY": "k"}
+        with started_import(place) as process, process.stdin as rows:
+            rows.write("target\nhttps://example.com/\n")
+            rows.close()
+            server, _ = silent.accept()
+            with server:
+                assert server.recv(4) == b"POST"
+                assert "Cut off after 0 links created" in interrupted(process)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

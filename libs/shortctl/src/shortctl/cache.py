@@ -6,7 +6,7 @@ import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from shortctl import coherence
-from shortctl.client import err, out
+from shortctl.client import say, tables, tell
 from shortctl.coherence import Difference
 from shortctl.servers import PostgresUrl, RedisUrl, open_cache, open_database, run, settings
 
@@ -31,7 +31,7 @@ def rebuild(
             with Progress(
                 TextColumn("{task.completed} links, {task.fields[taken]} taken"),
                 TimeElapsedColumn(),
-                console=err,
+                console=tables(err=True),
                 transient=True,
             ) as bar:
                 task = bar.add_task("", total=None, taken=0)
@@ -40,7 +40,7 @@ def rebuild(
         return done
 
     done = run(work())
-    out.print(f"{done.links} links offered; Redis lacked or had older ones of {done.taken}")
+    say(f"{done.links} links offered; Redis lacked or had older ones of {done.taken}")
 
 
 @app.command()
@@ -75,17 +75,16 @@ def verify(
         return looked, differing
 
     looked, differing = run(work())
-    out.print(f"{looked} links compared, {differing} differ")
+    say(f"{looked} links compared, {differing} differ")
     if differing:
-        err.print("`shortctl cache rebuild` mends older records.", style="yellow")
+        tell("`shortctl cache rebuild` mends older records.", "yellow")
         raise typer.Exit(1)
 
 
 def _tell(found: list[Difference]) -> int:
     for each in found:
-        out.print(
+        say(
             f"{each.key}\n  redis:    {coherence.describe(each.redis)}"
-            f"\n  postgres: {coherence.describe(each.postgres)}",
-            markup=False,
+            f"\n  postgres: {coherence.describe(each.postgres)}"
         )
     return len(found)

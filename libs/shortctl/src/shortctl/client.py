@@ -4,43 +4,27 @@
 which `shortctl dev` writes.
 """
 
+import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import httpx
 import msgspec
 import typer
-from rich.console import Console
 
 from shortcore.errors import ShortlinksError
-from shortctl.devstate import Facts
+from shortctl.connection import Answer, Connection, NoAnswer
 
-# A pipe has no width: what a script reads must not be cut at 80 columns.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 4000)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# What few commands need is imported where it is used: the rest start in half the time.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shortctl.devstate import Facts
 
 DEV_FILE = Path(".state/dev.json")
-TIMEOUT = httpx.Timeout(30, connect=5)
-
-
-class Options(TypedDict):
-    """How every client of httpx is made."""
-
-    base_url: str
-    headers: dict[str, str]
-    timeout: httpx.Timeout
-    trust_env: bool
-    verify: bool
-
-
-def options(base: str, headers: dict[str, str]) -> Options:
-    """Return how to make a client of the API at `base`."""
-    # Where no TLS is spoken, the machine's certificates need not be read first: 30 ms.
-    verify = not base.startswith("http://")
-    return Options(base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False, verify=verify)
-
+BAD_REQUEST = 400
 
 Url = Annotated[str | None, typer.Option("--url", envvar="SHORTCTL_URL", help="The API's address.")]
 Key = Annotated[
@@ -58,14 +42,36 @@ class Refused(Exception):
         self.errors = errors
 
 
+def say(text: str) -> None:
+    """Print a line of what was asked for."""
+    typer.echo(text)
+
+
+def tell(text: str, colour: str | None = None) -> None:
+    """Print a line for the person on standard error, in colour if that is a terminal."""
+    typer.secho(text, fg=None if "NO_COLOR" in os.environ else colour, err=True)
+
+
+@cache
+def tables(*, err: bool = False) -> "Console":
+    """Return what prints tables, or on standard error shows how far a command has come."""
+    from rich.console import Console  # noqa: PLC0415  # see above
+
+    # A pipe has no width: what a script reads must not be cut at 80 columns.
+    width = None if err or sys.stdout.isatty() else 4000
+    return Console(stderr=err, highlight=False, soft_wrap=True, width=width)
+
+
 def die(message: str) -> NoReturn:
     """End with a sentence on standard error and exit code 1."""
-    err.print(message, style="red", markup=False)
+    tell(message, "red")
     raise typer.Exit(1)
 
 
-def dev_facts() -> Facts | None:
+def dev_facts() -> "Facts | None":
     """Return where the stack of this working directory is, or None when none runs."""
+    from shortctl.devstate import Facts  # noqa: PLC0415  # see above
+
     try:
         return msgspec.json.decode(DEV_FILE.read_bytes(), type=Facts)
     except FileNotFoundError:
@@ -89,40 +95,41 @@ def api(url: str | None, key: str | None) -> tuple[str, dict[str, str]]:
 
 
 def request(
-    client: httpx.Client,
+    server: Connection,
     method: str,
     path: str,
     body: object = None,
     headers: Mapping[str, str] | None = None,
-) -> httpx.Response:
+) -> Answer:
     """Ask the API; raises Refused for an answer of 400 or above."""
-    response = (
-        client.request(method, path, json=body, headers=headers)
-        if body is not None
-        else client.request(method, path, headers=headers)
-    )
-    check(response)
-    return response
+    content = None if body is None else msgspec.json.encode(body)
+    sent = {"content-type": "application/json"} if body is not None else {}
+    answer = server.ask(method, path, content, {**sent, **(headers or {})})
+    check(answer)
+    return answer
 
 
-def check(response: httpx.Response) -> None:
+def check(answer: Answer) -> None:
     """Raise Refused for an answer of 400 or above."""
-    if response.status_code < httpx.codes.BAD_REQUEST:
+    if answer.status < BAD_REQUEST:
         return
     try:
-        problem = response.json()
+        problem = answer.json()
     except ValueError:
         problem = {}
     if not isinstance(problem, dict):
         problem = {}
-    detail = problem.get("detail") or f"{response.status_code} {response.reason_phrase}"
-    raise Refused(response.status_code, str(detail), list(problem.get("errors", ())))
+    detail = problem.get("detail") or f"{answer.status} {answer.reason}"
+    raise Refused(answer.status, str(detail), list(problem.get("errors", ())))
 
 
-def open_api(url: str | None, key: str | None) -> httpx.Client:
-    """Return a client of the API."""
+def open_api(url: str | None, key: str | None) -> Connection:
+    """Return a connection to the API, which is made when it is used."""
     base, headers = api(url, key)
-    return httpx.Client(**options(base, headers))
+    try:
+        return Connection(base, headers)
+    except ValueError as error:
+        die(str(error))
 
 
 def explain(error: Exception) -> NoReturn:
@@ -131,8 +138,8 @@ def explain(error: Exception) -> NoReturn:
         lines = [error.detail]
         lines += [f"  {each['pointer']}: {each['detail']}" for each in error.errors]
         die("\n".join(lines))
-    if isinstance(error, httpx.TransportError):
-        die(f"The API does not answer: {type(error).__name__}: {error}")
+    if isinstance(error, NoAnswer):
+        die(f"The API does not answer: {error}")
     if isinstance(error, ShortlinksError):
         die(error.detail)
     die(str(error))

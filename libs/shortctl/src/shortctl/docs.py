@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from shortcore.dynamic import EVERY_S
 from shortcore.settings import ALL, CONFIG_FILE, DYNAMIC, PREFIX
-from shortctl.client import die, out
+from shortctl.client import die, say
 
 PAGE = Path("docs/configuration.md")
 
@@ -57,7 +57,7 @@ def docs(
     if not check:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page, "utf-8")
-        out.print(f"{PAGE} written")
+        say(f"{PAGE} written")
     elif not PAGE.is_file() or PAGE.read_text("utf-8") != page:
         die(f"{PAGE} is out of date: run `make docs` and commit it.")
 

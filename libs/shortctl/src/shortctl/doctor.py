@@ -17,7 +17,7 @@ from shortcore.redis import AWAY
 from shortcore.schema import check_schema
 from shortcore.settings import RelaySettings, redact_url
 from shortctl import coherence
-from shortctl.client import Key, Url, api, dev_facts, out
+from shortctl.client import Key, Url, api, dev_facts, tables
 from shortctl.servers import (
     PostgresUrl,
     Redis,
@@ -69,7 +69,7 @@ def doctor(
         table.add_row("[green]ok" if each.ok else "[red]FAIL", each.name, _plain(each.seen))
         if not each.ok:
             table.add_row("", "", f"[yellow]→ {_plain(each.advice)}")
-    out.print(table)
+    tables().print(table)
     if not all(each.ok for each in findings):
         raise typer.Exit(1)
 

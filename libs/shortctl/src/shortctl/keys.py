@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from shortctl.client import die, err, out
+from shortctl.client import die, say, tables, tell
 from shortctl.servers import PostgresUrl, open_database, run, settings
 from writer.keys import repository
 from writer.keys.secret import digest_of, new_secret
@@ -34,8 +34,8 @@ def create(
             return key, await repository.add_key(sql, name, prefix, digest_of(key), expires_at)
 
     key, made = run(add())
-    err.print(f"key {made.id} ({made.name}); it is not shown again", markup=False)
-    out.print(key, markup=False)
+    tell(f"key {made.id} ({made.name}); it is not shown again")
+    say(key)
 
 
 @app.command("list")
@@ -62,7 +62,7 @@ def list_(postgres_url: PostgresUrl = None) -> None:
             _when(key.last_used_at),
             state,
         )
-    out.print(table)
+    tables().print(table)
 
 
 @app.command()
@@ -78,7 +78,7 @@ def revoke(
 
     if not run(end()):
         die(f"There is no key {key_id}; `shortctl keys list` shows them.")
-    out.print(f"key {key_id} is revoked")
+    say(f"key {key_id} is revoked")
 
 
 def _url(postgres_url: str | None) -> str:

@@ -4,7 +4,7 @@ import asyncpg
 
 from shortcore.errors import ConfigurationError
 from shortcore.schema import REVISION, revision
-from shortctl.client import die, out
+from shortctl.client import die, say
 from shortctl.servers import PostgresUrl, run, settings
 
 
@@ -23,8 +23,8 @@ def migrate(postgres_url: PostgresUrl = None) -> None:
         die(str(error))
     after = run(revision(url))
     if before > REVISION:
-        out.print(f"schema: {before}, newer than what this version knows ({REVISION})")
+        say(f"schema: {before}, newer than what this version knows ({REVISION})")
     elif before == after:
-        out.print(f"schema: {after} already")
+        say(f"schema: {after} already")
     else:
-        out.print(f"schema: {before} → {after}")
+        say(f"schema: {before} → {after}")

@@ -1,24 +1,25 @@
 """Import: batches in order, a few in flight, each sent under a key made from its content.
 
+Rows are read where Ctrl-C arrives, as a pipe may stay silent, and sent by threads that hold up no
+end of the process, as a server may take its time.
+
 The key of a batch is a hash of it and of the key before, so that a batch that is sent again
 (after a lost answer, by `--resume`, or because the whole import is run once more) is answered by
 the API from memory and creates nothing twice, while equal batches at two places of a file are two.
 """
 
-import asyncio
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
 
-import httpx
 import msgspec
 
-from shortcore.codes import CodeError, check_custom_code
-from shortcore.links import REDIRECT_STATUSES
-from shortcore.urls import TargetError, TargetPolicy, normalise_target
 from shortctl.client import check
+from shortctl.connection import Answer, Connection, NoAnswer
 from shortctl.links.rows import Fault, Row
 
 BATCH_ROWS = 2000
@@ -33,6 +34,7 @@ TRIES = 6
 LONGEST_PAUSE_S = 10.0
 PATH = "/api/v1/links:import"
 
+_TOO_LARGE = 413
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed; 409: the first try is still worked on."""
 
@@ -96,7 +98,7 @@ class _Failure(msgspec.Struct, frozen=True):
     problem: object
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Done(msgspec.Struct, frozen=True):
     created: int
     failed: list[_Failure]
 
@@ -108,66 +110,97 @@ class _Outcome:
     faults: list[Fault] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch on its way, and where its outcome will be found."""
+
+    batch: Batch
+    landed: SimpleQueue[_Outcome | Exception]
+
+
 class Importer:
     """Sends rows to the API in batches and tells what became of each.
 
-    `reached` is up to date after each batch; `on_fault` hears of every row that failed,
-    `on_progress` of every batch.
+    It sends over all `servers`, which are connections to one API, at once. `reached` is up to date
+    after each batch; `on_fault` hears of every row that failed, `on_progress` of every batch.
     """
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        servers: Iterable[Connection],
         checkpoints: CheckpointFile,
         on_fault: Callable[[Fault], None],
         on_progress: Callable[[Checkpoint], None],
     ) -> None:
         self.reached = Checkpoint()
-        self._client = client
+        self._idle = list(servers)
+        self._in_flight = len(self._idle)
         self._checkpoints = checkpoints
         self._on_fault = on_fault
         self._on_progress = on_progress
         self._anew = True
+        self._over = threading.Event()
 
-    async def run(
-        self, rows: Iterable[Row], since: Checkpoint | None = None, *, salt: str = ""
-    ) -> None:
+    def run(self, rows: Iterable[Row], since: Checkpoint | None = None, *, salt: str = "") -> None:
         """Import `rows`, leaving out the batches that `since` says are done.
 
         With a `salt` of its own an import creates what an earlier one has created already. Raises
-        Refused or httpx.TransportError when the API refuses a whole batch or
-        stays away, and OtherFileError when `rows` are not those of `since`.
+        Refused or NoAnswer when the API refuses a whole batch or stays away, and OtherFileError
+        when `rows` are not those of `since`.
         """
-        flights: deque[tuple[Batch, asyncio.Task[_Outcome]]] = deque()
+        flights: deque[_Flight] = deque()
         self._anew = since is None
         self.reached = Checkpoint(salt=salt if since is None else since.salt)
         try:
-            made = batches(rows, self.reached.salt)
-            number = 0
-            # In a thread: the batches before it are on their way meanwhile.
-            while (batch := await asyncio.to_thread(next, made, None)) is not None:
-                number += 1
+            for number, batch in enumerate(batches(rows, self.reached.salt), 1):
                 if since is not None and number <= since.batches:
                     if number == since.batches and batch.key != since.key:
                         raise OtherFileError
                     self.reached = since
                     continue
-                sending = self._send(batch.key, batch.items, batch.lines)
-                flights.append((batch, asyncio.create_task(sending)))
-                if len(flights) == IN_FLIGHT:
-                    await self._settle(*flights.popleft())
+                if len(flights) == self._in_flight:
+                    self._settle(flights.popleft())
+                flights.append(self._launch(batch))
             while flights:
-                await self._settle(*flights.popleft())
+                self._settle(flights.popleft())
             if since is not None and self.reached.batches < since.batches:
                 raise OtherFileError
+        except KeyboardInterrupt:
+            # What was answered while a pipe stayed silent is done, too.
+            while flights and not flights[0].landed.empty():
+                self._settle(flights.popleft())
+            raise
         finally:
-            for _, task in flights:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
+            self._over.set()
+            for connection in self._idle:
+                connection.close()
         self._checkpoints.remove()
 
-    async def _settle(self, batch: Batch, task: "asyncio.Task[_Outcome]") -> None:
-        outcome = await task
+    def _launch(self, batch: Batch) -> _Flight:
+        flight = _Flight(batch, SimpleQueue())
+
+        def fly() -> None:
+            connection = self._idle.pop()
+            try:
+                outcome: _Outcome | Exception = self._send(
+                    connection, batch.key, batch.items, batch.lines
+                )
+            except Exception as error:  # noqa: BLE001  # raised by who waits for the outcome
+                outcome = error
+            if self._over.is_set():
+                connection.close()
+            # Before the outcome is told: the next batch may take it at once.
+            self._idle.append(connection)
+            flight.landed.put(outcome)
+
+        threading.Thread(target=fly, daemon=True).start()
+        return flight
+
+    def _settle(self, flight: _Flight) -> None:
+        outcome = flight.landed.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        batch = flight.batch
         faults = sorted(batch.faults + outcome.faults, key=lambda fault: fault.line)
         for fault in faults:
             self._on_fault(fault)
@@ -183,48 +216,55 @@ class Importer:
         self._checkpoints.save(self.reached)
         self._on_progress(self.reached)
 
-    async def _send(self, key: str, items: list[bytes], lines: list[int]) -> _Outcome:
+    def _send(
+        self, connection: Connection, key: str, items: list[bytes], lines: list[int]
+    ) -> _Outcome:
         if not items:
             return _Outcome()
-        response, first_try = await self._post(key, b"\n".join(items))
-        if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-            return await self._send_halves(key, items, lines, response)
-        check(response)
-        answer = msgspec.json.decode(response.content, type=_Answer)
+        answer, first_try = self._post(connection, key, b"\n".join(items))
+        if answer.status == _TOO_LARGE:
+            return self._send_halves(connection, key, items, lines, answer)
+        check(answer)
+        done = msgspec.json.decode(answer.content, type=_Done)
         faults = [
             fault
-            for failure in answer.failed
+            for failure in done.failed
             for fault in _faults_of(lines[failure.line - 1], failure.problem)
         ]
         # What this import did before its answer was lost, or before it was cut off, it has created.
-        if first_try and self._anew and "idempotency-replayed" in response.headers:
-            return _Outcome(0, answer.created, faults)
-        return _Outcome(answer.created, 0, faults)
+        if first_try and self._anew and "idempotency-replayed" in answer.headers:
+            return _Outcome(0, done.created, faults)
+        return _Outcome(done.created, 0, faults)
 
-    async def _send_halves(
-        self, key: str, items: list[bytes], lines: list[int], refusal: httpx.Response
+    def _send_halves(
+        self,
+        connection: Connection,
+        key: str,
+        items: list[bytes],
+        lines: list[int],
+        refusal: Answer,
     ) -> _Outcome:
         if len(items) == 1:
             return _Outcome(faults=_faults_of(lines[0], refusal.json()))
         half = len(items) // 2
-        one = await self._send(f"{key}.0", items[:half], lines[:half])
-        two = await self._send(f"{key}.1", items[half:], lines[half:])
+        one = self._send(connection, f"{key}.0", items[:half], lines[:half])
+        two = self._send(connection, f"{key}.1", items[half:], lines[half:])
         return _Outcome(one.created + two.created, one.again + two.again, one.faults + two.faults)
 
-    async def _post(self, key: str, body: bytes) -> tuple[httpx.Response, bool]:
+    def _post(self, connection: Connection, key: str, body: bytes) -> tuple[Answer, bool]:
         """Return the answer, and whether it came to the first try."""
         headers = {"content-type": "application/jsonl", "idempotency-key": key}
         pause = 0.2
         for attempt in range(1, TRIES + 1):
             try:
-                response = await self._client.post(PATH, content=body, headers=headers)
-                if response.status_code not in _AGAIN or attempt == TRIES:
-                    return response, attempt == 1
-                pause = max(pause, _retry_after(response))
-            except httpx.TransportError:
-                if attempt == TRIES:
+                answer = connection.ask("POST", PATH, body, headers)
+                if answer.status not in _AGAIN or attempt == TRIES:
+                    return answer, attempt == 1
+                pause = max(pause, _retry_after(answer))
+            except NoAnswer:
+                if attempt == TRIES or self._over.is_set():
                     raise
-            await asyncio.sleep(min(pause, LONGEST_PAUSE_S))
+            self._over.wait(min(pause, LONGEST_PAUSE_S))
             pause *= 2
         raise AssertionError("the last try returns or raises")
 
@@ -257,38 +297,6 @@ def batches(rows: Iterable[Row], salt: str = "") -> Iterator[Batch]:
         yield _keyed(key, batch)
 
 
-def validate(row: Row) -> list[Fault]:
-    """Return what is wrong with a row as far as can be told without the API."""
-    if row.faults:
-        return list(row.faults)
-    checks: dict[str, Callable[[str], object]] = {
-        "target": lambda target: normalise_target(target, _POLICY),
-        "expired_target": lambda target: normalise_target(target, _POLICY),
-        "code": check_custom_code,
-    }
-    faults = []
-    if row.item.get("target") is None:
-        faults.append(Fault(row.line, "target", "required", "This field is required."))
-    for name, rule_of in checks.items():
-        value = row.item.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            faults.append(Fault(row.line, name, "type", "This field is a text."))
-            continue
-        try:
-            rule_of(value)
-        except (TargetError, CodeError) as error:
-            faults.append(Fault(row.line, name, error.rule, str(error)))
-    if row.item.get("status_code", 302) not in REDIRECT_STATUSES:
-        sentence = "A redirect's status is 301, 302, 307 or 308."
-        faults.append(Fault(row.line, "status_code", "choice", sentence))
-    return faults
-
-
-_POLICY = TargetPolicy()
-
-
 def _keyed(before: str, batch: Batch) -> Batch:
     digest = hashlib.blake2b(before.encode(), digest_size=20)
     for item in batch.items:
@@ -315,6 +323,6 @@ def _field(pointer: str) -> str:
     return pointer.removeprefix("/")
 
 
-def _retry_after(response: httpx.Response) -> float:
-    value = response.headers.get("retry-after", "")
+def _retry_after(answer: Answer) -> float:
+    value = answer.headers.get("retry-after", "")
     return float(value) if value.isdecimal() else 0.0

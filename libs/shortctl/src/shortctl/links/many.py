@@ -1,33 +1,40 @@
 """`shortctl links list|import|export`: many links at once."""
 
-import asyncio
 import csv
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, TextIO
 
-import httpx
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from shortctl.client import Key, Refused, Url, api, die, err, explain, open_api, options, out
+from shortctl.client import (
+    Key,
+    Refused,
+    Url,
+    die,
+    explain,
+    open_api,
+    tables,
+    tell,
+)
+from shortctl.connection import Connection, NoAnswer
 from shortctl.links.exporting import pages
 from shortctl.links.importing import (
+    IN_FLIGHT,
     Checkpoint,
     CheckpointFile,
     Importer,
     OtherFileError,
-    validate,
 )
 from shortctl.links.one import Json, show
 from shortctl.links.rows import Fault, Format, UnreadableError, read_rows, write_rows
 
 SHOWN_FAULTS = 20
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells count it: 128 and the number of the signal."""
 
 Domain = Annotated[str | None, typer.Option(help="Only of this host.")]
 Tag = Annotated[str | None, typer.Option(help="Only with this tag.")]
@@ -47,19 +54,21 @@ def list_(
     key: Key = None,
 ) -> None:
     """List links, the newest first."""
+    from rich.table import Table  # noqa: PLC0415  # costs each start, and few print one
+
     table = Table("short URL", "target", "status", "title", box=None)
-    with open_api(url, key) as client:
+    with open_api(url, key) as server:
         try:
-            for link in pages(client, _filters(domain, tag, state, text), limit):
+            for link in pages(server, _filters(domain, tag, state, text), limit):
                 if json:
                     show(link, json=True)
                 else:
                     columns = ("short_url", "target", "status", "title")
                     table.add_row(*(str(link[name] or "") for name in columns))
-        except (Refused, httpx.TransportError) as error:
+        except (Refused, NoAnswer) as error:
             explain(error)
     if not json:
-        out.print(table)
+        tables().print(table)
 
 
 def export(
@@ -79,25 +88,25 @@ def export(
     chosen = _format(file, form)
     locked = 0
 
-    def counted(client: httpx.Client) -> Iterator[dict[str, object]]:
+    def counted(server: Connection) -> Iterator[dict[str, object]]:
         nonlocal locked
         # Oldest first: what is created meanwhile comes at the end, and is not missed.
         filters = _filters(domain, tag, state, text) | {"sort": "created_at"}
-        for link in pages(client, filters, None):
+        for link in pages(server, filters, None):
             locked += bool(link.get("has_password"))
             yield link
 
-    with open_api(url, key) as client:
+    with open_api(url, key) as server:
         try:
             with _output(file) as stream:
-                count = write_rows(stream, chosen, counted(client))
-        except (Refused, httpx.TransportError) as error:
+                count = write_rows(stream, chosen, counted(server))
+        except (Refused, NoAnswer) as error:
             explain(error)
         except OSError as error:
             die(str(error))
-    err.print(f"{count} links exported")
+    tell(f"{count} links exported")
     if locked:
-        err.print(f"{locked} of them have a password, which is not in the file", style="yellow")
+        tell(f"{locked} of them have a password, which is not in the file", "yellow")
 
 
 def import_(
@@ -131,7 +140,7 @@ def import_(
         die("--resume needs a file, and a real run.")
     if resume and once_more:
         die("--resume goes on with the import that was begun; --once-more begins another.")
-    salt = secrets.token_hex(8) if once_more else ""
+    salt = os.urandom(8).hex() if once_more else ""
     checkpoints = CheckpointFile(None if file == "-" or dry_run else Path(f"{file}.import"))
     try:
         since = checkpoints.load() if resume else None
@@ -144,58 +153,52 @@ def import_(
         except OSError as error:
             die(str(error))
         moved = stack.enter_context(_progress(stream, known=file != "-"))
+        importer = None
         try:
             if dry_run:
                 done = _check(stream, chosen, report, moved)
             else:
-                place = api(url, key)
-                done = asyncio.run(
-                    _import(stream, chosen, place, checkpoints, since, salt, report, moved)
-                )
+                servers = [open_api(url, key) for _ in range(IN_FLIGHT)]
+                importer = Importer(servers, checkpoints, report, moved)
+                with closing(read_rows(stream, chosen)) as rows:
+                    importer.run(rows, since, salt=salt)
+                done = importer.reached
+        except KeyboardInterrupt:
+            _cut_off(file, importer)
+            raise typer.Exit(INTERRUPTED) from None
         except UnreadableError as error:
-            _keep_going(file, dry_run=dry_run)
+            _cut_off(file, importer)
             die(f"{file}: {error}")
         except OtherFileError:
             die(f"{file} has changed since the import was cut off: import it without --resume.")
-        except (Refused, httpx.TransportError) as error:
-            _keep_going(file, dry_run=dry_run)
+        except (Refused, NoAnswer) as error:
+            _cut_off(file, importer)
             explain(error)
     _conclude(done, "would be created" if dry_run else "created")
 
 
-def _keep_going(file: str, *, dry_run: bool) -> None:
-    if file != "-" and not dry_run:
-        err.print("Cut off; what was done is kept: go on with --resume.", style="yellow")
+def _cut_off(file: str, importer: Importer | None) -> None:
+    """Tell how far a real run came, and how to go on."""
+    if importer is None:
+        return
+    done = importer.reached
+    tell(f"Cut off after {done.created} links created, {done.failed} rows failed.", "yellow")
+    if file != "-":
+        tell("What was done is kept: go on with --resume.", "yellow")
+    elif not done.salt:
+        tell("Send the same rows again: what was created is not created twice.", "yellow")
 
 
 def _conclude(done: Checkpoint, verb: str) -> None:
-    err.print(f"{done.created} links {verb}, {done.failed} rows failed")
+    tell(f"{done.created} links {verb}, {done.failed} rows failed")
     if done.again:
-        err.print(
+        tell(
             f"{done.again} links had been created by an earlier import of these rows;"
             " --once-more would create them again.",
-            style="yellow",
+            "yellow",
         )
     if done.failed:
         raise typer.Exit(1)
-
-
-async def _import(
-    stream: BinaryIO,
-    form: Format,
-    place: tuple[str, dict[str, str]],
-    checkpoints: CheckpointFile,
-    since: Checkpoint | None,
-    salt: str,
-    report: Callable[[Fault], None],
-    moved: Callable[[Checkpoint], None],
-) -> Checkpoint:
-    base, headers = place
-    async with httpx.AsyncClient(**options(base, headers)) as client:
-        importer = Importer(client, checkpoints, report, moved)
-        with closing(read_rows(stream, form)) as rows:
-            await importer.run(rows, since, salt=salt)
-        return importer.reached
 
 
 def _check(
@@ -204,6 +207,9 @@ def _check(
     report: Callable[[Fault], None],
     moved: Callable[[Checkpoint], None],
 ) -> Checkpoint:
+    # What a link may be takes as long to import as the rest, and only a dry run asks for it.
+    from shortctl.links.checking import validate  # noqa: PLC0415
+
     good = bad = 0
     for row in read_rows(stream, form):
         faults = validate(row)
@@ -221,16 +227,16 @@ def _faults(path: Path | None, *, append: bool) -> Iterator[Callable[[Fault], No
     if path is None:
         shown = 0
 
-        def tell(fault: Fault) -> None:
+        def show_fault(fault: Fault) -> None:
             nonlocal shown
             shown += 1
             if shown <= SHOWN_FAULTS:
                 place = f"line {fault.line}" + (f", {fault.field}" if fault.field else "")
-                err.print(f"{place}: {fault.detail} ({fault.rule})", markup=False)
+                tell(f"{place}: {fault.detail} ({fault.rule})")
             elif shown == SHOWN_FAULTS + 1:
-                err.print("More rows failed; --errors FILE names them all.")
+                tell("More rows failed; --errors FILE names them all.")
 
-        yield tell
+        yield show_fault
         return
     with path.open("a" if append else "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -245,8 +251,19 @@ def _faults(path: Path | None, *, append: bool) -> Iterator[Callable[[Fault], No
 
 @contextmanager
 def _progress(stream: BinaryIO, *, known: bool) -> Iterator[Callable[[Checkpoint], None]]:
+    if not sys.stderr.isatty():
+        yield lambda done: None  # noqa: ARG005
+        return
+    from rich.progress import (  # noqa: PLC0415  # costs each start, and scripts have no use for it
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"))
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=tables(err=True), transient=True) as bar:
         size = os.fstat(stream.fileno()).st_size if known else None
         task = bar.add_task("", total=size, rows=0)
 

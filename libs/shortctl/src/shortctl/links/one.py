@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-import httpx
 import msgspec
 import typer
-from rich.table import Table
 
-from shortctl.client import Key, Refused, Url, die, explain, open_api, out, request
+from shortctl.client import Key, Refused, Url, die, explain, open_api, request, say, tables
+from shortctl.connection import NoAnswer
 
 Link = Annotated[str, typer.Argument(help="host/code, or the short URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is.")]
@@ -92,7 +91,7 @@ def create(
     if json:
         show(link, json=True)
     else:
-        out.print(link["short_url"], markup=False)
+        say(link["short_url"])
 
 
 def get(link: Link, json: Json = False, url: Url = None, key: Key = None) -> None:
@@ -153,7 +152,7 @@ def edit(
 def delete(link: Link, url: Url = None, key: Key = None) -> None:
     """Put a link into the trash: it answers 410 from now on, and can be restored."""
     _ask(url, key, "DELETE", _path(link))
-    out.print(f"{link} is in the trash", markup=False)
+    say(f"{link} is in the trash")
 
 
 def restore(link: Link, json: Json = False, url: Url = None, key: Key = None) -> None:
@@ -164,14 +163,16 @@ def restore(link: Link, json: Json = False, url: Url = None, key: Key = None) ->
 def show(link: Mapping[str, Any], *, json: bool) -> None:
     """Print a link for people, or as the API gave it."""
     if json:
-        out.print(msgspec.json.encode(link).decode(), markup=False)
+        say(msgspec.json.encode(link).decode())
         return
+    from rich.table import Table  # noqa: PLC0415  # costs each start, and few print one
+
     table = Table(show_header=False, box=None)
     for name, value in link.items():
         if value not in (None, "", [], False) and name != "self":
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             table.add_row(name, shown, style=None)
-    out.print(table)
+    tables().print(table)
 
 
 def _ask(
@@ -182,13 +183,13 @@ def _ask(
     body: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    with open_api(url, key) as client:
+    with open_api(url, key) as server:
         try:
-            response = request(client, method, path, body, headers)
-        except (Refused, httpx.TransportError) as error:
+            answer = request(server, method, path, body, headers)
+        except (Refused, NoAnswer) as error:
             explain(error)
-    answer: dict[str, Any] = response.json() if response.content else {}
-    return answer
+    link: dict[str, Any] = answer.json() if answer.content else {}
+    return link
 
 
 def _given(**fields: object) -> dict[str, object]:
