@@ -164,8 +164,8 @@ async def test_what_was_refused_keeps_nothing_of_its_request_alive(api):
     """A traceback in a list of its own frame is a cycle, and the collector runs seldom."""
     imports = api.parts.imports
     body = b"target,code\nnot a url,\nhttps://a.example/,one\nhttps://a.example/,one\n"
-    _, _, failed, _ = await imports._read(body, Format.CSV)
+    read = await imports._read(body, Format.CSV)
     prepared = await imports._batches._prepare(BatchLinks(items=[{"target": "not a url"}]))
-    errors = [error for _, error in failed] + prepared
+    errors = [error for _, error in read.failed] + prepared
     assert len(errors) == 3
     assert [error.__traceback__ for error in errors] == [None] * 3

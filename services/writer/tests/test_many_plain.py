@@ -1,8 +1,16 @@
 """The short ways of many plain links: the same drafts and the same rows as by the long ways."""
 
+import asyncio
+import json
+import random
+from unittest.mock import AsyncMock
+
 import pytest
 
-from shortcore.errors import InvalidInput
+from shortcore.errors import InvalidInput, MalformedRequest
+from shortcore.linkrows import Format
+from writer.links import imports
+from writer.links.imports import MAX_ROWS
 
 BATCH = "/api/v1/links:batch"
 PLAIN = {"target": "https://example.com/a?b=c"}
@@ -88,3 +96,95 @@ async def test_what_a_large_batch_answers_is_what_is_stored(api, rich):
         "SELECT count(*) FROM outbox o JOIN links l USING (domain_id, code, version)"
     )
     assert waiting == len(items)
+
+
+LINES = [
+    *[json.dumps(PLAIN).encode()] * 6,
+    *[
+        json.dumps(PLAIN | {"code": code}).encode()
+        for code in ("a", "b", "API", "a b", "", None, 5)
+    ],
+    b'{"target": "https://example.com"}',
+    b'{"target": "https://go.test/a"}',
+    b' {"target" : "https://example.com/\\u0041"} ',
+    b'{"target": "https://example.com/", "target": "https://example.com/twice"}',
+    b'{"target": 5, "target": "https://example.com/last"}',
+    b'{"target": "https://example.com/\\ud800"}',
+    b'{"target": "https://example.com/\xff"}',
+    '{"target": "https://example.com/\u2028é"}'.encode(),
+    b'{"target": "https://example.com/\x00"}',
+    b'{"target": "https://example.com/"}\r',
+    b'\xef\xbb\xbf{"target": "https://example.com/"}',
+    b'{"target": "https://example.com/"} {"target": "https://example.com/"}',
+    b'{"target": "https://example.com/", "title": "t"}',
+    b'{"target": "https://example.com/", "max_visits": 1e999}',
+    b'{"target": NaN}',
+    b'{"target": 18446744073709551616}',
+    b'{"target": ' + b"[" * 5000,
+    b'{"target":',
+    b'"https://example.com/"}',
+    b"{}",
+    b"[]",
+    b"null",
+    b"",
+    b"",
+    b" \t",
+    "\u00a0".encode(),
+]
+
+
+async def outcome(parts, body):
+    """Return all that comes of reading a body, for a comparison."""
+    try:
+        read = await parts.imports._read(body, Format.JSONL)
+    except MalformedRequest as error:
+        return str(error)
+    failed = [(line, type(error), error.detail, error.fields) for line, error in read.failed]
+    return read.drafts, read.lines, failed, read.rows
+
+
+async def test_rows_of_an_import_are_the_same_drafts_and_failures_by_the_short_way(
+    api, monkeypatch, pytestconfig
+):
+    choose = random.Random(pytestconfig.getoption("hypothesis_seed"))
+    plain = 0
+    for size in (0, 1, 1, 1, 2, 2, 3, 4, 6) * 60:
+        lines = choose.choices(LINES, weights=[4] * 10 + [1] * (len(LINES) - 10), k=size)
+        body = b"\n".join(lines) + choose.choice([b"", b"\n", b"\n\n"])
+        plain += await imports._plain_rows(body) is not None
+        short = await outcome(api.parts, body)
+        with monkeypatch.context() as long_way:
+            long_way.setattr(imports, "_plain_rows", AsyncMock(return_value=None))
+            assert short == await outcome(api.parts, body), body
+    assert 100 < plain < 500
+
+
+@pytest.mark.parametrize("body", [b"x", b"", b"\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("rows", [MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1])
+async def test_the_short_way_takes_no_more_rows_than_the_long_one(api, monkeypatch, body, rows):
+    body = json.dumps(PLAIN).encode() + (b"\n" + json.dumps(PLAIN).encode()) * (rows - 1) + body
+    found = []
+    for _ in range(2):
+        try:
+            found.append(await outcome(api.parts, body))
+        except InvalidInput as error:
+            found.append(error.fields)
+        monkeypatch.setattr(imports, "_plain_rows", AsyncMock(return_value=None))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("last", [b"", b"{}"])
+async def test_others_have_their_turn_while_a_full_import_is_read(api, last):
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    body = b"".join(json.dumps(PLAIN).encode() + b"\n" for _ in range(MAX_ROWS - 1)) + last
+    await api.parts.imports._read(body, Format.JSONL)
+    task.cancel()
+    assert turns >= (MAX_ROWS - 1) // imports._TURN

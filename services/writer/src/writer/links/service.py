@@ -108,19 +108,28 @@ class LinkService:
     def plain(self, item: object, at: str = "") -> Draft | None:
         """Return what `draft` makes of an item that is a target, perhaps with a code, and no more.
 
-        None says nothing but that the item must be read and checked in full: nearly all links
-        that come by the thousand are plain, and this takes a tenth of the time.
+        None says nothing but that the item must be read and checked in full.
         """
-        if not isinstance(item, dict) or (domain := self.domains.default) is None:
+        if not isinstance(item, dict):
             return None
         target, code = item.get("target"), item.get("code")
         if len(item) != (1 if code is None else 2) or not isinstance(target, str):  # both
             return None
+        if code is not None and not isinstance(code, str):
+            return None
+        return self.plain_target(target, code, at)
+
+    def plain_target(self, target: str, code: str | None, at: str = "") -> Draft | None:
+        """Return what `draft` makes of a target, perhaps with a code, if that is plain to see.
+
+        None says nothing but that it must be checked in full: nearly all links that come by the
+        thousand are plain, and this takes a tenth of the time.
+        """
+        if (domain := self.domains.default) is None:
+            return None
         if not is_normal(target, self.domains.policy):
             return None
         if code is not None:
-            if not isinstance(code, str):
-                return None
             try:
                 check_custom_code(code, self.settings.reserved_codes)
             except CodeError:
