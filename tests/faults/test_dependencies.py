@@ -226,7 +226,8 @@ class Scene:
         return bool(
             fetch(
                 self.rig.postgres.url,
-                f"SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM republish) = 0"
+                "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM outbox_many)"
+                " + (SELECT count(*) FROM republish) = 0"
                 f" AND (SELECT servers LIKE '{server}%' FROM feed_position)",
             )
         )

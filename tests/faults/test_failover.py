@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from harness.databases import fetch
 from harness.ledger import Ledger
-from harness.rig import api_path, make_links, new_target, until
+from harness.rig import api_path, make_links, new_target, until, waiting
 from harness.sentinel import SentinelGroup
 from harness.stack import Part, Stack
 from harness.visitor import visit
@@ -88,4 +87,4 @@ def renewed(client: "redis.Redis", links: dict[str, str], paths: list[str]) -> i
 
 
 def delivered(url: str) -> bool:
-    return fetch(url, "SELECT count(*) = 0 FROM outbox") is True
+    return waiting(url) == 0

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 import redis
-from harness.databases import fetch
 from harness.ledger import Ledger
 from harness.proxy import Mode
-from harness.rig import Rig, api_path, make_links, new_target, until
+from harness.rig import Rig, api_path, make_links, new_target, until, waiting
 from harness.servers import open_folder
 from harness.stack import Part
 from harness.visitor import visit
@@ -29,7 +28,7 @@ def shown(part: Part, links: dict[str, str]) -> dict[str, str]:
 
 
 def delivered(rig: Rig) -> bool:
-    return fetch(rig.postgres.url, "SELECT count(*) = 0 FROM outbox") is True
+    return waiting(rig.postgres.url) == 0
 
 
 def keep(_: EmbeddedValkey) -> None:

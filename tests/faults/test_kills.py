@@ -12,7 +12,7 @@ import pytest
 from harness.databases import fetch
 from harness.ledger import Ledger
 from harness.proxy import Mode
-from harness.rig import Rig, api_path, make_links, new_target, until
+from harness.rig import Rig, api_path, make_links, new_target, until, waiting
 from harness.stack import Part
 from harness.visitor import Answer, Load, Visitor, visit
 
@@ -43,7 +43,7 @@ def feed_length(rig: Rig) -> int:
 
 
 def outbox(rig: Rig) -> int:
-    return int(fetch(rig.postgres.url, "SELECT count(*) FROM outbox WHERE code <> ''"))
+    return waiting(rig.postgres.url)
 
 
 class Request:

@@ -12,7 +12,7 @@ from typing import Self
 import httpx
 import redis
 
-from harness.databases import in_thread
+from harness.databases import fetch, in_thread
 from harness.proxy import Proxy
 from harness.servers import FAST
 from harness.stack import Part, Stack
@@ -80,6 +80,12 @@ def make_links(api: httpx.Client, number: int, **fields: object) -> dict[str, st
             assert item["status"] == 201, item
             made[f"/{item['link']['code']}"] = item["link"]["target"]
     return made
+
+
+def waiting(url: str) -> int:
+    """Return how many rows of links wait in PostgreSQL for a relay."""
+    query = "SELECT (SELECT count(*) FROM outbox WHERE code <> '') + count(*) FROM outbox_many"
+    return int(fetch(url, query))
 
 
 def new_target() -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from harness.contract import Contract
+from harness.relays import Links, Stack, stack
 
 from shortcore.settings import WriterSettings
 from writer.app import create_app
@@ -123,3 +125,22 @@ async def api(settings: WriterSettings) -> AsyncIterator[Api]:
 def opened() -> OpenApi:
     """Open an API with settings of the test's own: `async with opened(settings) as api`."""
     return open_api
+
+
+@pytest.fixture
+async def links(database_url: str) -> AsyncIterator[Links]:
+    """Changes links past the API."""
+    connection = await asyncpg.connect(database_url)
+    links = Links(connection)
+    await links.domain()
+    yield links
+    await connection.close()
+
+
+@pytest.fixture
+async def one(
+    database_url: str, redis_url: str, redis_prefix: str, links: Links
+) -> AsyncIterator[Stack]:
+    """One relay, which does nothing by itself yet."""
+    async with stack(database_url, redis_url, redis_prefix) as made:
+        yield made

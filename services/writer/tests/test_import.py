@@ -10,10 +10,12 @@ from shortcore.links import link_key
 from writer.links import imports, repository
 from writer.links.imports import MAX_ROWS
 from writer.links.schemas import BatchLinks
+from writer.outbox import BULK
 
 IMPORT = "/api/v1/links:import"
 CSV = {"content-type": "text/csv; charset=utf-8"}
 JSONL = {"content-type": "application/jsonl"}
+SINGLE = f"SELECT count(*) FROM outbox WHERE code <> '' AND id < {BULK}"
 
 
 def csv_of(count: int, start: int = 0) -> str:
@@ -64,13 +66,40 @@ async def test_jsonl_is_read_line_by_line(api):
 
 
 @pytest.mark.parametrize("count", [99, 100, 4500])
-async def test_many_rows_all_get_a_link_a_version_and_an_outbox_row(api, count):
+async def test_many_rows_all_get_a_link_a_version_and_their_chosen_codes_an_outbox_row(api, count):
     told = (await api.client.post(IMPORT, content=csv_of(count), headers=CSV)).json()
     assert told == {"rows": count, "created": count, "failed": []}
     assert await api.fetch("SELECT count(DISTINCT (code, version)) FROM links") == count
     joined = "SELECT count(*) FROM links JOIN outbox USING (domain_id, code, version)"
     assert await api.fetch(joined) == count
     assert await api.fetch("SELECT count(*) FROM links WHERE custom") == count
+
+
+@pytest.mark.parametrize(("count", "copies"), [(99, 0), (100, 1), (4500, 3)])
+async def test_rows_without_a_code_get_one_outbox_row_a_copy(api, count, copies):
+    told = (
+        await api.client.post(
+            IMPORT, content="target\n" + count * "https://example.com/\n", headers=CSV
+        )
+    ).json()
+    assert told == {"rows": count, "created": count, "failed": []}
+    assert await api.fetch("SELECT count(DISTINCT (code, version)) FROM links") == count
+    assert await api.fetch("SELECT count(*) FROM outbox_many") == copies
+    joined = "SELECT count(*) FROM links JOIN outbox_many ON updated_at = changed_at"
+    assert await api.fetch(joined) == await api.fetch(
+        "SELECT coalesce(sum(links), 0) FROM outbox_many"
+    )
+    assert await api.fetch(joined) + await api.fetch(SINGLE) == count
+
+
+async def test_no_row_of_an_import_that_met_a_taken_code_stands_before_an_edit(api):
+    await api.create(code="c250")
+    before = await api.fetch(SINGLE)
+    told = (await api.client.post(IMPORT, content=csv_of(300), headers=CSV)).json()
+    assert told["created"] == 299
+    assert await api.fetch(SINGLE) == before
+    joined = "SELECT count(*) FROM links JOIN outbox USING (domain_id, code, version)"
+    assert await api.fetch(joined) == 300
 
 
 async def test_rows_whose_code_is_taken_do_not_hold_up_a_full_import(api):

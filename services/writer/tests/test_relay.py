@@ -2,167 +2,22 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import asyncpg
 import pytest
 from harness.proxy import Proxy
+from harness.relays import HOST, Stack, all_changes, process, stack, until
 from harness.servers import flush
 
-from shortcore.breaker import Breaker
-from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.changes import START, Change, ChangeFeed, entry_order
+from shortcore.changes import Change, entry_order
 from shortcore.errors import CacheUnavailable
 from shortcore.links import Kind, LinkKey, LinkRecord, link_key
-from shortcore.postgres import open_postgres
-from shortcore.redis import open_redis
-from shortcore.settings import RelaySettings, load
 from shortctl.embedded import EmbeddedValkey
 from shortctl.ports import free_port
 from writer import outbox
-from writer.relay import Relay
-
-HOST = "go.example"
-RUN = (
-    "import asyncio; from shortcore.settings import RelaySettings, load;"
-    "from writer.relay import main; asyncio.run(main(load(RelaySettings)))"
-)
-
-
-class Links:
-    """Changes links as the writer does: the row and its outbox row in one transaction."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self.sql = connection
-
-    async def domain(self) -> None:
-        await self.sql.execute("INSERT INTO domains (host) VALUES ($1)", HOST)
-
-    async def put(self, code: str, target: str) -> int:
-        version: int = await self.sql.fetchval(
-            "WITH link AS (INSERT INTO links (id, domain_id, code, target) VALUES (0, 1, $1, $2) "
-            "ON CONFLICT (domain_id, code) DO UPDATE SET target = $2, updated_at = now(), "
-            "version = nextval('link_versions') RETURNING domain_id, code, version) "
-            "INSERT INTO outbox (domain_id, host, code, version) "
-            f"SELECT domain_id, '{HOST}', code, version FROM link RETURNING version",
-            code,
-            target,
-        )
-        return version
-
-    async def purge(self, code: str) -> int:
-        version: int = await self.sql.fetchval(
-            "WITH gone AS (DELETE FROM links WHERE code = $1), "
-            "told AS (INSERT INTO outbox (domain_id, host, code, version) "
-            f"VALUES (1, '{HOST}', $1, nextval('link_versions')) RETURNING *) "
-            "INSERT INTO purged (domain_id, host, code, version) "
-            "SELECT domain_id, host, code, version FROM told RETURNING version",
-            code,
-        )
-        return version
-
-    async def waiting(self) -> int:
-        count: int = await self.sql.fetchval("SELECT count(*) FROM outbox")
-        return count
-
-
-class Stack:
-    """One relay with what it needs, and what a redirector would see."""
-
-    def __init__(self, relay, store, feed, settings):
-        self.relay: Relay = relay
-        self.store: CacheStore = store
-        self.feed: ChangeFeed = feed
-        self.settings: RelaySettings = settings
-
-    async def target(self, code: str) -> str | None:
-        record = await self.store.get(link_key(HOST, code))
-        return None if record is None else record.target
-
-
-@contextlib.asynccontextmanager
-async def stack(database_url, redis_url, prefix, **settings):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(database_url, redis_url, prefix, **settings).items():
-            patch.setenv(name, value)
-        loaded = load(RelaySettings)
-    postgres = await open_postgres(
-        database_url,
-        name="postgres",
-        pool_size=4,
-        statement_cache=64,
-        timeout_ms=2000,
-        breaker=breaker(),
-        application="test",
-    )
-    timeout_ms = loaded.relay_redis_timeout_ms
-    client = open_redis(redis_url, timeout_ms=timeout_ms, pool_size=8, application="test")
-    keys = CacheKeys(prefix)
-    store = CacheStore(
-        client,
-        keys,
-        lifetimes=Lifetimes(86_400_000, 30_000, 86_400_000, 2000),
-        timeout_ms=timeout_ms,
-        breaker=breaker(),
-        now_ms=lambda: int(time.time() * 1000),
-    )
-    feed = ChangeFeed(client, keys, max_length=1000, max_age_s=3600)
-    relay = Relay(postgres, store, feed, client, loaded)
-    try:
-        yield Stack(relay, store, feed, loaded)
-    finally:
-        await relay.stop()
-        await postgres.close()
-        await store.close()
-
-
-def environment(database_url, redis_url, prefix, **settings):
-    values = {"postgres_url": database_url, "redis_url": redis_url, "redis_prefix": prefix}
-    return {f"SHORTLINKS_{k.upper()}": str(v) for k, v in (values | settings).items()}
-
-
-def breaker():
-    return Breaker(failures=3, open_s=0.05, clock=time.monotonic)
-
-
-async def until(condition, within_s=10.0):
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        await asyncio.sleep(0.01)
-
-
-async def all_changes(feed: ChangeFeed) -> list[Change]:
-    position, changes = START, []
-    while True:
-        batch = await feed.read(position, wait_ms=1)
-        assert not batch.gap
-        if batch.position == position:
-            return changes
-        changes += batch.changes
-        position = batch.position
-
-
-@pytest.fixture
-async def links(database_url):
-    connection = await asyncpg.connect(database_url)
-    links = Links(connection)
-    await links.domain()
-    yield links
-    await connection.close()
-
-
-@pytest.fixture
-async def one(database_url, redis_url, redis_prefix, links):
-    async with stack(database_url, redis_url, redis_prefix) as made:
-        yield made
 
 
 async def test_a_batch_brings_the_newest_version_of_each_link_once(one, links):
@@ -273,10 +128,10 @@ async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
                 await links.put(f"c{number}", f"https://c.example/{number}")
 
             async def failing() -> bool:
-                return one.relay.errors["redis"] >= 2 and one.relay.waiting_rows == 20
+                return one.relay.errors["redis"] >= 2 and one.relay.backlog.rows == 20
 
             await until(failing)
-            assert one.relay.oldest_s > 0
+            assert one.relay.backlog.oldest_s > 0
             assert await links.waiting() == 20
             valkey.start()
 
@@ -287,20 +142,6 @@ async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
             assert await one.target("c0") == "https://c.example/0"
     finally:
         valkey.stop()
-
-
-@contextlib.contextmanager
-def process(database_url, redis_url, prefix, log: Path, **settings):
-    env = os.environ | environment(
-        database_url, redis_url, prefix, relay_admin_port=free_port(), **settings
-    )
-    with log.open("wb") as out:
-        relay = subprocess.Popen([sys.executable, "-c", RUN], env=env, stdout=out, stderr=out)
-    try:
-        yield relay
-    finally:
-        relay.kill()
-        relay.wait()
 
 
 @pytest.mark.fault

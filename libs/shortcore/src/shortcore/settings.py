@@ -342,6 +342,13 @@ class RelaySettings(_Core):
     relay_redis_timeout_ms: Milliseconds = Field(
         1000, gt=0, description="Deadline of a call to Redis: a batch takes longer than a look-up"
     )
+    relay_bulk_rate: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="New links a second of large batches and imports that go to Redis; changes of "
+        "single links go before them",
+    )
     relay_republish_rate: int = Field(
         2000,
         ge=1,

@@ -33,6 +33,9 @@ CLOCK_TOLERANCE_MS = 1000
 """Fills carry the time of their read: `cache_fill_max_age_ms` must stay well above this."""
 
 BACKLOG_TOLERANCE_S = 30
+BULK_TOLERANCE_S = 900
+"""A relay takes its time over imports (`relay_bulk_rate`): nine million links in this one."""
+
 SAMPLE = 200
 
 
@@ -151,13 +154,18 @@ async def _schema(postgres: Postgres) -> Finding:
 async def _backlog(postgres: Postgres) -> Finding:
     try:
         async with postgres.connection() as connection:
-            rows, oldest_s = await backlog(connection)
+            found = await backlog(connection)
     except (ShortlinksError, asyncpg.PostgresError) as error:
         return Finding("outbox", False, str(error), "See the line of the schema.")
     return Finding(
         "outbox",
-        oldest_s <= BACKLOG_TOLERANCE_S,
-        f"{rows} changes wait, the oldest for {oldest_s:.1f} s",
+        found.oldest_s <= BACKLOG_TOLERANCE_S and found.bulk_oldest_s <= BULK_TOLERANCE_S,
+        f"{found.rows} changes wait, the oldest for {found.oldest_s:.1f} s"
+        + (
+            f"; {found.bulk_links} links created in bulk for {found.bulk_oldest_s:.1f} s"
+            if found.bulk_links
+            else ""
+        ),
         "No relay works: start `shortlinks-writer relay`, or read its log.",
     )
 

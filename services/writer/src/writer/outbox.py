@@ -3,10 +3,14 @@
 Rows are written in the transaction of the change and deleted in the transaction of the relay
 that delivered them; `feed_position` and `republish` remember what Redis has been given, so that
 a Redis that forgot some of it is noticed and given it again.
+
+What is created in bulk has a lane of its own, so that no edit waits behind an import
+(docs/adr/0013): rows of `outbox` from BULK on, and `outbox_many`, a row for many links.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from shortcore.changes import START, Change, entry_order
 from shortcore.links import LinkKey, LinkRecord, absent, link_key
@@ -17,17 +21,37 @@ CHANNEL = "shortlinks_outbox"
 """Writers notify it after a commit; relays listen."""
 
 BACKLOG_COUNTED = 100_000
-"""Rows that `backlog` counts at the most, so that it stays cheap when it matters."""
+"""Rows of a lane that `backlog` counts at the most, so that it stays cheap when it matters."""
+
+BULK = 1 << 62
+"""Ids of rows of links created in bulk: BULK and their version, so that whoever claims the lowest
+ids first, as relays of the release before do, comes to them last."""
+
+SINGLE = (0, BULK - 1)
+CHOSEN = (BULK, (1 << 63) - 1)
+"""Ids of the two lanes: single changes, and links created in bulk whose codes somebody chose."""
 
 _CLAIM = f"""
 WITH claimed AS (
     SELECT id, domain_id, host, code, version, created_at FROM outbox
-    ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+    WHERE id BETWEEN $2 AND $3 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 SELECT c.id AS outbox_id, c.host, c.code AS outbox_code, c.version AS outbox_version,
     (extract(epoch FROM c.created_at) * 1000)::bigint AS at_ms, {RECORD_COLUMNS}
 FROM claimed c LEFT JOIN links l ON l.domain_id = c.domain_id AND l.code = c.code
 ORDER BY c.id
+"""  # noqa: S608  # RECORD_COLUMNS is a constant of ours
+
+_CLAIM_MANY = """
+SELECT id, changed_at, (extract(epoch FROM created_at) * 1000)::bigint AS at_ms FROM outbox_many
+ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+# A link that was changed since has another instant, and a row in `outbox`. Another COPY's links
+# of the very same microsecond come along; the compare-and-set does not mind.
+_MANY = f"""
+SELECT d.host, l.code, {RECORD_COLUMNS}
+FROM links l JOIN domains d ON d.id = l.domain_id WHERE l.updated_at = $1 AND NOT l.custom
 """  # noqa: S608  # RECORD_COLUMNS is a constant of ours
 
 _CHANGED = f"""
@@ -37,11 +61,27 @@ WHERE l.updated_at >= $1 AND (l.updated_at, l.domain_id, l.code) < ($2, $3, $4)
 ORDER BY l.updated_at DESC, l.domain_id DESC, l.code DESC LIMIT $5
 """  # noqa: S608  # RECORD_COLUMNS is a constant of ours
 
+_LANE = f"""(
+    SELECT (
+        SELECT count(*) FROM (
+            SELECT 1 FROM outbox WHERE id BETWEEN {{0}} AND {{1}} LIMIT {BACKLOG_COUNTED}
+        ) AS counted
+    ) AS rows,
+    coalesce((
+        SELECT extract(epoch FROM clock_timestamp() - created_at)
+        FROM outbox WHERE id BETWEEN {{0}} AND {{1}} ORDER BY id LIMIT 1
+    ), 0)::float8 AS oldest_s
+)"""  # noqa: S608  # a constant of ours
+
 _BACKLOG = f"""
-SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT {BACKLOG_COUNTED}) AS counted) AS rows,
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - created_at)
-              FROM outbox ORDER BY id LIMIT 1), 0)::float8 AS oldest_s
-"""  # noqa: S608  # a constant of ours
+SELECT s.rows, s.oldest_s, b.rows + m.links AS bulk_links,
+    greatest(b.oldest_s, m.oldest_s) AS bulk_oldest_s, s.rows + b.rows = 0 AS all_told
+FROM {_LANE.format(*SINGLE)} AS s, {_LANE.format(*CHOSEN)} AS b, (
+    SELECT coalesce(sum(links), 0) AS links,
+        coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
+    FROM outbox_many
+) AS m
+"""  # noqa: S608  # constants of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +91,31 @@ class Claim:
     ids: Sequence[int]
     records: Sequence[tuple[LinkKey, LinkRecord]]
     changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A row of `outbox_many` in hand: when its links were made, and when we were told (Unix ms)."""
+
+    id: int
+    changed_at: datetime
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits: rows of single changes and links created in bulk, each with its oldest's age.
+
+    `rows` and the bulk's rows with chosen codes are counted up to BACKLOG_COUNTED. `all_told`
+    says that no redirector has to hear of anything: nobody need be told of a generated code, as
+    it proves itself (docs/adr/0007), so `outbox_many` does not count.
+    """
+
+    rows: int = 0
+    oldest_s: float = 0.0
+    bulk_links: int = 0
+    bulk_oldest_s: float = 0.0
+    all_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +131,54 @@ class Position:
         return seen.servers != self.servers and (whole or seen.last == entry_order(START))
 
 
-async def claim(connection: Connection, limit: int) -> Claim:
+async def claim(connection: Connection, limit: int, lane: tuple[int, int] = SINGLE) -> Claim:
     """Lock up to `limit` of the oldest rows that no other relay holds, until the transaction ends.
 
     Several rows of one link become one change: its newest version, as of its oldest row.
     """
-    return _collapse(await connection.fetch(_CLAIM, limit))
+    return _collapse(await connection.fetch(_CLAIM, limit, *lane))
+
+
+async def claim_many(connection: Connection) -> Many | None:
+    """Lock the oldest row of `outbox_many` that no other relay holds; None without any."""
+    row = await connection.fetchrow(_CLAIM_MANY)
+    return None if row is None else Many(*row)
+
+
+async def links_of(connection: Connection, many: Many, size: int) -> AsyncIterator[Claim]:
+    """Yield the links of `many` as they are now, `size` at a time."""
+    cursor = await connection.cursor(_MANY, many.changed_at)
+    while rows := await cursor.fetch(size):
+        records = [(link_key(row["host"], row["code"]), record_of(row)) for row in rows]
+        yield Claim(
+            (), records, [Change(key, record.version, many.at_ms) for key, record in records]
+        )
 
 
 async def settle(connection: Connection, ids: Sequence[int], entry: tuple[int, int]) -> None:
     """Delete the rows that feed entry `entry` delivered, and remember that entry."""
     await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", ids)
+    await _remember(connection, entry)
+
+
+async def settle_many(connection: Connection, many: Many, entry: tuple[int, int] | None) -> None:
+    """Do it for a row of `outbox_many`; there is no entry where each link has changed since."""
+    await connection.execute("DELETE FROM outbox_many WHERE id = $1", many.id)
+    if entry is not None:
+        await _remember(connection, entry)
+
+
+async def backlog(connection: Connection) -> Backlog:
+    """Return how much waits for a relay, and how long."""
+    row = await connection.fetchrow(_BACKLOG)
+    return Backlog(**row) if row else Backlog()
+
+
+async def _remember(connection: Connection, entry: tuple[int, int]) -> None:
     await connection.execute(
         "UPDATE feed_position SET last_ms = $1, last_seq = $2 WHERE (last_ms, last_seq) < ($1, $2)",
         *entry,
     )
-
-
-async def backlog(connection: Connection) -> tuple[int, float]:
-    """Return how many rows wait (up to BACKLOG_COUNTED) and the age of the oldest in seconds."""
-    row = await connection.fetchrow(_BACKLOG)
-    return (row["rows"], row["oldest_s"]) if row else (0, 0.0)
 
 
 async def position(connection: Connection) -> Position | None:

@@ -3,6 +3,9 @@
 Claim rows, publish the records, append to the feed, delete the rows and commit: in this order,
 so that a crash between any two steps repeats work and never loses any. Any number of relays
 may run.
+
+What was created in bulk goes the same way in a loop of its own, at a limited rate: single changes
+do not wait for it.
 """
 
 import asyncio
@@ -51,6 +54,9 @@ BACKOFF_S = (0.05, 1.0)
 
 _DEAF = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
+_PIECE = 250
+"""Links of a bulk that Redis and the feed are given at once: an edit has its turn in between."""
+
 MARGIN_S = 60
 """A transaction takes less than this, from its `now()` to the read of its rows by a filler."""
 
@@ -75,8 +81,8 @@ class Relay:
         self.batches = 0
         self.republished = 0
         self.rollbacks = 0
-        self.waiting_rows = 0
-        self.oldest_s = 0.0
+        self.bulk_links = 0
+        self.backlog = outbox.Backlog()
         self._postgres = postgres
         self._store = store
         self._feed = feed
@@ -85,6 +91,7 @@ class Relay:
         self._longest_ttl_s = settings.cache_ttl_s
         self._timeout_ms = settings.postgres_write_timeout_ms
         self._woken = asyncio.Event()
+        self._bulk_woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -92,6 +99,7 @@ class Relay:
         """Begin to deliver, to watch, and to listen."""
         steps = (
             self._deliver_all(),
+            self._deliver_bulk_all(),
             self._watch_all(),
             self._follow_clock(),
             self._republish_all(),
@@ -105,11 +113,11 @@ class Relay:
     async def stop(self) -> None:
         """Finish the batch in hand, then end."""
         self._stopping.set()
-        self._woken.set()
+        self._wake()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def deliver(self) -> int:
-        """Deliver one batch; returns how many outbox rows it had."""
+        """Deliver one batch of single changes; returns how many outbox rows it had."""
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
             read_at_ms = _now_ms()
             claim = await outbox.claim(pg, self._settings.relay_batch_size)
@@ -120,6 +128,30 @@ class Relay:
         self.batches += 1
         return len(claim.ids)
 
+    async def deliver_bulk(self) -> int:
+        """Deliver some links created in bulk, or one COPY's; returns how many, 0 with none left.
+
+        Chosen codes come first, as somebody may have asked for them before.
+        """
+        async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
+            read_at_ms = _now_ms()
+            chosen = await outbox.claim(pg, _PIECE, outbox.CHOSEN)
+            if chosen.ids:
+                entry = await self._hand_over(chosen, read_at_ms)
+                await outbox.settle(pg, chosen.ids, entry_order(entry))
+                links = len(chosen.ids)
+            elif (many := await outbox.claim_many(pg)) is not None:
+                links, last = 0, None
+                async for piece in outbox.links_of(pg, many, _PIECE):
+                    last = entry_order(await self._hand_over(piece, read_at_ms))
+                    links += len(piece.records)
+                await outbox.settle_many(pg, many, last)
+            else:
+                return 0
+        self.batches += 1
+        self.bulk_links += links
+        return max(links, 1)  # all of a COPY may have been changed since
+
     async def watch(self) -> None:
         """Measure the backlog, and see whether Redis still has all that it was given.
 
@@ -127,7 +159,7 @@ class Relay:
         back to an older state.
         """
         async with self._postgres.connection(self._timeout_ms) as pg:
-            self.waiting_rows, self.oldest_s = await outbox.backlog(pg)
+            self.backlog = await outbox.backlog(pg)
             known = await outbox.position(pg)
             await outbox.forget_purged(pg, self._window_s())
         try:
@@ -137,9 +169,10 @@ class Relay:
         except AWAY as error:
             raise CacheUnavailable(f"Redis is not answering: {error}") from error
         if known is not None and known.servers == seen.servers and known.last <= seen.last:
-            if not self.waiting_rows:
+            if self.backlog.all_told:
                 # No row waited, so all that was committed before is on the feed: say so. The
-                # redirectors trust what they know of custom codes only while they hear this.
+                # redirectors trust what they know of custom codes only while they hear this;
+                # generated ones, which alone may still wait in `outbox_many`, prove themselves.
                 await self._append([])
             return
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
@@ -172,13 +205,23 @@ class Relay:
         """Add its figures to what `/metrics` shows."""
         source.gauge(
             "shortlinks_outbox_rows",
-            f"Changes that wait for the relay, up to {outbox.BACKLOG_COUNTED}",
-            lambda: self.waiting_rows,
+            f"Changes of single links that wait for the relay, up to {outbox.BACKLOG_COUNTED}",
+            lambda: self.backlog.rows,
         )
         source.gauge(
             "shortlinks_outbox_oldest_seconds",
-            "Age of the oldest change that waits for the relay",
-            lambda: self.oldest_s,
+            "Age of the oldest change of a single link that waits for the relay",
+            lambda: self.backlog.oldest_s,
+        )
+        source.gauge(
+            "shortlinks_bulk_waiting_links",
+            "Links created in bulk that wait for the relay",
+            lambda: self.backlog.bulk_links,
+        )
+        source.gauge(
+            "shortlinks_bulk_oldest_seconds",
+            "Age of the oldest of them",
+            lambda: self.backlog.bulk_oldest_s,
         )
         source.counter(
             "shortlinks_relay_published",
@@ -188,6 +231,11 @@ class Relay:
         )
         self.dynamic.export(source)
         source.counter("shortlinks_relay_batches", "Batches delivered", lambda: self.batches)
+        source.counter(
+            "shortlinks_relay_bulk_links",
+            "Links created in bulk that were delivered",
+            lambda: self.bulk_links,
+        )
         source.counter(
             "shortlinks_relay_errors",
             "Batches given up, by the part that failed",
@@ -242,8 +290,24 @@ class Relay:
             self._woken.clear()
             rows = await self._patiently(self.deliver)
             if rows < self._settings.relay_batch_size:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), self._settings.relay_poll_ms / 1000)
+                await self._wait_for_notice(self._woken)
+
+    async def _deliver_bulk_all(self) -> None:
+        while not self._stopping.is_set():
+            self._bulk_woken.clear()
+            links = await self._patiently(self.deliver_bulk)
+            if links:
+                await self._pause(links / self._settings.relay_bulk_rate)
+            else:
+                await self._wait_for_notice(self._bulk_woken)
+
+    def _wake(self) -> None:
+        self._woken.set()
+        self._bulk_woken.set()
+
+    async def _wait_for_notice(self, woken: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), self._settings.relay_poll_ms / 1000)
 
     async def _watch_all(self) -> None:
         while not self._stopping.is_set():
@@ -296,7 +360,7 @@ class Relay:
             try:
                 connection.add_termination_listener(lambda *_, event=lost: event.set())
                 async with asyncio.timeout(LISTEN_TIMEOUT_S):
-                    await connection.add_listener(outbox.CHANNEL, lambda *_: self._woken.set())
+                    await connection.add_listener(outbox.CHANNEL, lambda *_: self._wake())
                 while not (lost.is_set() or self._stopping.is_set()):
                     await _first(lost.wait(), self._stopping.wait(), asyncio.sleep(LISTEN_CHECK_S))
                     # A host that died, or a firewall that forgot, ends no connection that only

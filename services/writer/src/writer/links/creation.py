@@ -19,7 +19,7 @@ from writer.announce import Announcer
 from writer.batching import Batcher
 from writer.domains.repository import Domain
 from writer.ids import IdBlocks
-from writer.links.repository import copy_links, find_link, insert_links
+from writer.links.repository import Copied, copy_links, find_link, insert_links
 from writer.links.stored import LinkValues, NewLink, StoredLink
 
 Placed = StoredLink | ShortlinksError
@@ -87,23 +87,45 @@ class Creator:
             [(link_key(link.host, link.code), link.record) for link in offered], as_of_ms
         )
 
+    async def announce_unseen(self, count: int) -> None:
+        """Count committed new links, and have the relay bring all of them."""
+        self.created_total += count
+        await self._announcer.announce_new((), 0)
+
     async def place(self, connection: Connection, drafts: Sequence[Draft]) -> list[Placed]:
         """Insert `drafts` on `connection`; returns the link, or the error, of each in order.
 
         Of drafts that want the same code one at the most gets it. Raises
         asyncpg.ForeignKeyViolationError when a domain was removed meanwhile.
         """
-        if len(drafts) >= _COPIED_FROM:
-            try:
-                async with connection.transaction():
-                    return [*await copy_links(connection, await self._with_ids(connection, drafts))]
-            except asyncpg.UniqueViolationError:
-                pass  # a code is in use: find out which, below
+        copied = await self._copy(connection, drafts)
+        return await self._insert(connection, drafts) if copied is None else [*copied.stored()]
+
+    async def place_unseen(
+        self, connection: Connection, drafts: Sequence[Draft]
+    ) -> list[ShortlinksError | None]:
+        """Do what `place` does for somebody who looks at the errors alone."""
+        if await self._copy(connection, drafts) is not None:
+            return [None] * len(drafts)
+        placed = await self._insert(connection, drafts)
+        return [each if isinstance(each, ShortlinksError) else None for each in placed]
+
+    async def _copy(self, connection: Connection, drafts: Sequence[Draft]) -> Copied | None:
+        """Return None, with nothing done, where they are few or a code is in use."""
+        if len(drafts) < _COPIED_FROM:
+            return None
+        try:
+            async with connection.transaction():
+                return await copy_links(connection, await self._with_ids(connection, drafts))
+        except asyncpg.UniqueViolationError:
+            return None
+
+    async def _insert(self, connection: Connection, drafts: Sequence[Draft]) -> list[Placed]:
         placed: dict[int, Placed] = {}
         left = list(range(len(drafts)))
         for _ in range(_ROUNDS):
             news = await self._with_ids(connection, [drafts[index] for index in left])
-            rows = await insert_links(connection, news)
+            rows = await insert_links(connection, news, bulk=len(drafts) >= _COPIED_FROM)
             again = []
             for index, new in zip(left, news, strict=True):
                 if (row := rows.get(new.id)) is not None:

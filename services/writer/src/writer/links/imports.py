@@ -23,7 +23,6 @@ from writer.links.batch import BatchService, claim_code
 from writer.links.creation import Draft, chosen
 from writer.links.schemas import ImportAnswer, ImportFailure
 from writer.links.service import LinkService
-from writer.links.stored import StoredLink
 from writer.passwords import MAX_PER_BATCH
 from writer.problems import invalid, problem_of
 
@@ -85,13 +84,12 @@ class ImportService:
         if attempt is not None and (earlier := await self._links.earlier(attempt)) is not None:
             return earlier
         read = await self._read(body, form)
-        began = self._links.announcer.moment()
         try:
             answer, created = await self._place(read, attempt)
         except asyncpg.ForeignKeyViolationError:
             detail = "A domain of these links was just removed."
             raise invalid([FieldError("/domain", "unknown", detail)]) from None
-        await self._links.creator.announce(created, began)
+        await self._links.creator.announce_unseen(created)
         return answer
 
     async def _read(self, body: bytes, form: Format) -> _Read:
@@ -138,9 +136,8 @@ class ImportService:
             )
         return self._links.plain(row.item) or await self._batches.draft(row.item, "")
 
-    async def _place(self, read: _Read, attempt: Attempt | None) -> tuple[Answer, list[StoredLink]]:
+    async def _place(self, read: _Read, attempt: Attempt | None) -> tuple[Answer, int]:
         links = self._links
-        created: list[StoredLink] = []
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * read.rows
         failed = read.failed
         async with (
@@ -151,21 +148,22 @@ class ImportService:
             if attempt is not None:
                 earlier = await links.claim(connection, attempt)
                 if earlier is not None:
-                    return earlier, []
+                    return earlier, 0
             # In one order throughout: two imports that name the same codes would wait for each
             # other otherwise.
             ordered = sorted(zip(read.drafts, read.lines, strict=True), key=_place_of)
             for at in range(0, len(ordered), _AT_ONCE):
                 part = ordered[at : at + _AT_ONCE]
-                placed = await links.creator.place(connection, [draft for draft, _ in part])
-                for (_, line), each in zip(part, placed, strict=True):
-                    if isinstance(each, ShortlinksError):
-                        failed.append((line, each))
-                    else:
-                        created.append(each)
+                placed = await links.creator.place_unseen(connection, [draft for draft, _ in part])
+                failed += [
+                    (line, error)
+                    for (_, line), error in zip(part, placed, strict=True)
+                    if error is not None
+                ]
+            created = read.rows - len(failed)
             failed.sort(key=lambda one: one[0])
             failures = [ImportFailure(line, problem_of(error)) for line, error in failed]
-            view = ImportAnswer(read.rows, len(created), failures)
+            view = ImportAnswer(read.rows, created, failures)
             answer = Answer(200, {}, msgspec.json.encode(view))
             if attempt is not None:
                 await idempotency.store(connection, attempt, answer)

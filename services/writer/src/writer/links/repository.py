@@ -1,6 +1,7 @@
 """All SQL that reads one link or changes links; lists are in `listing`."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from operator import attrgetter
@@ -11,11 +12,17 @@ from shortcore.links import Kind, LinkRecord, LinkState, Version
 from shortcore.postgres import Connection
 from shortcore.rows import RECORD_COLUMNS, record_of
 from writer.links.stored import LinkValues, NewLink, StoredLink
+from writer.outbox import BULK
 
 COLUMNS = f"""{RECORD_COLUMNS}, l.domain_id, l.code, l.valid_from, l.expires_at, l.max_visits,
     l.visits, l.tags, l.note, l.created_at, l.updated_at, l.deleted_at"""
 
 _OUTBOX = "o AS (INSERT INTO outbox (domain_id, host, code, version) SELECT "
+
+# In the lane of what is created in bulk, behind which no single change waits.
+_OUTBOX_BULK = f"""o AS (
+    INSERT INTO outbox (id, domain_id, host, code, version) OVERRIDING SYSTEM VALUE
+    SELECT {BULK} + l.version, """  # a constant
 
 # A purge and an insert of the same code: without the fence, an insert could take its version,
 # wait for the purge to commit, and then stand with a version below the purge's tombstone,
@@ -25,7 +32,7 @@ _FENCED = f"(SELECT pg_advisory_xact_lock_shared({_PURGE_FENCE})) AS fence"  # a
 
 # Rows go in by domain and code: two batches with the same codes in opposite order would wait
 # for each other otherwise.
-_INSERT = f"""
+_INSERTED = f"""
 WITH l AS (
     INSERT INTO links AS l (id, domain_id, code, target, status_code, state, custom, valid_from,
         expires_at, expired_target, max_visits, password_hash, forward_query, forward_path, title,
@@ -46,14 +53,23 @@ WITH l AS (
     ) AS n
     ON CONFLICT (domain_id, code) DO NOTHING
     RETURNING *
-), {_OUTBOX} l.domain_id, h.host, l.code, l.version
+), """  # noqa: S608  # constants only
+
+_TOLD = """l.domain_id, h.host, l.code, l.version
     FROM l JOIN unnest($1::bigint[], $18::text[]) AS h (id, host) USING (id))
 SELECT l.id, l.version, l.created_at FROM l
-"""  # noqa: S608  # constants only
+"""
 
-# In this order, for the fence's sake.
+_INSERT = _INSERTED + _OUTBOX + _TOLD
+_INSERT_BULK = _INSERTED + _OUTBOX_BULK + _TOLD
+
+# In this order, for the fence's sake. One row of the outbox for all links with generated codes.
 _STAMPS = f"""
-SELECT array_agg(nextval('link_versions')), clock_timestamp() FROM {_FENCED}, generate_series(1, $1)
+WITH s AS (
+    SELECT array_agg(nextval('link_versions')) AS versions, clock_timestamp() AS at
+    FROM {_FENCED}, generate_series(1, $1)
+), o AS (INSERT INTO outbox_many (changed_at, links) SELECT at, $2::integer FROM s WHERE $2 > 0)
+SELECT versions, at FROM s
 """  # noqa: S608  # constants only
 
 _OPTIONAL = {
@@ -103,16 +119,37 @@ WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.status_code = $4
 ORDER BY l.created_at, l.id LIMIT 1"""  # noqa: S608  # constants only
 
 
-async def insert_links(connection: Connection, links: Sequence[NewLink]) -> dict[int, StoredLink]:
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What one COPY made: `links` as they were asked for, and in its own order with versions."""
+
+    links: Sequence[NewLink]
+    _ordered: Sequence[NewLink]
+    _versions: Sequence[int]
+    _at: datetime
+
+    def stored(self) -> list[StoredLink]:
+        """Return the links as they are now; many imports never look."""
+        made = {
+            link.id: _made(link, version, self._at)
+            for link, version in zip(self._ordered, self._versions, strict=True)
+        }
+        return [made[link.id] for link in self.links]
+
+
+async def insert_links(
+    connection: Connection, links: Sequence[NewLink], *, bulk: bool = False
+) -> dict[int, StoredLink]:
     """Insert `links` and their outbox rows in one statement; returns those inserted, by id.
 
+    With `bulk` no change of a single link waits behind them.
     A link that is missing met its code in use. Raises asyncpg.ForeignKeyViolationError when a
     domain is gone, having inserted nothing.
     """
     column = [[*map(attrgetter(name), links)] for name in ("id", "domain_id", "code")]
     values = [link.values for link in links]
     rows = await connection.fetch(
-        _INSERT,
+        _INSERT_BULK if bulk else _INSERT,
         *column,
         [each.target for each in values],
         [each.status_code for each in values],
@@ -134,15 +171,20 @@ async def insert_links(connection: Connection, links: Sequence[NewLink]) -> dict
     return {id_: _made(news[id_], version, at) for id_, version, at in rows}
 
 
-async def copy_links(connection: Connection, links: Sequence[NewLink]) -> list[StoredLink]:
+async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied:
     """Insert many links and their outbox rows by COPY, in the caller's transaction.
+
+    One row stands for all links with generated codes. One that somebody chose has a row of its own:
+    it may have been asked for before, and redirectors must hear of it, whatever relay runs
+    (docs/adr/0013).
 
     All or none: raises asyncpg.UniqueViolationError when a code is in use, and
     asyncpg.ForeignKeyViolationError when a domain is gone.
     """
     # In the order of the index: neighbours share its pages.
     ordered = sorted(links, key=attrgetter("domain_id", "code"))
-    ((versions, at),) = await connection.fetch(_STAMPS, len(ordered))
+    custom = [link.custom for link in ordered]
+    ((versions, at),) = await connection.fetch(_STAMPS, len(ordered), custom.count(False))
     values = [link.values for link in ordered]
     columns: dict[str, Iterable[object]] = {
         **{name: map(attrgetter(name), ordered) for name in ("id", "domain_id", "code")},
@@ -152,24 +194,23 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> list[S
         "updated_at": repeat(at, len(ordered)),
     }
     for name, default in _OPTIONAL.items():
-        column = [*map(attrgetter(name), ordered if name == "custom" else values)]
+        column: list[object] = [*map(attrgetter(name), ordered if name == "custom" else values)]
         if column.count(default) < len(column):  # else the table knows it itself
             columns[name] = column
     await connection.copy_records_to_table(
         "links", columns=[*columns], records=zip(*columns.values(), strict=True)
     )
-    await connection.copy_records_to_table(
-        "outbox",
-        columns=("domain_id", "host", "code", "version"),
-        records=[
-            (link.domain_id, link.host, link.code, version)
-            for link, version in zip(ordered, versions, strict=True)
-        ],
-    )
-    made = {
-        link.id: _made(link, version, at) for link, version in zip(ordered, versions, strict=True)
-    }
-    return [made[link.id] for link in links]
+    if True in custom:
+        await connection.copy_records_to_table(
+            "outbox",
+            columns=("id", "domain_id", "host", "code", "version"),
+            records=[
+                (BULK + version, link.domain_id, link.host, link.code, version)
+                for link, version in zip(ordered, versions, strict=True)
+                if link.custom
+            ],
+        )
+    return Copied(links, ordered, versions, at)
 
 
 async def find_link(

@@ -1,0 +1,256 @@
+"""What is created in bulk: a row of the outbox for all of it, and a lane that delays no edit."""
+
+import signal
+import time
+
+import asyncpg
+import pytest
+from harness.relays import HOST, all_changes, process, stack, until
+
+from shortcore.changes import entry_order
+from shortcore.links import Kind, LinkKey, link_key
+from writer import outbox
+
+CLAIM_OF_THE_RELEASE_BEFORE = """
+DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+RETURNING code
+"""
+
+
+def codes(count, prefix="c"):
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+def keys(names):
+    return {LinkKey(f"{HOST}/{code}") for code in names}
+
+
+async def all_bulk(relay):
+    while await relay.deliver_bulk():
+        pass
+
+
+async def test_one_copy_has_one_row_and_each_chosen_code_its_own(links):
+    await links.copy(codes(300), custom=("c7", "c8", "c9"))
+    assert await links.waiting_many() == 1
+    assert await links.sql.fetchval("SELECT links FROM outbox_many") == 297
+    found = "SELECT count(*) FROM links JOIN outbox_many ON updated_at = changed_at AND NOT custom"
+    assert await links.sql.fetchval(found) == 297  # to the microsecond
+    rows = await links.sql.fetch(
+        "SELECT o.id, o.code FROM outbox o JOIN links USING (domain_id, code, version)"
+    )
+    assert {row["code"] for row in rows} == {"c7", "c8", "c9"}
+    assert min(row["id"] for row in rows) > outbox.BULK
+
+
+async def test_all_links_of_a_copy_reach_redis_and_the_feed_and_nothing_is_left(one, links):
+    names = codes(1200)
+    await links.copy(names, custom=names[:3])
+    assert await one.relay.deliver() == 0
+    assert await one.relay.deliver_bulk() == 3  # the chosen ones first
+    assert {change.key for change in await all_changes(one.feed)} == keys(names[:3])
+    assert await one.relay.deliver_bulk() == 1197
+    assert await one.relay.deliver_bulk() == 0
+    changes = await all_changes(one.feed)
+    versions = dict(await links.sql.fetch("SELECT code, version FROM links"))
+    assert {c.key: c.version for c in changes} == {
+        link_key(HOST, code): version for code, version in versions.items()
+    }
+    for code in names:
+        record = await one.store.get(link_key(HOST, code))
+        assert (record.target, record.version) == (f"https://{code}.example/", versions[code])
+    assert await links.waiting() == await links.waiting_many() == 0
+
+
+async def test_what_changed_between_the_copy_and_the_relay_is_never_told_as_it_was(one, links):
+    await links.copy(codes(100))
+    await links.put("c1", "https://new.example/")
+    await links.sql.execute(
+        "UPDATE links SET state = 'deleted', updated_at = clock_timestamp(), "
+        "version = nextval('link_versions') WHERE code = 'c2'"
+    )
+    version = await links.purge("c3")
+    await one.relay.deliver()
+    position = await one.feed.end()
+    assert await one.relay.deliver_bulk() == 97
+    told = {change.key for change in (await one.feed.read(position, wait_ms=1)).changes}
+    assert told == keys(codes(100)) - keys(["c1", "c2", "c3"])
+    assert await one.target("c1") == "https://new.example/"
+    assert await one.store.get(link_key(HOST, "c2")) is None  # its own row was not written here
+    absent = await one.store.get(link_key(HOST, "c3"))
+    assert (absent.kind, absent.version) == (Kind.ABSENT, version)
+
+
+async def test_an_edit_that_commits_while_a_copy_is_delivered_stands(one, links, monkeypatch):
+    await links.copy(codes(100))
+    offered = one.store.publish_many
+
+    async def late(records, *, read_at_ms):
+        if len(records) > 1:  # the bulk has read its links: now one is edited and delivered
+            await links.put("c1", "https://new.example/")
+            await one.relay.deliver()
+        return await offered(records, read_at_ms=read_at_ms)
+
+    monkeypatch.setattr(one.store, "publish_many", late)
+    assert await one.relay.deliver_bulk() == 100
+    assert await one.target("c1") == "https://new.example/"
+    assert one.relay.published["older"] == 1
+
+
+async def test_a_row_whose_links_all_changed_since_goes_without_a_word(one, links):
+    await links.copy(codes(100))
+    await links.sql.execute("UPDATE links SET updated_at = clock_timestamp()")
+    assert await one.relay.deliver_bulk() == 1
+    assert await links.waiting_many() == 0
+    assert await all_changes(one.feed) == []
+
+
+async def test_two_copies_of_the_same_instant_are_both_delivered(one, links):
+    await links.copy(codes(100, "a"))
+    await links.copy(codes(100, "b"))
+    await links.sql.execute("UPDATE links SET updated_at = (SELECT min(updated_at) FROM links)")
+    await links.sql.execute(
+        "UPDATE outbox_many SET changed_at = (SELECT min(updated_at) FROM links)"
+    )
+    await all_bulk(one.relay)
+    told = {change.key for change in await all_changes(one.feed)}
+    assert told == keys(codes(100, "a")) | keys(codes(100, "b"))
+    assert await one.target("b99") == "https://b99.example/"
+
+
+async def test_the_position_of_the_feed_is_remembered_with_a_bulk(one, links):
+    await one.relay.watch()
+    await links.copy(codes(100))
+    await one.relay.deliver_bulk()
+    assert (await outbox.position(links.sql)).last == entry_order(await one.feed.end())
+    await one.relay.watch()
+    assert one.relay.rollbacks == 0
+
+
+async def test_an_edit_does_not_wait_for_the_imports_before_it(
+    database_url, redis_url, redis_prefix, links
+):
+    for number in range(20):
+        await links.copy(codes(500, f"{number}-"), custom=[f"{number}-{each}" for each in (1, 2)])
+    settings = {"relay_bulk_rate": 1000, "relay_poll_ms": 20}
+    async with stack(database_url, redis_url, redis_prefix, **settings) as one:
+        await one.relay.start()
+
+        async def under_way() -> bool:
+            return one.relay.bulk_links > 0
+
+        await until(under_way)
+        took = []
+        for number in range(20):
+            target = f"https://new.example/{number}"
+            began = time.perf_counter()
+            await links.put("edited", target)
+
+            async def seen(target: str = target) -> bool:
+                return await one.target("edited") == target
+
+            await until(seen)
+            took.append(time.perf_counter() - began)
+        assert sorted(took)[10] < 0.5
+        assert await links.waiting_many() > 10, "the backlog was gone too soon to show anything"
+
+
+async def test_bulks_are_delivered_at_their_rate(database_url, redis_url, redis_prefix, links):
+    for number in range(3):
+        await links.copy(codes(200, f"{number}-"))
+    async with stack(database_url, redis_url, redis_prefix, relay_bulk_rate=500) as one:
+        began = time.monotonic()
+        await one.relay.start()
+
+        async def empty() -> bool:
+            return await links.waiting_many() == 0
+
+        await until(empty)
+        assert time.monotonic() - began > 0.79  # two pauses of 0.4 s
+
+
+async def test_two_relays_share_the_bulks_and_lose_none(
+    database_url, redis_url, redis_prefix, links
+):
+    parts = [codes(150, f"{number}-") for number in range(12)]
+    for part in parts:
+        await links.copy(part)
+    names = [code for part in parts for code in part]
+    settings = {"relay_bulk_rate": 3000}
+    async with (
+        stack(database_url, redis_url, redis_prefix, **settings) as one,
+        stack(database_url, redis_url, redis_prefix, **settings) as two,
+    ):
+        await one.relay.start()
+        await two.relay.start()
+
+        async def empty() -> bool:
+            return await links.waiting_many() == 0
+
+        await until(empty)
+        assert {change.key for change in await all_changes(one.feed)} == keys(names)
+        assert one.relay.bulk_links + two.relay.bulk_links == len(names)
+        assert one.relay.bulk_links > 0
+        assert two.relay.bulk_links > 0
+
+
+async def test_a_relay_of_the_release_before_leaves_bulks_to_a_newer_one(one, links):
+    await links.copy(codes(200), custom=("c5", "c6"))
+    await links.put("edited", "https://new.example/")
+    first = await links.sql.fetch(CLAIM_OF_THE_RELEASE_BEFORE, 1)
+    assert [row["code"] for row in first] == ["edited"]  # though it came last
+    rest = await links.sql.fetch(CLAIM_OF_THE_RELEASE_BEFORE, 1000)
+    assert {row["code"] for row in rest} == {"c5", "c6"}
+    assert await links.waiting() == 0
+    assert await one.relay.deliver_bulk() == 198
+    assert await one.target("c7") == "https://c7.example/"
+
+
+async def test_generated_codes_that_wait_do_not_silence_the_filter_of_custom_ones(one, links):
+    async def all_told() -> bool:
+        position = await one.feed.end()
+        await one.relay.watch()
+        return (await one.feed.read(position, wait_ms=1)).all_told
+
+    await one.relay.watch()
+    await links.copy(codes(100))
+    assert await all_told()
+    await links.copy(codes(100, "d"), custom=["d1"])
+    assert not await all_told()
+    assert one.relay.backlog.rows == 0  # no edit waits
+    assert one.relay.backlog.bulk_links == 200
+    assert one.relay.backlog.bulk_oldest_s > 0
+    await all_bulk(one.relay)
+    assert await all_told()
+    assert (one.relay.backlog.bulk_links, one.relay.backlog.bulk_oldest_s) == (0, 0)
+
+
+@pytest.mark.fault
+async def test_a_relay_killed_between_the_feed_and_the_delete_of_a_bulk_repeats_it(
+    database_url, redis_url, redis_prefix, links, tmp_path, one
+):
+    await one.relay.watch()  # makes the row of feed_position
+    holder = await asyncpg.connect(database_url)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("SELECT * FROM feed_position FOR UPDATE")
+    await links.copy(codes(700))
+    with process(
+        database_url, redis_url, redis_prefix, tmp_path / "log", postgres_write_timeout_ms=60_000
+    ) as victim:
+
+        async def told() -> bool:
+            return len(await all_changes(one.feed)) == 700
+
+        await until(told, 20)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+    await transaction.rollback()
+    await holder.close()
+
+    async def released() -> bool:
+        return await one.relay.deliver_bulk() == 700
+
+    await until(released)
+    assert len(await all_changes(one.feed)) == 1400
+    assert await links.waiting_many() == 0
