@@ -17,7 +17,9 @@ Closed loop with 64 keep-alive connections for throughput; open loop at 60% of i
 counted from the time a request was due (coordinated omission corrected). Median over the rounds,
 which are interleaved; `±` is half of max - min. «per CPU s»: answers for each second of the
 server's processor time, which others on the machine disturb least. A client core near 100% means
-that the client, not the server, was the limit. Creates: see the text of `bench/creates.py`.
+that the client, not the server, was the limit. «Delivered
+after»: the longest that Redis and the redirectors had to be told of the last links once all were
+answered; PostgreSQL has them from the answer on. Creates: see the text of `bench/creates.py`.
 """
 
 
@@ -59,7 +61,7 @@ def markdown(result: Result) -> str:
 
 _REDIRECT_HEAD = ("case", "server", "per s", "±", "per CPU s", "p50 ms", "p99 ms", "p99.9 ms",
                   "CPU", "RSS MiB", "client")  # fmt: skip
-_CREATE_HEAD = ("way", "links per s", "±", "p50 ms", "p99 ms")
+_CREATE_HEAD = ("way", "links per s", "±", "p50 ms", "p99 ms", "delivered after s")
 _RATIO_HEAD = ("what", "median", "least", "most", "target", "met")
 
 
@@ -75,7 +77,8 @@ def _redirect_row(found: Measured) -> list[str]:
 
 def _create_row(found: Created) -> list[str]:
     latencies = (_ms(found.us.get(name)) for name in ("p50", "p99"))
-    return [found.name, f"{median(found.rates):,.0f}", _spread(found.rates), *latencies]
+    delivered = f"{max(found.delivered_s):.1f}" if found.delivered_s else ""
+    return [found.name, f"{median(found.rates):,.0f}", _spread(found.rates), *latencies, delivered]
 
 
 def _ratio_row(ratio: Ratio) -> list[str]:
