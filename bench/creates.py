@@ -3,9 +3,10 @@
 PostgreSQL is the same server with its own defaults (durable) for all; nothing is pinned here, as
 each way may use the whole machine; the relay runs, as it would. pgbench and COPY write the row of
 the link alone, with the same indexes; the API also writes an outbox row in the same transaction,
-checks the target, and publishes to Redis. Before each measurement the outbox has run empty, and
-a checkpoint is made: how long that took is told too, as a relay takes its time over what was made in
-bulk (`relay_bulk_rate`), and part of its work then falls outside of what was measured.
+checks the target, and publishes to Redis. An import and COPY write as many rows. Before each
+measurement the outbox has run empty, and a checkpoint is made: how long that took is told too, as a
+relay takes its time over what was made in bulk (`relay_bulk_rate`), and part of its work then falls
+outside of what was measured.
 """
 
 import asyncio
@@ -41,13 +42,17 @@ VALUES (:n, 1, to_hex(:n::bigint), 'https://example.com/bench/1/' || :n::bigint)
 
 @dataclass
 class Created:
-    """Links a second and latencies (closed loop, µs) of one way, a value a round."""
+    """Links a second and latencies (closed loop, µs) of one way, a value a round.
+
+    `start_s` is how long an import of a single row takes: what it is before and after its rows.
+    """
 
     name: str
     rates: list[float] = field(default_factory=list)
     us: dict[str, list[float]] = field(default_factory=dict)
     delivered_s: list[float] = field(default_factory=list)
     """How long after the last answer Redis and the redirectors had been told of all links."""
+    start_s: list[float] = field(default_factory=list)
     writer_rss_mib: list[float] = field(default_factory=list)
 
 
@@ -65,8 +70,9 @@ class Creates:
         self._batch = requests.posts(
             folder / "batch.requests", "/api/v1/links:batch", key, requests.batches(20, BATCH, 7)
         )
-        self._csv = folder / "import.csv"
+        self._csv, self._row = folder / "import.csv", folder / "row.csv"
         requests.csv(self._csv, plan.import_rows, seed=8)
+        requests.csv(self._row, 1, seed=9)
         self._script = folder / "insert.sql"
         self._script.write_text(INSERT)
         self._copied = 0
@@ -79,7 +85,7 @@ class Creates:
             "create, 64 connections": lambda into: self._http(into, 64),
             "pgbench insert, 64 connections": lambda _: self._pgbench(64),
             "batches of 1,000": self._batches,
-            "import of a CSV": lambda _: self._import(),
+            "import of a CSV": self._import,
             "COPY": lambda _: self._copy(),
         }
         found = [Created(name) for name in ways]
@@ -118,13 +124,15 @@ class Creates:
             raise LoadError(f"{into.name}: answers {load.statuses}")
         return load.rate * BATCH
 
-    def _import(self) -> float:
+    def _import(self, into: Created) -> float:
         # The start of the command is part of it, as it is for whoever waits.
+        into.start_s.append(self._run_import(self._row, 1))
+        return self._plan.import_rows / self._run_import(self._csv, self._plan.import_rows)
+
+    def _run_import(self, path: Path, rows: int) -> float:
         writer = self._world.writer
         # Once more: the rows of another round would only be found to have been created already.
-        argv = command(
-            "shortctl", "links", "import", str(self._csv), "--once-more", "--url", writer.url
-        )
+        argv = command("shortctl", "links", "import", str(path), "--once-more", "--url", writer.url)
         began = time.monotonic()
         done = subprocess.run(
             argv,
@@ -133,9 +141,10 @@ class Creates:
             text=True,
             check=False,
         )
-        if done.returncode or f"{self._plan.import_rows} links created" not in done.stderr:
+        took = time.monotonic() - began
+        if done.returncode or f"{rows} links created" not in done.stderr:
             raise LoadError(f"{' '.join(argv)}: {done.stderr}")
-        return self._plan.import_rows / (time.monotonic() - began)
+        return took
 
     def _pgbench(self, connections: int) -> float:
         done = subprocess.run(
@@ -151,8 +160,8 @@ class Creates:
 
     def _copy(self) -> float:
         self._copied += 1
-        rows = 10 * self._plan.import_rows
-        return asyncio.run(copy_rate(self._world.postgres.url, rows, f"c{self._copied}"))
+        url, rows = self._world.postgres.url, self._plan.import_rows
+        return asyncio.run(copy_rate(url, rows, f"c{self._copied}"))
 
 
 def pgbench() -> Path:

@@ -19,7 +19,8 @@ which are interleaved; `±` is half of max - min. «per CPU s»: answers for eac
 server's processor time, which others on the machine disturb least. A client core near 100% means
 that the client, not the server, was the limit. «Delivered
 after»: the longest that Redis and the redirectors had to be told of the last links once all were
-answered; PostgreSQL has them from the answer on. Creates: see the text of `bench/creates.py`.
+answered; PostgreSQL has them from the answer on. Creates: see the text of
+`bench/creates.py`; «start» is an import of one row.
 """
 
 
@@ -61,7 +62,8 @@ def markdown(result: Result) -> str:
 
 _REDIRECT_HEAD = ("case", "server", "per s", "±", "per CPU s", "p50 ms", "p99 ms", "p99.9 ms",
                   "CPU", "RSS MiB", "client")  # fmt: skip
-_CREATE_HEAD = ("way", "links per s", "±", "p50 ms", "p99 ms", "delivered after s")
+_CREATE_HEAD = ("way", "links per s", "±", "p50 ms", "p99 ms", "delivered after s",
+                "start ms")  # fmt: skip
 _RATIO_HEAD = ("what", "median", "least", "most", "target", "met")
 
 
@@ -78,7 +80,9 @@ def _redirect_row(found: Measured) -> list[str]:
 def _create_row(found: Created) -> list[str]:
     latencies = (_ms(found.us.get(name)) for name in ("p50", "p99"))
     delivered = f"{max(found.delivered_s):.1f}" if found.delivered_s else ""
-    return [found.name, f"{median(found.rates):,.0f}", _spread(found.rates), *latencies, delivered]
+    start = f"{median(found.start_s) * 1000:,.0f}" if found.start_s else ""
+    rate = f"{median(found.rates):,.0f}"
+    return [found.name, rate, _spread(found.rates), *latencies, delivered, start]
 
 
 def _ratio_row(ratio: Ratio) -> list[str]:
