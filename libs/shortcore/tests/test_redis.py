@@ -7,7 +7,7 @@ import redis.asyncio as aredis
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from shortcore.errors import ConfigurationError
-from shortcore.redis import AWAY, open_redis, servers_of
+from shortcore.redis import AWAY, Getter, open_redis, servers_of
 from shortctl.embedded import EmbeddedValkey
 
 
@@ -131,3 +131,32 @@ async def test_a_restarted_server_is_another_one(server_folder):
     finally:
         await client.aclose()
         valkey.stop()
+
+
+async def test_a_reading_connection_leaves_a_primary_that_was_replaced(server_folder):
+    servers = {name: EmbeddedValkey(server_folder / name) for name in ("old", "new")}
+    primary = "old"
+
+    async def discover(_name):
+        return "127.0.0.1", servers[primary].port
+
+    client = opened("redis+sentinel://127.0.0.1:1/links", timeout_ms=1000)
+    # Sentinel's word alone is made up: a real failover would also close the old connections.
+    client.connection_pool.sentinel_manager.discover_master = discover
+    getter = Getter(client)
+    try:
+        for name, server in servers.items():
+            server.start()
+            async with aredis.Redis.from_url(server.url) as direct:
+                await direct.set("name", name)
+        assert await getter.mget(["name"]) == [b"old"]
+        primary = "new"
+        assert await getter.mget(["name"]) == [b"old"], "nobody was told yet"
+        assert await client.get("name") == b"new"
+        assert await getter.mget(["name"]) == [b"new"]
+    finally:
+        await getter.close()
+        await client.aclose()
+        for server in servers.values():
+            if server.running:
+                server.stop()
