@@ -1,6 +1,6 @@
 """Click capture: a request pays one append; everything else happens in batches, off its way.
 
-ring (as the server gave it) → every 10 ms read into clicks → batches by size or time → streams.
+ring (as the server gave it) → in the loop's next turn read into clicks → batches by size or time → streams.
 No redirect waits for any of it. What finds no room is dropped and counted:
 `captured = sent + waiting + dropped{redis} + dropped{drain}`, and every answered redirect of a
 link was captured or is in `dropped{ring}`.
@@ -28,9 +28,6 @@ Capture: TypeAlias = Callable[[LinkRecord, Any, Any, Any, int], None]
 `headers` is a list of pairs of bytes, or an object with `items()` of text (RSGI); `peer` is
 (address, port), `address:port`, or None.
 """
-
-TICK_S = 0.01
-"""How long a request's headers are kept at the most: they are forty times larger than a click."""
 
 SLICE = 256
 """Clicks that are read before requests get their turn again: a third of a millisecond."""
@@ -81,8 +78,8 @@ class Tracking:
         self._now_ms = now_ms
         self._visitors = Visitors(self._secret, now_ms() // DAY_MS)
         self._flush_s = settings.clicks_flush_ms / 1000
-        self._seal_at = 0.0
-        self._tick: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._next_seal: asyncio.Handle | None = None
         self._names: dict[Any, int] = {}
         self._agents: dict[bytes, tuple[str, int]] = {}
         self._hosts: dict[bytes, str] = {}
@@ -105,11 +102,13 @@ class Tracking:
 
     def _make_capture(self) -> Capture:
         ring, room, dropped = self._ring, self._room, self.dropped
-        append = ring.append
+        append, read_soon = ring.append, self._read_soon
 
         def capture(
             record: LinkRecord, method: Any, headers: Any, peer: Any, flags: int = 0
         ) -> None:
+            if not ring:
+                read_soon()
             if len(ring) < room:
                 append((record, method, headers, peer, flags))
             else:
@@ -121,15 +120,16 @@ class Tracking:
         """Take clicks up from now on."""
         if not self._enabled:
             return
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         for stream in self.streams:
             stream.start()
-        self._tick = loop.call_soon(self._turn, loop)
+        self._read_soon()
+        self._seal()
 
     async def close(self) -> None:
         """Send what was captured, within DRAIN_S; count what could not be sent."""
-        if self._tick is not None:
-            self._tick.cancel()
+        if self._next_seal is not None:
+            self._next_seal.cancel()
         while self._ring:
             self._read(SLICE)
         given_up = await asyncio.gather(*(stream.close(DRAIN_S) for stream in self.streams))
@@ -164,20 +164,24 @@ class Tracking:
             lambda: sum(stream.waiting for stream in self.streams),
         )
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _read_soon(self) -> None:
+        # Not on a timer: a request's headers are forty times larger than a click, and those of 10 ms
+        # would drive all else that requests need from the processor's cache.
+        if self._loop is not None:
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
         try:
             self._read(SLICE)
-            now = loop.time()
-            if now >= self._seal_at:
-                self._seal_at = now + self._flush_s
-                for stream in self.streams:
-                    stream.seal()
         finally:  # a fault in one turn must not be the last turn
-            self._tick = (
-                loop.call_soon(self._turn, loop)
-                if self._ring
-                else loop.call_later(TICK_S, self._turn, loop)
-            )
+            if self._ring:
+                self._read_soon()
+
+    def _seal(self) -> None:
+        if self._loop is not None:
+            self._next_seal = self._loop.call_later(self._flush_s, self._seal)
+        for stream in self.streams:
+            stream.seal()
 
     def _read(self, most: int) -> None:
         ring, streams = self._ring, self.streams
