@@ -25,11 +25,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin."""
         super().connection_made(transport)
         self.cut = False
+        self.heard = True
         self.in_head = False
         self.head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come."""
+        """Parse what has come; `heard` says so to who looks after idle connections."""
+        self.heard = True
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         if self.in_head:

@@ -22,7 +22,6 @@ from redirector.redirects import Request
 from redirector.respond import Answer, Plain, status_line
 from redirector.serve.asgi import SAMPLE, header
 from shortcore.health import Phase
-from shortcore.links import LinkKey
 from shortcore.protocol import BoundedProtocol
 
 log = structlog.stdlib.get_logger(__name__)
@@ -55,12 +54,20 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     seen = 0
 
     class DirectProtocol(BoundedProtocol):
-        """One connection. Its keep-alive timer looks once a period instead of once a request."""
+        """One connection. Its keep-alive timer looks once a period instead of once a request.
+
+        What each request touches lies in slots: with all that uvicorn's class keeps, an instance's
+        dict is too big for CPython to share its keys, and each attribute then is looked up in it.
+        """
+
+        __slots__ = (
+            "answered", "client", "cycle", "flow", "head_bytes", "headers", "heard", "idle_check",
+            "in_head", "parser", "server_state", "timeout_keep_alive_task", "url", "write",
+        )  # fmt: skip
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(transport)
             self.answered = False
-            self.heard = True
             self.idle_check = self.loop.call_later(self.timeout_keep_alive, self.check_idle)
             self.write = transport.write
 
@@ -77,17 +84,19 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.heard = False
             self.idle_check = self.loop.call_later(self.timeout_keep_alive, self.check_idle)
 
-        def data_received(self, data: bytes) -> None:
-            self.heard = True
-            super().data_received(data)
+        # A request begins with its URL here: one call of the parser's less, and no scope is made
+        # before it is known that ASGI is needed.
+        on_message_begin = None  # type: ignore[assignment]  # httptools then makes no call
 
-        def on_message_begin(self) -> None:
-            # The scope is made when it is known that ASGI is needed.
-            self.url = b""
-            self.headers = []
-            self.answered = False
+        def on_url(self, url: bytes) -> None:
+            if self.in_head:  # the rest of one that came in pieces
+                self.url += url
+                return
             self.in_head = True
             self.head_bytes = 0
+            self.url = url
+            self.headers = []
+            self.answered = False
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name, value))
@@ -116,14 +125,15 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                     self.answered = True
                     answer = entry.answer
                     date = self.server_state.default_headers[0][1]
+                    write = self.write
                     if isinstance(answer, Plain):
-                        self.write(
+                        write(
                             answer.head + entry.record.target.encode() + answer.tail + date + _END
                         )
                         capture(entry.record, method, self.headers, self.client, 0)
                     elif answer is not None:
                         made = made_of(answer, date)
-                        self.write(made.head if method == b"HEAD" else made.whole)
+                        write(made.head if method == b"HEAD" else made.whole)
                     if started:
                         observe(perf_counter() - started)
                     return
@@ -138,9 +148,9 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
             path = key[len(domain.host) :]
             if domain.host and is_code(path[1:]):
-                ask(LinkKey(key), partial(self.landed, waiting))
+                ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]  # a link's key now
             elif "?" not in path and (answer := placed(path, domain)) is not None:
-                self.send(waiting, made_of(answer, self.date()).start, answer.body)
+                self.send_shared(waiting, answer)
             else:
                 self.work(waiting)
 
@@ -152,7 +162,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 return
             values[answer.slot] += 1
             if not isinstance(answer, Plain):
-                self.send(waiting, made_of(answer, self.date()).start, answer.body)
+                self.send_shared(waiting, answer)
             elif entry is not None:  # always: «unavailable» is a whole answer
                 capture(entry.record, waiting.method, waiting.headers, self.client, 0)
                 start = answer.head + entry.record.target.encode() + answer.tail
@@ -185,6 +195,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             else:
                 self.send(waiting, start_bytes(answer), answer.body)
 
+        def send_shared(self, waiting: "_Waiting", answer: Answer) -> None:
+            """Write a page that is the same for all."""
+            self.send(waiting, made_of(answer, self.date()).start, answer.body)
+
         def send(self, waiting: "_Waiting", start: bytes, body: bytes) -> None:
             """Write an answer, and let the next request on."""
             waiting.response_complete = True
@@ -210,7 +224,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def into_asgi(self) -> None:
             url, headers = self.url, self.headers
-            super().on_message_begin()
+            BoundedProtocol.on_message_begin(self)
             self.url = url
             for name, value in headers:
                 super().on_header(name, value)
@@ -263,26 +277,19 @@ def start_bytes(answer: Answer) -> bytes:
     return status_line(answer.status) + b"".join(lines) + b"date: "
 
 
-class _Waiting:
+class _Waiting(msgspec.Struct, gc=False, eq=False):
     """A request that waits for its answer, with all that uvicorn asks of what it has in its place.
 
     uvicorn sets `disconnected` when the client goes, and `keep_alive` to False when it shuts down.
     """
 
-    __slots__ = (
-        "disconnected", "headers", "keep_alive", "method", "response_complete", "started", "url",
-    )  # fmt: skip
-
-    def __init__(
-        self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], started: float
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.started = started
-        self.keep_alive = True
-        self.disconnected = False
-        self.response_complete = False
+    method: bytes
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    started: float
+    keep_alive: bool = True
+    disconnected: bool = False
+    response_complete: bool = False
 
     @property
     def message_event(self) -> "_Waiting":
