@@ -29,7 +29,7 @@ class Work:
 
 def wait(flights: Flights[str, int], key: str) -> asyncio.Future[int]:
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    flights.tell(key, partial(settle, future))
+    flights.join(key, partial(settle, future))
     return future
 
 
@@ -68,10 +68,9 @@ async def test_one_who_fails_at_what_he_is_told_keeps_nobody_from_it():
     def fail(_: int) -> None:
         raise fault
 
-    flights.start("a")
-    flights.tell("a", told.append)
-    flights.tell("a", fail)
-    flights.tell("a", told.append)
+    assert flights.join("a", told.append)
+    assert not flights.join("a", fail)
+    assert not flights.join("a", told.append)
     assert flights.land("a", 7)
     assert told == [7, 7]
     assert [report["exception"] for report in reports] == [fault]

@@ -35,9 +35,14 @@ class Flights(Generic[K, V]):
         self._waiters[key] = []
         return True
 
-    def tell(self, key: K, then: Callable[[V], None]) -> None:
-        """Have `then` called with what `land` brings; the flight must be open."""
-        self._waiters[key].append(then)
+    def join(self, key: K, then: Callable[[V], None]) -> bool:
+        """Have `then` called with what `land` brings; returns whether that opens the flight."""
+        waiters = self._waiters.get(key)
+        if waiters is None:
+            self._waiters[key] = [then]
+            return True
+        waiters.append(then)
+        return False
 
     def land(self, key: K, value: V) -> bool:
         """Give `value` to all who wait for `key`; returns False if nothing was under way."""

@@ -1,7 +1,7 @@
 """The hot path: from a key to what answers it, with nothing awaited and nothing made.
 
-It reads the cache's entries directly. A hit costs a look-up, a clock, a comparison, an
-attribute write and two additions; what it may not decide alone it leaves to the slow path.
+It reads the cache's entries directly. A hit costs a look-up, a clock, a comparison, a
+look at a mark and two additions; what it may not decide alone it leaves to the slow path.
 """
 
 from collections.abc import Callable

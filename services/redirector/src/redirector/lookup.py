@@ -54,6 +54,8 @@ LinkEntry = Entry[Plain | Answer | None]
 LinkCache = LocalCache[Plain | Answer | None]
 T = TypeVar("T")
 
+_ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
+
 
 class Lookup:
     """Finds links; the local cache is filled on the way.
@@ -137,9 +139,7 @@ class Lookup:
     def ask(self, key: LinkKey, then: Callable[[LinkEntry | None], None]) -> None:
         """Have `then` called with what `find` returns: later, or at once if too many wait."""
         self._values[self._missed] += 1
-        begun = self._flights.start(key)
-        self._flights.tell(key, then)
-        if begun and not self._to_redis.add(key):
+        if self._flights.join(key, then) and not self._to_redis.add(key):
             self._land(key, None)
 
     def renew(self, key: LinkKey) -> None:
@@ -171,12 +171,13 @@ class Lookup:
             self._count("redis", "error", len(keys))
             return
         as_of = min(read_at, self._told_at() + TOLD_EVERY_S)
+        behind = read_at - as_of
         cache = self._cache
         hits = negatives = misses = 0
         for key, record in zip(keys, records, strict=True):
             if record is None:
                 misses += 1
-            elif as_of + cache.life(record) <= read_at:
+            elif behind and cache.life(record) <= behind:
                 self._count("redis", "unconfirmed")
                 self._keep_unconfirmed(key, record, read_at)
             elif (entry := cache.put(key, record, read_at=as_of)) is None:
@@ -291,13 +292,11 @@ class Lookup:
         self._land(key, self._cache.put(key, record, read_at=read_at))
 
     def _land(self, key: LinkKey, entry: LinkEntry | None) -> None:
-        if key not in self._flights:
-            return
         if entry is None:
-            entry = self._fallback(key)
-        elif entry.record.kind is Kind.ABSENT:
+            if key in self._flights:
+                self._flights.land(key, self._fallback(key))
+        elif self._flights.land(key, entry) and entry.record.kind is _ABSENT:
             self._scan.note(self._clock())
-        self._flights.land(key, entry)
 
     def _fallback(self, key: LinkKey) -> LinkEntry | None:
         entry = self._cache.stale(key)

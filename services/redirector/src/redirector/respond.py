@@ -102,7 +102,7 @@ class Answers:
         self.no_icon = self.text("icon", 404, "", "public, max-age=86400")
         self.get_only = self.text("method", 405, "", more=[("allow", "GET, HEAD")])
 
-    def of_plain(self, key: LinkKey, record: LinkRecord, *, in_use: bool) -> tuple[Plain, int]:
+    def of_plain(self, key: LinkKey, record: LinkRecord, in_use: bool) -> tuple[Plain, int]:
         """Return the one answer of an active plain link (see `resolve.is_plain`), and its own bytes."""
         if in_use and self._cdn.may_hold(record):
             held = self._make_held(key, record.status_code)

@@ -12,9 +12,10 @@ from shortcore.links import LinkKey
 
 _TAG = Struct("<q")
 _CELL = Struct("<qq")
-_FREE = bytes(_CELL.size)
+_SIZE = _CELL.size
+_FREE = bytes(_SIZE)
 _WAYS = 16
-_BUCKET = _WAYS * _CELL.size
+_BUCKET = _WAYS * _SIZE
 
 
 class Floors:
@@ -26,30 +27,35 @@ class Floors:
 
     def get(self, key: LinkKey) -> int:
         """Return the floor of `key`, 0 if none is remembered."""
-        at = self._find(key)
-        return 0 if at is None else int(_CELL.unpack_from(self._table, at)[1])
+        tag, start = self._place(key)
+        at = self._find(tag, start)
+        return 0 if at < 0 else int(_CELL.unpack_from(self._table, at)[1])
 
     def remember(self, key: LinkKey, version: int) -> None:
         """Let `version` (above 0) be the floor of `key`."""
-        table, size = self._table, _CELL.size
-        tag = hash(key) or 1
-        start = tag % self._buckets * _BUCKET
-        at = table.find(_TAG.pack(tag), start, start + _BUCKET)
-        if at < 0 or at % size:
-            at = start + _BUCKET - size  # of what was remembered first
-        table[start + size : at + size] = table[start:at]
+        table = self._table
+        tag, start = self._place(key)
+        at = self._find(tag, start)
+        if at < 0:
+            at = start + _BUCKET - _SIZE  # of what was remembered first
+        table[start + _SIZE : at + _SIZE] = table[start:at]
         _CELL.pack_into(table, start, tag, version)
 
     def forget(self, key: LinkKey) -> None:
         """Let `key` have no floor."""
-        at = self._find(key)
-        if at is not None:
-            end = (at // _BUCKET + 1) * _BUCKET
-            self._table[at:end] = self._table[at + _CELL.size : end] + _FREE
+        tag, start = self._place(key)
+        at = self._find(tag, start)
+        if at >= 0:
+            end = start + _BUCKET
+            self._table[at:end] = self._table[at + _SIZE : end] + _FREE
 
-    def _find(self, key: LinkKey) -> int | None:
+    def _place(self, key: LinkKey) -> tuple[int, int]:
+        """Return the key's tag and where its bucket begins."""
         tag = hash(key) or 1  # a free cell has 0
-        start = tag % self._buckets * _BUCKET
+        return tag, tag % self._buckets * _BUCKET
+
+    def _find(self, tag: int, start: int) -> int:
+        """Return where the cell of `tag` is, below 0 if it is not in its bucket."""
         at = self._table.find(_TAG.pack(tag), start, start + _BUCKET)
         # Across two numbers a tag is found once in 2**64 times, and is none.
-        return None if at < 0 or at % _CELL.size else at
+        return at if at % _SIZE == 0 else -1

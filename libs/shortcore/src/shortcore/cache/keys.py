@@ -4,6 +4,7 @@ Braces make the link's key the hash tag of Redis Cluster, so that every script t
 slot (Redis Cluster specification, «hash tags»).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shortcore.links import LinkKey
@@ -17,7 +18,12 @@ class CacheKeys:
 
     def link(self, key: LinkKey) -> str:
         """Name the record of a link."""
-        return f"{self.prefix}l:{{{key}}}"
+        return self.links((key,))[0]
+
+    def links(self, keys: Iterable[LinkKey]) -> list[str]:
+        """Name the records of many links."""
+        start = f"{self.prefix}l:{{"
+        return [f"{start}{key}}}" for key in keys]
 
     @property
     def changes(self) -> str:

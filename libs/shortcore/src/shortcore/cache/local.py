@@ -18,10 +18,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from shortcore.cache.floors import Floors
 from shortcore.links import Kind, LinkKey, LinkRecord, absent
 
-ENTRY_OVERHEAD_BYTES = 490
+ENTRY_OVERHEAD_BYTES = 474
 """Entry, record, key, places in dict, queue and floors, as the redirector's test_memory.py measures."""
 
 GRAIN = 16
@@ -37,7 +39,10 @@ the numbers that say when they end, which would be an eighth of their memory."""
 T = TypeVar("T")
 
 
-class Entry(Generic[T]):
+_ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
+
+
+class Entry(msgspec.Struct, Generic[T], gc=False, eq=False):
     """A cached record, until when it may be used, and the answer prepared from it.
 
     From `refresh_at` on a hit should renew it, from `fresh_until` on it may not be used, unless
@@ -45,30 +50,14 @@ class Entry(Generic[T]):
     fresh one of the same version: the link is in use, and was not edited just now.
     """
 
-    __slots__ = (
-        "answer", "fresh_until", "grains", "record", "refresh_at", "renewed", "stale_until",
-        "visited",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        record: LinkRecord,
-        answer: T,
-        *,
-        refresh_at: float,
-        fresh_until: float,
-        stale_until: float,
-        grains: int,
-        renewed: bool = False,
-    ) -> None:
-        self.record = record
-        self.answer = answer
-        self.refresh_at = refresh_at
-        self.fresh_until = fresh_until
-        self.stale_until = stale_until
-        self.grains = grains
-        self.renewed = renewed
-        self.visited = False
+    record: LinkRecord
+    answer: T
+    refresh_at: float
+    fresh_until: float
+    stale_until: float
+    grains: int
+    renewed: bool = False
+    visited: bool = False
 
     @property
     def size(self) -> int:
@@ -77,9 +66,10 @@ class Entry(Generic[T]):
 
 
 class Times(NamedTuple):
-    """When entries that were read in one tick end."""
+    """When entries that were read in one tick, `since` to `before`, end."""
 
-    tick: float
+    since: float
+    before: float
     refresh_at: float
     fresh_until: float
     stale_until: float
@@ -156,7 +146,7 @@ class LocalCache(Generic[T]):
 
     def life(self, record: LinkRecord) -> float:
         """Return for how many seconds from its read `record` may be used."""
-        return self._negative_ttl_s if record.kind is Kind.ABSENT else self._ttl_s
+        return self._negative_ttl_s if record.kind is _ABSENT else self._ttl_s
 
     def put(
         self, key: LinkKey, record: LinkRecord, *, read_at: float, lower: bool = False
@@ -175,18 +165,12 @@ class LocalCache(Generic[T]):
             and self._clock() < before.fresh_until
         )
         answer, own_bytes = self._prepare(key, record, renewed)
-        times = self._times_of(record, read_at)
-        # What was on its way when `expire` was called was read before changes were lost.
-        fresh = read_at >= self._expired_at
-        entry = Entry(
-            record,
-            answer,
-            refresh_at=times.refresh_at if fresh else read_at,
-            fresh_until=times.fresh_until if fresh else read_at,
-            stale_until=times.stale_until,
-            grains=_grains(key, record, own_bytes),
-            renewed=renewed,
-        )
+        _, _, refresh_at, fresh_until, stale_until = self._times_of(record, read_at)
+        if read_at < self._expired_at:
+            # It was on its way when `expire` was called: read before changes were lost.
+            refresh_at = fresh_until = read_at
+        grains = _grains(key, record, own_bytes)
+        entry = Entry(record, answer, refresh_at, fresh_until, stale_until, grains, renewed)
         self._place(key, entry, before)
         return entry
 
@@ -234,15 +218,16 @@ class LocalCache(Generic[T]):
             entry.fresh_until = min(entry.fresh_until, now)
 
     def _times_of(self, record: LinkRecord, read_at: float) -> Times:
-        negative = record.kind is Kind.ABSENT
-        life = self.life(record)
-        tick = read_at // (life / TICKS)
+        negative = record.kind is _ABSENT
         times = self._times.get(negative)
-        if times is None or times.tick != tick:
-            since = min(read_at, tick * (life / TICKS))
+        if times is None or not times.since <= read_at < times.before:
+            life = self.life(record)
+            tick = life / TICKS
+            since = min(read_at, read_at // tick * tick)
             until = since + life
             times = self._times[negative] = Times(
-                tick,
+                since,
+                since + tick,
                 refresh_at=since + life * self._refresh_ahead,
                 fresh_until=until,
                 stale_until=until if negative else until + self._stale_s,

@@ -103,9 +103,16 @@ class CacheStore:
 
     async def get_many(self, keys: Sequence[LinkKey]) -> list[LinkRecord | None]:
         """Return the record of each key, in order; None where Redis knows nothing."""
-        names = [self._keys.link(key) for key in keys]
+        names = self._keys.links(keys)
         values = await self.call(lambda: self._get(names))
-        return [self._decode(value) for value in values]
+        records: list[LinkRecord | None] = []
+        for value in values:
+            try:
+                records.append(None if value is None else decode_record(value))
+            except CorruptRecord:
+                self.corrupt_total += 1  # a miss: the fill that follows cannot do worse
+                records.append(None)
+        return records
 
     async def get(self, key: LinkKey) -> LinkRecord | None:
         """Return the record of one key, or None."""
@@ -146,7 +153,7 @@ class CacheStore:
     async def _offer(self, items: Sequence[tuple[LinkKey, LinkRecord, int]]) -> list[Published]:
         now_ms = self._now_ms()
         oldest = self.lifetimes.fill_max_age_ms
-        names = [self._keys.link(key) for key, _, _ in items]
+        names = self._keys.links(key for key, _, _ in items)
         args: list[bytes | int] = []
         for _, record, read_at_ms in items:
             args += encode_record(record), self.lifetimes.of(record, now_ms, self._jitter())
@@ -243,12 +250,3 @@ class CacheStore:
         for name in names:
             pipe.get(name)
         return list(await pipe.execute())
-
-    def _decode(self, value: bytes | None) -> LinkRecord | None:
-        if value is None:
-            return None
-        try:
-            return decode_record(value)
-        except CorruptRecord:
-            self.corrupt_total += 1  # a miss: the fill that follows cannot do worse
-            return None
