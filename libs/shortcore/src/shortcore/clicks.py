@@ -42,7 +42,7 @@ class Flag(enum.IntFlag):
 
 
 class Click(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One answered redirect of link `link_id`, read at `at_ms` (Unix ms), a turn of the loop later.
+    """One answered redirect of link `link_id`, read at `at_ms` (Unix ms), about 2 ms later.
 
     `referrer` is a host or empty, `agent` a class (`redirector.agents`), never what was sent.
     `visitor` is VISITOR_BYTES long, or empty where the address is not known. New fields go to
