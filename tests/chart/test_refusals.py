@@ -71,7 +71,7 @@ def test_what_cannot_work_is_refused_with_a_sentence(helm: str, sets: str) -> No
 @pytest.mark.parametrize(
     "sets",
     [
-        # The most that fits 200: 3 x 8 + 3 x (2 + 1) + 8 = 41, so 39 redirectors and one more.
+        # All that 200 have room for: 39 pods x 4 + 3 x (3 + 1) + 3 x 8 + 8.
         "redirector.replicas=38",
         "redirector.replicas=60,postgresql.maxConnections=0",
         "redirector.replicas=60,postgresql.maxConnections=400",
@@ -83,7 +83,7 @@ def test_what_fits_the_server_is_rendered(helm: str, sets: str) -> None:
 
 
 def test_one_redirector_more_than_fits_is_refused(helm: str) -> None:
-    with pytest.raises(Refused, match=r"make 201, but postgresql\.maxConnections is 200"):
+    with pytest.raises(Refused, match=r"make 204, but postgresql\.maxConnections is 200"):
         template(helm, sets=["redirector.replicas=39"])
 
 
