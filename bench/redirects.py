@@ -110,8 +110,7 @@ class Streams:
             popular_once=requests.gets(folder / "popular.requests", once[: plan.local_share]),
             distinct=requests.gets(folder / "distinct.requests", [f"/{code}" for code in codes]),
             unknown=requests.gets(
-                folder / "unknown.requests",
-                requests.unknown_codes(plan.links, len(codes[0]), seed=3),
+                folder / "unknown.requests", requests.unknown_codes(codes, plan.links, seed=3)
             ),
             scan=requests.gets(
                 folder / "scan.requests", requests.scan(min(100_000, plan.links), seed=4)

@@ -47,10 +47,16 @@ def posts(path: Path, url_path: str, key: str, bodies: Sequence[bytes]) -> Strea
     return Stream(path, len(bodies), ())
 
 
-def unknown_codes(count: int, length: int, seed: int) -> list[str]:
-    """Return paths that look like generated codes, as somebody who guesses would send them."""
+def unknown_codes(known: Sequence[str], count: int, seed: int) -> list[str]:
+    """Return paths that look like the `known` codes, as somebody who guesses would send them."""
     choose = random.Random(seed)
-    return ["/" + "".join(choose.choices(LETTERS, k=length)) for _ in range(count)]
+    right = frozenset(known)
+    paths: list[str] = []
+    while len(paths) < count:
+        code = "".join(choose.choices(LETTERS, k=len(known[0])))
+        if code not in right:  # of some million guesses one is
+            paths.append(f"/{code}")
+    return paths
 
 
 def scan(count: int, seed: int) -> list[str]:

@@ -122,8 +122,7 @@ def _soak(world: World, cached: int, seconds: float, failures: list[str]) -> lis
     port = int(part.url.rpartition(":")[2])
     _fill(world, part, port, cached)
     paths = requests.zipf(world.codes, 1_000_000, seed=9)
-    unknown = requests.unknown_codes(len(paths) // 10, 7, seed=10)
-    paths[::10] = unknown
+    paths[::10] = requests.unknown_codes(world.codes, len(paths) // 10, seed=10)
     stream = requests.gets(world.folder / "soak.requests", paths)
     order = Order(port, stream, CONNECTIONS, seconds, 0)
     load = threading.Thread(target=_run, args=(order, failures), name="load")
