@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -90,27 +92,32 @@ def busy_share(seconds: float = 1.0) -> float:
 
 
 def pauses(cores: Iterable[int], seconds: float = 5.0) -> str:
-    """Return how often a core was taken from a process that does nothing but look at the clock.
+    """Return how often cores were taken from processes that do nothing but look at the clock.
 
-    No server's latency can be better than that: on a guest, it is the host that takes it.
+    One looks on each of `cores`, as a server and a client are busy at once. No latency that a
+    client measures can be better than that: on a guest, it is the host that takes them.
     """
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, set(cores))
-    gaps = []
-    try:
-        last = time.perf_counter()
-        end = last + seconds
-        while last < end:
-            now = time.perf_counter()
-            if now - last > PAUSE_S:
-                gaps.append(now - last)
-            last = now
-    finally:
-        os.sched_setaffinity(0, before)
-    return (
-        f"{len(gaps)} over {PAUSE_S * 1000:.0f} ms in {seconds:.0f} s of an idle machine, "
-        f"{max(gaps, default=0.0) * 1000:.1f} ms at most, {sum(gaps) / seconds:.1%} of the time"
+    each = sorted(set(cores))
+    with ProcessPoolExecutor(len(each), mp_context=get_context("spawn")) as pool:
+        found = [*pool.map(_gaps, each, [seconds] * len(each))]
+    return "; ".join(
+        f"core {core}: {len(gaps)} over {PAUSE_S * 1000:.0f} ms, {max(gaps, default=0.0) * 1000:.1f} "
+        f"ms at most, {sum(gaps) / seconds:.1%} of {seconds:.0f} s"
+        for core, gaps in zip(each, found, strict=True)
     )
+
+
+def _gaps(core: int, seconds: float) -> list[float]:
+    os.sched_setaffinity(0, {core})
+    gaps = []
+    last = time.perf_counter()
+    end = last + seconds
+    while last < end:
+        now = time.perf_counter()
+        if now - last > PAUSE_S:
+            gaps.append(now - last)
+        last = now
+    return gaps
 
 
 def conditions(command: str) -> dict[str, str]:
@@ -125,7 +132,7 @@ def conditions(command: str) -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "kernel": platform.release(),
         "busy before the run": f"{busy_share():.0%} of all cores",
-        "pauses of the server's core": pauses(roles().server),
+        "pauses of a machine that only looks at the clock": pauses(roles().server | roles().client),
         "python": platform.python_version(),
         **{name: version(name) for name in ("uvicorn", "granian", "uvloop", "httptools",
                                             "asyncpg", "redis", "hiredis", "fastapi")},
