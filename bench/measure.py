@@ -1,11 +1,10 @@
 """Rounds over all cases, interleaved: A B C A B C, so that a noisy minute hits all alike."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.load import LoadError, Order, closed, own
-from bench.machine import Use, pin, roles, watch
+from bench.machine import Use, watch
 from bench.plan import CONNECTIONS, LOAD, Plan
 from bench.redirects import Case
 
@@ -38,30 +37,18 @@ class Measured:
 def measure(cases: Sequence[Case], plan: Plan, say: Callable[[str], None]) -> list[Measured]:
     """Measure throughput in every round, then latency; raises LoadError on a wrong answer."""
     found = [Measured(case.name, case.server) for case in cases]
-    for case in cases:
-        pin(case.pid, roles().client)
     for turn in range(plan.rounds):
         for case, into in zip(cases, found, strict=True):
-            with _alone(case):
-                _throughput(case, into, plan, turn)
+            _throughput(case, into, plan, turn)
             say(f"round {turn + 1}/{plan.rounds}  {case.title:28} {into.rates[-1]:>9,.0f}/s")
     for turn in range(plan.latency_rounds):
         for case, into in zip(cases, found, strict=True):
-            with _alone(case):
-                _latency(case, into, plan, turn)
+            _latency(case, into, plan, turn)
             say(
                 f"latency {turn + 1}/{plan.latency_rounds}  {case.title:26} "
                 f"p99 {into.us['p99'][-1] / 1000:8.2f} ms at {into.latency_rate:,.0f}/s"
             )
     return found
-
-
-@contextlib.contextmanager
-def _alone(case: Case) -> Iterator[None]:
-    # The server's core is its own, as a pod's is: those who wait their turn stay off it.
-    pin(case.pid, roles().server)
-    yield
-    pin(case.pid, roles().client)
 
 
 def _throughput(case: Case, into: Measured, plan: Plan, turn: int) -> None:
