@@ -179,3 +179,24 @@ def process(database_url, redis_url, prefix, log: Path, **settings):
     finally:
         relay.kill()
         relay.wait()
+
+
+@contextlib.asynccontextmanager
+async def killed_before_delete(one: Stack, database_url, redis_url, prefix, log: Path, told: int):
+    """Have a relay tell the feed of the `told` changes of the block; kill it as it would delete."""
+    await one.relay.watch()  # makes the row of feed_position
+    holder = await asyncpg.connect(database_url)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("SELECT * FROM feed_position FOR UPDATE")
+    yield
+    with process(database_url, redis_url, prefix, log, postgres_write_timeout_ms=60_000) as victim:
+
+        async def all_told() -> bool:
+            return len(await all_changes(one.feed)) == told
+
+        await until(all_told, 20)
+        victim.kill()
+        victim.wait()
+    await transaction.rollback()
+    await holder.close()

@@ -1,11 +1,9 @@
 """What is created in bulk: a row of the outbox for all of it, and a lane that delays no edit."""
 
-import signal
 import time
 
-import asyncpg
 import pytest
-from harness.relays import HOST, all_changes, process, stack, until
+from harness.relays import HOST, all_changes, killed_before_delete, stack, until
 
 from shortcore.changes import entry_order
 from shortcore.links import Kind, LinkKey, link_key
@@ -229,24 +227,10 @@ async def test_generated_codes_that_wait_do_not_silence_the_filter_of_custom_one
 async def test_a_relay_killed_between_the_feed_and_the_delete_of_a_bulk_repeats_it(
     database_url, redis_url, redis_prefix, links, tmp_path, one
 ):
-    await one.relay.watch()  # makes the row of feed_position
-    holder = await asyncpg.connect(database_url)
-    transaction = holder.transaction()
-    await transaction.start()
-    await holder.execute("SELECT * FROM feed_position FOR UPDATE")
-    await links.copy(codes(700))
-    with process(
-        database_url, redis_url, redis_prefix, tmp_path / "log", postgres_write_timeout_ms=60_000
-    ) as victim:
-
-        async def told() -> bool:
-            return len(await all_changes(one.feed)) == 700
-
-        await until(told, 20)
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
-    await transaction.rollback()
-    await holder.close()
+    async with killed_before_delete(
+        one, database_url, redis_url, redis_prefix, tmp_path / "log", told=700
+    ):
+        await links.copy(codes(700))
 
     async def released() -> bool:
         return await one.relay.deliver_bulk() == 700

@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import signal
 import statistics
 import time
 
-import asyncpg
 import pytest
 from harness.proxy import Proxy
-from harness.relays import HOST, Stack, all_changes, process, stack, until
+from harness.relays import HOST, Stack, all_changes, killed_before_delete, process, stack, until
 from harness.servers import flush
 
 from shortcore.changes import Change, entry_order
@@ -151,25 +149,11 @@ async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
 async def test_a_relay_killed_between_the_feed_and_the_delete_repeats_its_batch(
     database_url, redis_url, redis_prefix, links, tmp_path, one
 ):
-    await one.relay.watch()  # makes the row of feed_position
-    holder = await asyncpg.connect(database_url)
-    transaction = holder.transaction()
-    await transaction.start()
-    await holder.execute("SELECT * FROM feed_position FOR UPDATE")
-    for number in range(10):
-        await links.put(f"c{number}", f"https://c.example/{number}")
-    with process(
-        database_url, redis_url, redis_prefix, tmp_path / "log", postgres_write_timeout_ms=60_000
-    ) as victim:
-
-        async def told() -> bool:
-            return len(await all_changes(one.feed)) == 10
-
-        await until(told, 20)
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
-    await transaction.rollback()
-    await holder.close()
+    async with killed_before_delete(
+        one, database_url, redis_url, redis_prefix, tmp_path / "log", told=10
+    ):
+        for number in range(10):
+            await links.put(f"c{number}", f"https://c.example/{number}")
 
     async def released() -> bool:
         return await one.relay.deliver() == 10
