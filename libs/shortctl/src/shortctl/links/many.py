@@ -208,7 +208,7 @@ def _check(
     moved: Callable[[Checkpoint], None],
 ) -> Checkpoint:
     # What a link may be takes as long to import as the rest, and only a dry run asks for it.
-    from shortctl.links.checking import validate  # noqa: PLC0415
+    from shortctl.links.checking import validate  # noqa: PLC0415  # a real run needs no rules
 
     good = bad = 0
     for row in read_rows(stream, form):
@@ -252,7 +252,7 @@ def _faults(path: Path | None, *, append: bool) -> Iterator[Callable[[Fault], No
 @contextmanager
 def _progress(stream: BinaryIO, *, known: bool) -> Iterator[Callable[[Checkpoint], None]]:
     if not sys.stderr.isatty():
-        yield lambda done: None  # noqa: ARG005
+        yield lambda _: None
         return
     from rich.progress import (  # noqa: PLC0415  # costs each start, and scripts have no use for it
         BarColumn,
