@@ -134,7 +134,7 @@ def conditions(command: str) -> dict[str, str]:
         "busy before the run": f"{busy_share():.0%} of all cores",
         "pauses of a machine that only looks at the clock": pauses(roles().server | roles().client),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("uvicorn", "granian", "uvloop", "httptools",
+        **{name: version(name) for name in ("uvicorn", "uvloop", "httptools",
                                             "asyncpg", "redis", "hiredis", "fastapi")},
         "nginx": _output("nginx", "-v") if shutil.which("nginx") else "not installed",
     }  # fmt: skip

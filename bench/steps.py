@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from bench.report import RESULTS
 from bench.requests import HOST
 from redirector.app import Redirector, open_redirector
-from redirector.respond import Plain, as_bytes
+from redirector.respond import Plain
 from redirector.serve.asgi import application
 from redirector.serve.direct import direct_protocol
 from shortcore.garbage import collect_seldom
@@ -93,7 +93,7 @@ async def main() -> int:
         code_secret="of the benchmark alone",  # type: ignore[arg-type]
         default_domain=HOST,
     )
-    redirector = await open_redirector(settings, encode=as_bytes)
+    redirector = await open_redirector(settings)
     redirector.health.phase = Phase.READY
     collect_seldom()
     steps = measure(redirector)

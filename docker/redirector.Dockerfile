@@ -27,7 +27,7 @@ RUN /build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --whe
  && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --no-index --no-deps \
     --find-links /wheels shortcore shortlinks-redirector
 COPY docker/finish.py /src/
-RUN /opt/shortlinks/bin/python finish.py /opt/shortlinks redirector.main redirector.serve.rsgi uvicorn.protocols.http.httptools_impl
+RUN /opt/shortlinks/bin/python finish.py /opt/shortlinks redirector.main uvicorn.protocols.http.httptools_impl
 
 FROM ${BASE}
 ARG VERSION=0.0.0+local

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from redirector.app import Redirector, open_redirector
-from redirector.respond import as_bytes
 from redirector.serve.asgi import application
 from shortcore.settings import RedirectorSettings
 
@@ -133,7 +132,6 @@ async def run(
                     }
                     | settings
                 ),
-                encode=as_bytes,
                 clock=seconds,
                 now_ms=now_ms,
             )

@@ -21,7 +21,7 @@ from redirector.respond import HELD_BYTES
 from shortcore.cache.local import GRAIN
 from shortcore.links import Kind, LinkRecord, link_key
 
-SERVERS = ("direct", "asgi", "rsgi")
+SERVERS = ("direct", "asgi")
 HELD = {"cdn_max_age_s": 60, "cdn_stale_s": 600}
 PRIVATE = "private, max-age=86400"
 SHARED = "public, max-age=86400, s-maxage=60, stale-while-revalidate=600"

@@ -15,7 +15,7 @@ from harness.databases import Databases
 from harness.stack import Part, Stack
 
 TARGET = "https://target.example/path?q=1"
-SERVERS = ("direct", "asgi", "rsgi")
+SERVERS = ("direct", "asgi")
 
 
 @dataclass(frozen=True)

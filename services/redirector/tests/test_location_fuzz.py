@@ -56,7 +56,7 @@ RETURNING 1
 """
 
 
-@pytest.fixture(params=["direct", "asgi", "rsgi"], scope="module")
+@pytest.fixture(params=["direct", "asgi"], scope="module")
 def part(request, databases: Databases, redis_server: servers.Server) -> Iterator[Part]:
     with servers.open_folder() as folder, databases.fresh() as url:
         fetch(url, LINKS)

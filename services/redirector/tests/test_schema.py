@@ -6,7 +6,6 @@ import asyncpg
 import pytest
 
 from redirector.app import open_redirector
-from redirector.respond import as_bytes
 from shortcore.errors import ConfigurationError
 from shortcore.settings import RedirectorSettings
 from writer.migrations import upgrade
@@ -19,7 +18,7 @@ def settings(url: str) -> RedirectorSettings:
 
 
 async def test_a_start_on_an_older_schema_waits_for_the_migration(blank_database_url):
-    redirector = await open_redirector(settings(blank_database_url), encode=as_bytes)
+    redirector = await open_redirector(settings(blank_database_url))
     starting = asyncio.create_task(redirector.start())
     try:
         done, _ = await asyncio.wait([starting], timeout=1.5)
@@ -35,7 +34,7 @@ async def test_a_start_on_an_older_schema_waits_for_the_migration(blank_database
 
 
 async def test_a_start_without_postgresql_does_not_wait():
-    redirector = await open_redirector(settings("postgresql://127.0.0.1:1/none"), encode=as_bytes)
+    redirector = await open_redirector(settings("postgresql://127.0.0.1:1/none"))
     try:
         await asyncio.wait_for(redirector.start(), 5)
     finally:
@@ -46,7 +45,7 @@ async def test_a_schema_that_needs_newer_code_refuses_the_start(database_url):
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE schema_version SET revision = 9, oldest_code = 9")
     await connection.close()
-    redirector = await open_redirector(settings(database_url), encode=as_bytes)
+    redirector = await open_redirector(settings(database_url))
     try:
         with pytest.raises(ConfigurationError, match="install a newer version"):
             await redirector.start()

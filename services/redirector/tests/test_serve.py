@@ -17,7 +17,7 @@ from harness.stack import Part, Stack
 from shortctl.devparts import command
 from shortctl.ports import free_port
 
-SERVERS = ["direct", "asgi", "rsgi"]
+SERVERS = ["direct", "asgi"]
 
 
 @pytest.fixture(params=SERVERS)
@@ -108,7 +108,7 @@ async def test_it_drains_on_sigterm_and_tells_each_connection_to_close(
             get(part, "/hot")
 
 
-@pytest.mark.parametrize("server", ["direct", "asgi", "rsgi"])
+@pytest.mark.parametrize("server", ["direct", "asgi"])
 def test_a_taken_port_ends_the_start_with_a_sentence(server: str, server_folder: Path) -> None:
     stack = Stack(server_folder, "postgresql://x@127.0.0.1:1/x", "redis://127.0.0.1:1")
     with socket.create_server(("127.0.0.1", 0)) as holder:

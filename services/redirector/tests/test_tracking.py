@@ -20,7 +20,7 @@ from shortcore.clicks import Flag, decode_batch, partition_of
 from shortcore.links import Kind, LinkRecord
 from shortctl.embedded import EmbeddedValkey
 
-SERVERS = ("direct", "asgi", "rsgi")
+SERVERS = ("direct", "asgi")
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36"
 PARTITIONS = 4
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")

@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Server(Protocol):
-    """What serves a port: uvicorn here, Granian in the redirector's other adaptor."""
+    """What serves a port."""
 
     async def start(self) -> None:
         """Accept connections; raises OSError when the port is taken."""

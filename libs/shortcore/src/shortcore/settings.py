@@ -365,10 +365,9 @@ class RedirectorSettings(_Core, ClickSettings):
     redirector_host: str = Field("0.0.0.0", description="Address of the short links")  # noqa: S104  # a server in a container
     redirector_port: Port = Field(8001, description="Port of the short links")
     redirector_admin_port: Port = Field(9001, description="Port of probes and metrics")
-    redirector_server: Literal["direct", "asgi", "rsgi"] = Field(
+    redirector_server: Literal["direct", "asgi"] = Field(
         "direct",
-        description="`direct`: uvicorn, hot links answered in its protocol; `asgi`: uvicorn; "
-        "`rsgi`: Granian",
+        description="`direct`: uvicorn, hot links answered in its protocol; `asgi`: uvicorn",
     )
     l1_ttl_s: float = Field(
         30.0, gt=0, le=3600, description="Life of a link in the local cache: the staleness bound"

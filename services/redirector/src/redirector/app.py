@@ -25,7 +25,7 @@ from redirector.pages import Pages
 from redirector.passwords import Passwords
 from redirector.redirects import Redirects
 from redirector.resolve import is_plain
-from redirector.respond import Answer, Answers, Encode, Plain
+from redirector.respond import Answer, Answers, Plain
 from redirector.scan import Scan
 from redirector.throttle import Throttle
 from redirector.tracking import Tracking
@@ -69,7 +69,6 @@ class Redirector:
         self,
         settings: RedirectorSettings,
         *,
-        encode: Encode,
         primary: Postgres,
         replica: Postgres | None,
         clock: Callable[[], float],
@@ -89,7 +88,6 @@ class Redirector:
             self.counts,
             Pages(),
             Cdn(settings.cdn_max_age_s, settings.cdn_stale_s, settings.cdn_key_header),
-            encode=encode,
             not_found_max_age_s=int(min(negative_s, 5)),
         )
         self.domains = Domains(settings.default_domain, self.answers)
@@ -348,7 +346,6 @@ class Redirector:
 async def open_redirector(
     settings: RedirectorSettings,
     *,
-    encode: Encode,
     clock: Callable[[], float] = time.monotonic,
     now_ms: Callable[[], int] = unix_ms,
 ) -> Redirector:
@@ -371,7 +368,6 @@ async def open_redirector(
     replica_url = settings.postgres_read_url
     return Redirector(
         settings,
-        encode=encode,
         primary=await postgres(settings.postgres_url.get_secret_value(), "postgres"),
         replica=await postgres(replica_url.get_secret_value(), "replica") if replica_url else None,
         clock=clock,

@@ -9,7 +9,6 @@ from typing import Any
 import uvloop
 
 from redirector.app import Redirector, open_redirector
-from redirector.respond import as_bytes, as_text
 from redirector.serve import asgi, direct
 from shortcore import drain, logging
 from shortcore.admin import AdminApp
@@ -27,8 +26,7 @@ async def serve(settings: RedirectorSettings) -> None:
 
     Raises ConfigurationError, or OSError when a port is taken.
     """
-    encode = as_text if settings.redirector_server == "rsgi" else as_bytes
-    redirector = await open_redirector(settings, encode=encode)
+    redirector = await open_redirector(settings)
     collect_seldom()
     await drain.run(
         health=redirector.health,
@@ -65,11 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _server(redirector: Redirector, settings: RedirectorSettings) -> Server:
     address = settings.redirector_host, settings.redirector_port
-    if settings.redirector_server == "rsgi":
-        # Granian takes 3 MiB, for one of the three servers alone.
-        from redirector.serve import rsgi  # noqa: PLC0415
-
-        return rsgi.GranianServer(rsgi.application(redirector), *address)
     options = _options()
     if settings.redirector_server == "direct":
         options["http"] = direct.direct_protocol(redirector)

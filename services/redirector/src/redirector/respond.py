@@ -1,8 +1,8 @@
 """Answers in the form in which a server sends them, made once wherever that is possible."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,8 +12,7 @@ from redirector.pages import Page, Pages
 from shortcore.cache.local import Entry
 from shortcore.links import REDIRECT_STATUSES, LinkKey, LinkRecord
 
-Header: TypeAlias = "tuple[str, str] | tuple[bytes, bytes]"
-Encode: TypeAlias = Callable[[str, str], Any]
+Header: TypeAlias = tuple[bytes, bytes]
 
 HELD_BYTES = 330
 """What an answer that a CDN may hold takes beside its tail, as test_cdn.py measures."""
@@ -23,10 +22,10 @@ _NO_STORE = "no-store"
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer: its headers are in the server's own form; `slot` counts it."""
+    """A whole answer; `slot` counts it."""
 
     status: int
-    headers: list[Any]
+    headers: list[Header]
     body: bytes
     slot: int
 
@@ -42,19 +41,14 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
 
     status: int
     slot: int
-    headers: tuple[Any, ...]
+    headers: tuple[Header, ...]
     head: bytes
     tail: bytes
 
 
-def as_bytes(name: str, value: str) -> tuple[bytes, bytes]:
+def as_bytes(name: str, value: str) -> Header:
     """Encode a header for ASGI."""
     return name.encode("latin-1"), value.encode("latin-1")
-
-
-def as_text(name: str, value: str) -> tuple[str, str]:
-    """Encode a header for RSGI."""
-    return name, value
 
 
 def status_line(status: int) -> bytes:
@@ -63,23 +57,20 @@ def status_line(status: int) -> bytes:
 
 
 class Answers:
-    """Builds every answer of the redirector; `encode` is the server's form of a header.
+    """Builds every answer of the redirector.
 
     A redirect that was not given to a CDN to hold is `private`: for browsers alone.
     """
 
-    def __init__(
-        self, counts: Counts, pages: Pages, cdn: Cdn, *, encode: Encode, not_found_max_age_s: int
-    ) -> None:
+    def __init__(self, counts: Counts, pages: Pages, cdn: Cdn, *, not_found_max_age_s: int) -> None:
         self._counts = counts
         self._pages = pages
         self._cdn = cdn
-        self._encode = encode
-        self._empty = encode("content-length", "0")
-        self._private = encode("cache-control", _PRIVATE)
-        self._no_store = encode("cache-control", _NO_STORE)
-        self._permanent = encode("cache-control", _own(PERMANENT_MAX_AGE_S))
-        self._held_control = encode("cache-control", cdn.control(None))
+        self._empty = as_bytes("content-length", "0")
+        self._private = as_bytes("cache-control", _PRIVATE)
+        self._no_store = as_bytes("cache-control", _NO_STORE)
+        self._permanent = as_bytes("cache-control", _own(PERMANENT_MAX_AGE_S))
+        self._held_control = as_bytes("cache-control", cdn.control(None))
         self._held = {status: counts.answer("held", status) for status in PERMANENT}
         self._plain: dict[int, Plain] = {
             status: self._make_plain(status) for status in REDIRECT_STATUSES
@@ -113,7 +104,7 @@ class Answers:
         """Return in full what a cached plain link answers."""
         answer = entry.answer
         if isinstance(answer, Plain):
-            headers = [self._encode("location", entry.record.target), *answer.headers]
+            headers = [as_bytes("location", entry.record.target), *answer.headers]
             return Answer(answer.status, headers, b"", answer.slot)
         if answer is None:
             raise TypeError("the link is not plain: its answer depends on the request")
@@ -139,7 +130,7 @@ class Answers:
         return Plain(
             status,
             self._held[status],
-            (self._held_control, self._encode(name, key), self._empty),
+            (self._held_control, as_bytes(name, key), self._empty),
             self._plain[status].head,
             tail.encode(),
         )
@@ -151,28 +142,28 @@ class Answers:
         status = record.status_code
         if in_use and self._cdn.may_hold(record):
             name, control = self._cdn.key_header, self._cdn.control(left_s)
-            more = [self._encode("cache-control", control), self._encode(name, key)]
+            more = [as_bytes("cache-control", control), as_bytes(name, key)]
             slot = self._held[status]
         else:
             more = [self._control(status, left_s)]
             slot = self._plain[status].slot
-        return Answer(status, [self._encode("location", location), *more, self._empty], b"", slot)
+        return Answer(status, [as_bytes("location", location), *more, self._empty], b"", slot)
 
-    def _control(self, status: int, left_s: int | None) -> Any:
+    def _control(self, status: int, left_s: int | None) -> Header:
         if status not in PERMANENT:
             return self._private
         if left_s is None or left_s >= PERMANENT_MAX_AGE_S:
             return self._permanent
-        return self._encode("cache-control", _own(left_s))
+        return as_bytes("cache-control", _own(left_s))
 
     def unstored(self, location: str, status: int, result: str = "redirect") -> Answer:
         """Return a redirect that nobody may keep: it was counted, or took a password."""
-        headers = [self._encode("location", location), self._no_store, self._empty]
+        headers = [as_bytes("location", location), self._no_store, self._empty]
         return Answer(status, headers, b"", self._counts.answer(result, status))
 
     def elsewhere(self, location: str, result: str) -> Answer:
         """Return the redirect that stands in for a page (expired, not found, home)."""
-        headers = [self._encode("location", location), self._private, self._empty]
+        headers = [as_bytes("location", location), self._private, self._empty]
         return Answer(302, headers, b"", self._counts.answer(result, 302))
 
     def throttled(self, retry_after_s: int) -> Answer:
@@ -226,7 +217,7 @@ class Answers:
     def _answer(
         self, result: str, status: int, headers: Sequence[tuple[str, str]], body: bytes
     ) -> Answer:
-        encoded = [self._encode(name, value) for name, value in headers]
+        encoded = [as_bytes(name, value) for name, value in headers]
         return Answer(status, encoded, body, self._counts.answer(result, status))
 
 

@@ -22,11 +22,12 @@ from shortcore.metrics import FromMemory
 from shortcore.redis import Client
 from shortcore.settings import RedirectorSettings
 
-Capture: TypeAlias = Callable[[LinkRecord, Any, Any, Any, int], None]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Peer: TypeAlias = "tuple[str, int] | None"
+Capture: TypeAlias = Callable[[LinkRecord, Any, Headers, Peer, int], None]
 """`capture(record, method, headers, peer, flags)`: the last four as the server gives them.
 
-`headers` is a list of pairs of bytes, or an object with `items()` of text (RSGI); `peer` is
-(address, port), `address:port`, or None.
+`method` is bytes or text; `peer` is (address, port).
 """
 
 TICK_S = 0.002
@@ -109,7 +110,7 @@ class Tracking:
         append, read_soon = ring.append, self._read_soon
 
         def capture(
-            record: LinkRecord, method: Any, headers: Any, peer: Any, flags: int = 0
+            record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int = 0
         ) -> None:
             if not ring:
                 read_soon()
@@ -210,18 +211,17 @@ class Tracking:
             origin = self._origin(peer, forwarded)
             stream.put(Click(link_id, at_ms, flags, referrer, kind, origin))
 
-    def _fields(self, headers: Any) -> tuple[bytes, str, bytes, int]:
+    def _fields(self, headers: Headers) -> tuple[bytes, str, bytes, int]:
         """Return user agent, referrer's host, X-Forwarded-For, and PREFETCH or 0."""
         agent = forwarded = b""
         referrer = ""
         flags = 0
         names = self._names.get
-        for name, value in headers if type(headers) is list else headers.items():
+        for name, text in headers:
             part = names(name)
             if part is None:
                 part = self._learn(name)
             if part:
-                text = value.encode("latin-1", "replace") if type(value) is str else value
                 if part == _AGENT:
                     agent = text
                 elif part == _REFERRER:
@@ -232,11 +232,10 @@ class Tracking:
                     flags = _PREFETCH
         return agent, referrer, forwarded, flags
 
-    def _learn(self, name: "str | bytes") -> int:
+    def _learn(self, name: bytes) -> int:
         # Servers give names as they were sent; a dictionary of the spellings seen is faster than
         # lowering every name of every request.
-        text = name.decode("latin-1") if isinstance(name, bytes) else name
-        part = _PARTS.get(text.lower(), 0)
+        part = _PARTS.get(name.decode("latin-1").lower(), 0)
         if len(name) <= _MAX_NAME:
             _remember(self._names, name, part)
         return part
@@ -254,13 +253,11 @@ class Tracking:
             _remember(self._agents, agent, found)
         return found
 
-    def _origin(self, peer: Any, forwarded: bytes) -> bytes:
-        host = peer[0] if type(peer) is tuple else peer
+    def _origin(self, peer: Peer, forwarded: bytes) -> bytes:
+        host = peer[0] if peer else None
         key = host, forwarded
         origin = self._origins.get(key)
         if origin is None:
-            if type(peer) is str:
-                host = peer.rpartition(":")[0].strip("[]")
             origin = self._visitors.name(self._clients.address(host, forwarded.decode("latin-1")))
             if len(forwarded) <= _MAX_FORWARDED:
                 _remember(self._origins, key, origin)
@@ -273,5 +270,5 @@ def _remember(memo: dict[Any, Any], key: Any, value: Any) -> None:
     memo[key] = value
 
 
-def _ignore(record: LinkRecord, method: Any, headers: Any, peer: Any, flags: int = 0) -> None:
+def _ignore(record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int = 0) -> None:
     """Capture nothing: clicks are switched off."""
