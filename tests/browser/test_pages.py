@@ -1,16 +1,17 @@
 """What visitors see, in a real browser: that pages work, fit, can be read, and load nothing else."""
 
-import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
 from harness import browser
-from harness.browser import Browser
+from harness.browser import visit
 from harness.stack import Stack
+from playwright.sync_api import Browser, expect
 
 WIDTHS = (320, 1280)
 LEAST_CONTRAST = 4.5
@@ -34,15 +35,14 @@ CONTRASTS = """(() => {
 MARGINS = """(() => { const box = document.querySelector('main').getBoundingClientRect();
   return [box.left, document.documentElement.clientWidth - box.right] })()"""
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-IN_THE_FIELD = "document.activeElement.name === 'password'"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     program = browser.find()
     if program is None:
         pytest.skip(f"no browser here: none of {', '.join(browser.NAMES)} is installed")
-    with Browser(program) as started:
+    with browser.launch(program) as started:
         yield started
 
 
@@ -81,37 +81,36 @@ def create(api: httpx.Client, **fields: object) -> dict[str, str]:
     return link
 
 
-def test_a_visitor_who_knows_the_password_arrives_and_one_who_does_not_is_told(
+def test_the_right_password_leads_to_the_target_and_a_wrong_one_to_an_error(
     chromium: Browser, stack: Stack, elsewhere: str
 ) -> None:
     writer, redirector = stack.writer(), stack.redirector()
     with stack.api(writer) as api:
         link = create(api, target=f"{elsewhere}welcome", password="open sesame")
     here = redirector.url.replace("127.0.0.1", "localhost") + f"/{link['code']}"
-    chromium.look(width=1280)
-    chromium.open(here)
-    assert ("textbox", "Password") in chromium.outline()
-    chromium.until(IN_THE_FIELD)
-    chromium.type("open barley")
-    chromium.enter()
-    assert chromium.run("location.href") == here
-    assert ("alert", "") in chromium.outline()
-    field = "document.getElementById('password')"
-    told = f"document.getElementById({field}.getAttribute('aria-describedby')).textContent"
-    assert chromium.run(told) == "That is not the password."
-    assert chromium.run(f"{field}.matches('[aria-invalid=true]')")
-    chromium.until(IN_THE_FIELD)
-    chromium.type("open sesame")
-    chromium.enter()
-    assert chromium.run("location.href") == f"{elsewhere}welcome"
-    assert chromium.run("document.title") == "Arrived"
-    assert chromium.run("document.referrer") == "", "it told the other site where the link is"
-    assert chromium.complaints == []
+    with visit(chromium) as visitor:
+        page = visitor.page
+        page.goto(here)
+        field = page.get_by_role("textbox", name="Password")
+        expect(field).to_be_focused()
+        page.keyboard.type("open barley")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_be_visible()
+        assert page.url == here
+        expect(field).to_have_accessible_description("That is not the password.")
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_be_focused()
+        page.keyboard.type("open sesame")
+        page.keyboard.press("Enter")
+        expect(page).to_have_title("Arrived")
+        assert page.url == f"{elsewhere}welcome"
+        assert page.evaluate("document.referrer") == "", "the other site saw where the link is"
+        assert visitor.complaints == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_narrow_and_wide_windows_can_be_read_and_loads_nothing_else(
-    chromium: Browser, stack: Stack, dark: bool
+    chromium: Browser, stack: Stack, scheme: Literal["light", "dark"]
 ) -> None:
     writer, redirector = stack.writer(), stack.redirector()
     with stack.api(writer) as api:
@@ -130,22 +129,27 @@ def test_every_page_fits_narrow_and_wide_windows_can_be_read_and_loads_nothing_e
             "": "Short links",
         }
     here = redirector.url.replace("127.0.0.1", "localhost")
-    for width, (path, heading) in itertools.product(WIDTHS, paths.items()):
-        said = f"/{path} at {width} px"
-        chromium.look(width=width, dark=dark)
-        chromium.requests.clear()
-        chromium.open(f"{here}/{path}")
-        assert set(chromium.requests) <= {f"{here}/{path}", f"{here}/favicon.ico"}, said
-        assert [name for role, name in chromium.outline() if role == "heading"] == [heading]
-        assert chromium.run("[document.title, document.documentElement.lang]") == [heading, "en"]
-        assert chromium.run(OVERFLOW) == 0, said
-        left, right = chromium.run(MARGINS)
-        assert left == pytest.approx(right, abs=1), said
-        assert left >= 16, f"the style is not applied to {said}"
-        contrasts = chromium.run(CONTRASTS)
-        assert contrasts, said
-        assert [each for each in contrasts if each[1] < LEAST_CONTRAST] == [], said
-    assert chromium.complaints == []
+    for width in WIDTHS:
+        with visit(chromium, width=width, scheme=scheme) as visitor:
+            page = visitor.page
+            for path, heading in paths.items():
+                said = f"/{path} at {width} px"
+                visitor.requests.clear()
+                page.goto(f"{here}/{path}")
+                assert set(visitor.requests) <= {f"{here}/{path}", f"{here}/favicon.ico"}, said
+                headings = page.get_by_role("heading")
+                expect(headings).to_have_count(1)
+                expect(headings).to_have_accessible_name(heading)
+                assert page.title() == heading, said
+                assert page.locator("html").get_attribute("lang") == "en", said
+                assert page.evaluate(OVERFLOW) == 0, said
+                left, right = page.evaluate(MARGINS)
+                assert left == pytest.approx(right, abs=1), said
+                assert left >= 16, f"the style is not applied to {said}"
+                contrasts = page.evaluate(CONTRASTS)
+                assert contrasts, said
+                assert [each for each in contrasts if each[1] < LEAST_CONTRAST] == [], said
+            assert visitor.complaints == []
 
 
 def test_a_page_runs_nothing_that_is_put_into_it(chromium: Browser, stack: Stack) -> None:
@@ -154,18 +158,15 @@ def test_a_page_runs_nothing_that_is_put_into_it(chromium: Browser, stack: Stack
     with stack.api(writer) as api:
         link = create(api, title=script)
     here = redirector.url.replace("127.0.0.1", "localhost") + f"/{link['code']}+"
-    chromium.open(here)
-    assert chromium.run("document.title") == script
-    assert chromium.requests == [here]
-    assert chromium.complaints == []
-    # Even if it got past the escaping, the policy stops it.
-    chromium.run("document.body.insertAdjacentHTML('beforeend', '<img src=/x onerror=stolen=1>')")
-    chromium.until("document.images.length === 1")
-    assert any("Content Security Policy" in text for text in complained(chromium))
-    assert chromium.run("typeof stolen") == "undefined"
-
-
-def complained(chromium: Browser) -> list[str]:
-    while not chromium.complaints:  # pytest's timeout ends it
-        chromium.run("1")
-    return chromium.complaints
+    with visit(chromium) as visitor:
+        page = visitor.page
+        page.goto(here)
+        assert page.title() == script
+        assert visitor.requests == [here]
+        assert visitor.complaints == []
+        # The policy stops a script that got past the escaping.
+        image = "<img src=/x onerror=stolen=1>"
+        with page.expect_event("console", lambda said: "Content Security Policy" in said.text):
+            page.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", image)
+        expect(page.locator("img")).to_have_count(1)
+        assert page.evaluate("typeof stolen") == "undefined"
