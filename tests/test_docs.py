@@ -1,4 +1,4 @@
-"""The Markdown pages link only to files and headings that exist."""
+"""The Markdown pages link only to what exists, and the decision records have one form."""
 
 import re
 from pathlib import Path
@@ -17,6 +17,7 @@ PAGES = sorted(
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -40,3 +41,25 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert target.exists(), f"{link}: there is no such file"
         if anchor:
             assert anchor in anchors(target), f"{link}: there is no such heading"
+
+
+@pytest.mark.parametrize("page", RECORDS, ids=lambda page: page.stem)
+def test_a_decision_record_has_status_date_context_decision_and_consequences(page: Path) -> None:
+    text = page.read_text("utf-8")
+    number = int(page.stem[:4])
+    head = (
+        rf"# {number}\. .+\n\n- Status: (accepted|superseded by .+)\n- Date: \d{{4}}-\d\d-\d\d\n\n"
+    )
+    assert re.match(head, text)
+    assert re.findall(r"^## (.+)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def test_the_index_names_every_decision_record_with_its_title_and_status() -> None:
+    index = (ROOT / "docs" / "adr" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| \[(.+?)\]\((.+?)\): .+ \| (.+) \|$", index, re.MULTILINE)
+    expected = []
+    for page in RECORDS:
+        text = page.read_text("utf-8")
+        title, status = re.findall(r"^(?:# \d+\.|- Status:) (.+)", text, re.MULTILINE)
+        expected.append((str(int(page.stem[:4])), title, page.name, status))
+    assert rows == expected
