@@ -36,6 +36,7 @@ from shortcore.codes import RESERVED_CODES
 from shortcore.errors import ConfigurationError
 from shortcore.links import RedirectStatus
 from shortcore.logging import LogFormat
+from shortcore.origins import normalise_origins
 from shortcore.urls import TargetPolicy, normalise_host
 
 PREFIX = "SHORTLINKS_"
@@ -51,6 +52,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
 Host = Annotated[str, AfterValidator(normalise_host)]
 Words = Annotated[frozenset[str], NoDecode]
+Origins = Annotated[frozenset[str], NoDecode, AfterValidator(normalise_origins)]
 
 
 class _FileSecrets(PydanticBaseSettingsSource):
@@ -287,6 +289,11 @@ class WriterSettings(_Core, DomainSettings):
     writer_host: str = Field("0.0.0.0", description="Address of the API")  # noqa: S104  # a server in a container
     writer_port: Port = Field(8000, description="Port of the API")
     writer_admin_port: Port = Field(9000, description="Port of probes and metrics")
+    writer_cors_origins: Origins = Field(
+        frozenset(),
+        description="Origins whose scripts may call the API (comma separated, such as "
+        "`https://app.example.com`); `*` allows every web page",
+    )
     publish_timeout_ms: Milliseconds = Field(
         25, description="How long an answer may wait for Redis; the relay publishes anyway"
     )
@@ -314,7 +321,7 @@ class WriterSettings(_Core, DomainSettings):
         # A Literal takes no text, and an environment has nothing else.
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
-    @field_validator("target_schemes", mode="before")
+    @field_validator("target_schemes", "writer_cors_origins", mode="before")
     @classmethod
     def _split_schemes(cls, value: object) -> object:
         return _words(value)
@@ -365,6 +372,11 @@ class RedirectorSettings(_Core, ClickSettings):
     redirector_host: str = Field("0.0.0.0", description="Address of the short links")  # noqa: S104  # a server in a container
     redirector_port: Port = Field(8001, description="Port of the short links")
     redirector_admin_port: Port = Field(9001, description="Port of probes and metrics")
+    redirector_cors_origins: Origins = Field(
+        frozenset(),
+        description="Origins whose scripts may follow short links (comma separated, such as "
+        "`https://app.example.com`); `*` allows every web page",
+    )
     redirector_server: Literal["direct", "asgi"] = Field(
         "direct",
         description="`direct`: uvicorn, hot links answered in its protocol; `asgi`: uvicorn",
@@ -428,7 +440,7 @@ class RedirectorSettings(_Core, ClickSettings):
         description="Addresses or networks whose `X-Forwarded-For` counts (comma separated)",
     )
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "redirector_cors_origins", mode="before")
     @classmethod
     def _split_proxies(cls, value: object) -> object:
         return _words(value)

@@ -14,6 +14,7 @@ from redirector import repository
 from redirector.budget import Budget
 from redirector.cdn import Cdn
 from redirector.clients import Clients
+from redirector.cors import every_answer
 from redirector.counts import Counts
 from redirector.custom_codes import CustomCodes
 from redirector.domain_loader import DomainLoader
@@ -89,6 +90,7 @@ class Redirector:
             Pages(),
             Cdn(settings.cdn_max_age_s, settings.cdn_stale_s, settings.cdn_key_header),
             not_found_max_age_s=int(min(negative_s, 5)),
+            every=every_answer(settings.redirector_cors_origins),
         )
         self.domains = Domains(settings.default_domain, self.answers)
         self.cache: LinkCache = LocalCache(

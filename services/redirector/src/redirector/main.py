@@ -9,7 +9,7 @@ from typing import Any
 import uvloop
 
 from redirector.app import Redirector, open_redirector
-from redirector.serve import asgi, direct
+from redirector.serve import asgi, cors, direct
 from shortcore import drain, logging
 from shortcore.admin import AdminApp
 from shortcore.drain import Server, UvicornServer
@@ -66,7 +66,10 @@ def _server(redirector: Redirector, settings: RedirectorSettings) -> Server:
     options = _options()
     if settings.redirector_server == "direct":
         options["http"] = direct.direct_protocol(redirector)
-    return UvicornServer(asgi.application(redirector), *address, backlog=4096, **options)
+    application = asgi.application(redirector)
+    if settings.redirector_cors_origins:
+        application = cors.cross_origin(application, redirector)
+    return UvicornServer(application, *address, backlog=4096, **options)
 
 
 def _options() -> dict[str, Any]:

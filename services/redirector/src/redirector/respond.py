@@ -59,14 +59,25 @@ def status_line(status: int) -> bytes:
 class Answers:
     """Builds every answer of the redirector.
 
-    A redirect that was not given to a CDN to hold is `private`: for browsers alone.
+    A redirect that was not given to a CDN to hold is `private`: for browsers alone. Every answer
+    carries the headers `every`.
     """
 
-    def __init__(self, counts: Counts, pages: Pages, cdn: Cdn, *, not_found_max_age_s: int) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        pages: Pages,
+        cdn: Cdn,
+        *,
+        not_found_max_age_s: int,
+        every: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self._counts = counts
         self._pages = pages
         self._cdn = cdn
-        self._empty = as_bytes("content-length", "0")
+        self._every = tuple(as_bytes(name, value) for name, value in every)
+        self._every_text = "".join(f"{name}: {value}\r\n" for name, value in every)
+        self._empty = (as_bytes("content-length", "0"), *self._every)
         self._private = as_bytes("cache-control", _PRIVATE)
         self._no_store = as_bytes("cache-control", _NO_STORE)
         self._permanent = as_bytes("cache-control", _own(PERMANENT_MAX_AGE_S))
@@ -119,18 +130,21 @@ class Answers:
         return Plain(
             status,
             self._counts.answer("redirect", status),
-            (control, self._empty),
+            (control, *self._empty),
             status_line(status) + b"location: ",
-            f"\r\ncache-control: {text}\r\ncontent-length: 0\r\ndate: ".encode(),
+            f"\r\ncache-control: {text}\r\ncontent-length: 0\r\n{self._every_text}date: ".encode(),
         )
 
     def _make_held(self, key: LinkKey, status: int) -> Plain:
         control, name = self._cdn.control(None), self._cdn.key_header
-        tail = f"\r\ncache-control: {control}\r\n{name}: {key}\r\ncontent-length: 0\r\ndate: "
+        tail = (
+            f"\r\ncache-control: {control}\r\n{name}: {key}\r\ncontent-length: 0\r\n"
+            f"{self._every_text}date: "
+        )
         return Plain(
             status,
             self._held[status],
-            (self._held_control, as_bytes(name, key), self._empty),
+            (self._held_control, as_bytes(name, key), *self._empty),
             self._plain[status].head,
             tail.encode(),
         )
@@ -147,7 +161,7 @@ class Answers:
         else:
             more = [self._control(status, left_s)]
             slot = self._plain[status].slot
-        return Answer(status, [as_bytes("location", location), *more, self._empty], b"", slot)
+        return Answer(status, [as_bytes("location", location), *more, *self._empty], b"", slot)
 
     def _control(self, status: int, left_s: int | None) -> Header:
         if status not in PERMANENT:
@@ -158,12 +172,12 @@ class Answers:
 
     def unstored(self, location: str, status: int, result: str = "redirect") -> Answer:
         """Return a redirect that nobody may keep: it was counted, or took a password."""
-        headers = [as_bytes("location", location), self._no_store, self._empty]
+        headers = [as_bytes("location", location), self._no_store, *self._empty]
         return Answer(status, headers, b"", self._counts.answer(result, status))
 
     def elsewhere(self, location: str, result: str) -> Answer:
         """Return the redirect that stands in for a page (expired, not found, home)."""
-        headers = [as_bytes("location", location), self._private, self._empty]
+        headers = [as_bytes("location", location), self._private, *self._empty]
         return Answer(302, headers, b"", self._counts.answer(result, 302))
 
     def throttled(self, retry_after_s: int) -> Answer:
@@ -217,7 +231,7 @@ class Answers:
     def _answer(
         self, result: str, status: int, headers: Sequence[tuple[str, str]], body: bytes
     ) -> Answer:
-        encoded = [as_bytes(name, value) for name, value in headers]
+        encoded = [*(as_bytes(name, value) for name, value in headers), *self._every]
         return Answer(status, encoded, body, self._counts.answer(result, status))
 
 

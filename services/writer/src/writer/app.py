@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from shortcore.errors import (
     InternalError,
@@ -16,6 +17,7 @@ from shortcore.errors import (
     RouteNotFound,
     ShortlinksError,
 )
+from writer.cors import Cors
 from writer.domains.endpoints import router as domains
 from writer.fast_path import FastPath
 from writer.gate import CALLER, Caller, Gate, fault
@@ -26,7 +28,7 @@ from writer.parts import Parts
 from writer.problems import answer_of, error_of_validation
 
 
-def create_app(parts: Parts) -> Gate:
+def create_app(parts: Parts) -> ASGIApp:
     """Return the ASGI application over `parts`, which the caller starts and closes."""
     app = FastAPI(
         title="Shortlinks",
@@ -49,7 +51,10 @@ def create_app(parts: Parts) -> Gate:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Gate(FastPath(app, parts), parts.key_ring, parts.measures, parts.settings.body_max_bytes)
+    settings = parts.settings
+    gate = Gate(FastPath(app, parts), parts.key_ring, parts.measures, settings.body_max_bytes)
+    origins = settings.writer_cors_origins
+    return Cors(gate, origins, parts.measures) if origins else gate
 
 
 async def _on_error(request: Request, error: ShortlinksError) -> Response:

@@ -22,6 +22,7 @@ from redirector.redirects import Request
 from redirector.respond import Answer, Plain, status_line
 from redirector.serve.asgi import SAMPLE, header
 from shortcore.health import Phase
+from shortcore.origins import ANY_ORIGIN
 from shortcore.protocol import BoundedProtocol
 
 log = structlog.stdlib.get_logger(__name__)
@@ -238,7 +239,20 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             if not self.answered:
                 super().on_message_complete()
 
-    return DirectProtocol
+    class CrossOriginProtocol(DirectProtocol):
+        """Leaves requests that name an origin to ASGI, where `serve.cors` answers them."""
+
+        __slots__ = ()
+
+        def on_headers_complete(self) -> None:
+            if any(name.lower() == b"origin" for name, _ in self.headers):
+                self.in_head = False
+                self.into_asgi()
+            else:
+                super().on_headers_complete()
+
+    origins = redirector.settings.redirector_cors_origins
+    return CrossOriginProtocol if origins and ANY_ORIGIN not in origins else DirectProtocol
 
 
 class Made(msgspec.Struct, gc=False):

@@ -1,0 +1,156 @@
+"""Scripts of other origins follow short links, if a setting names their origin."""
+
+import asyncio
+import http.client
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from harness import servers
+from harness.databases import Databases
+from harness.stack import Part, Stack
+
+APP = "https://app.example.com"
+OTHER = "https://other.example.com"
+PREFLIGHT = {
+    "Access-Control-Request-Method": "PUT",
+    "Access-Control-Request-Headers": "authorization,x-own",
+}
+PATHS = ("/plain", "/forever", "/forward?a=1", "/none", "/gone", "/", "/robots.txt", "/plain+")
+SERVERS = ("direct", "asgi")
+SETTINGS = {"off": "", "listed": f"{APP}, https://second.example.com", "any": "*"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+
+    def cors(self) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in self.headers.items()
+            if name == "vary" or name.startswith("access-control-")
+        }
+
+
+@pytest.fixture(scope="module")
+def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[str, Part]]:
+    with (
+        servers.open_folder() as folder,
+        databases.fresh() as url,
+        Stack(folder, url, redis_server.url) as stack,
+    ):
+        asyncio.run(_fill(url))
+        yield {
+            f"{server}-{name}": stack.redirector(
+                REDIRECTOR_SERVER=server, **({"REDIRECTOR_CORS_ORIGINS": value} if value else {})
+            )
+            for server in SERVERS
+            for name, value in SETTINGS.items()
+        }
+
+
+async def _fill(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    domain = await connection.fetchval(
+        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
+    )
+    rows = {
+        "plain": {},
+        "forever": {"status_code": 301},
+        "gone": {"state": "deleted"},
+        "forward": {"forward_query": True},
+    }
+    for number, (code, columns) in enumerate(rows.items()):
+        names = ["id", "domain_id", "code", "target", *columns]
+        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
+        await connection.execute(
+            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
+            number, domain, code, "https://target.example/", *columns.values(),
+        )  # fmt: skip
+    await connection.close()
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def ask(part: Part, path: str, method: str = "GET", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+    try:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers={"Host": "localhost", **names})
+        answer = connection.getresponse()
+        answer.read()
+        found = [(name.lower(), value) for name, value in answer.getheaders()]
+        assert len(found) == len(dict(found)), f"a header twice: {found}"
+        return Answer(answer.status, dict(found))
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_the_setting_no_answer_mentions_origins(parts, server, path):
+    part = parts[f"{server}-off"]
+    for _ in range(2):  # a miss, then a hit of the local cache
+        assert ask(part, path, Origin=APP).cors() == {}
+    assert ask(part, path, "OPTIONS", Origin=APP, **PREFLIGHT).status == 405
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_listed_origin_may_read_every_answer_and_no_other_may(parts, server, path):
+    part = parts[f"{server}-listed"]
+    for _ in range(2):
+        for method in ("GET", "HEAD"):
+            allowed = ask(part, path, method, Origin=APP)
+            assert allowed.cors() == {
+                "vary": "Origin",
+                "access-control-allow-origin": APP,
+                "access-control-expose-headers": "Retry-After",
+            }
+            for headers in ({}, {"Origin": OTHER}, {"Origin": "null"}, {"Origin": "*"}):
+                answer = ask(part, path, method, **headers)
+                assert answer.cors() == {"vary": "Origin"}
+                assert answer.status == allowed.status
+                assert answer.headers.get("location") == allowed.headers.get("location")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_wildcard_is_said_to_everybody(parts, server, path):
+    part = parts[f"{server}-any"]
+    for _ in range(2):
+        for headers in ({}, {"Origin": OTHER}):
+            assert ask(part, path, **headers).cors() == {
+                "access-control-allow-origin": "*",
+                "access-control-expose-headers": "Retry-After",
+            }
+
+
+@pytest.mark.parametrize(("setting", "origin", "said"), [("listed", APP, APP), ("any", OTHER, "*")])
+def test_a_preflight_of_an_allowed_origin_is_answered(parts, server, setting, origin, said):
+    part = parts[f"{server}-{setting}"]
+    answer = ask(part, "/plain", "OPTIONS", Origin=origin, **PREFLIGHT)
+    assert answer.status == 204
+    assert answer.headers["access-control-allow-origin"] == said
+    assert "PUT" in answer.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-headers"] == "*, Authorization"
+    assert answer.headers["vary"].startswith("Origin, ")
+    assert "access-control-allow-credentials" not in answer.headers
+    assert "content-length" not in answer.headers
+    counted = 'shortlinks_redirects_total{result="cors_preflight",status="204"}'
+    assert part.metric(counted) >= 1
+
+
+def test_a_preflight_of_an_unknown_origin_is_refused_and_counted(parts, server):
+    part = parts[f"{server}-listed"]
+    counted = 'shortlinks_redirects_total{result="cors_preflight",status="403"}'
+    before = part.metric(counted)
+    answer = ask(part, "/plain", "OPTIONS", Origin="https://" + "a" * 8000, **PREFLIGHT)
+    assert answer.status == 403
+    assert set(answer.cors()) == {"vary"}
+    assert part.metric(counted) == before + 1
+    assert ask(part, "/plain", "OPTIONS", Origin=APP).status == 405  # not a preflight
