@@ -63,3 +63,10 @@ def test_the_index_names_every_decision_record_with_its_title_and_status() -> No
         title, status = re.findall(r"^(?:# \d+\.|- Status:) (.+)", text, re.MULTILINE)
         expected.append((str(int(page.stem[:4])), title, page.name, status))
     assert rows == expected
+
+
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    terms = re.findall(r"^\* \*\*(.+?)\*\*: ", text, re.MULTILINE)
+    assert terms
+    assert terms == sorted(set(terms), key=str.casefold)
