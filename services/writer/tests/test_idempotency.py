@@ -131,11 +131,31 @@ async def test_a_key_is_forgotten_after_its_time(settings, opened):
             "UPDATE idempotency SET created_at = now() - interval '61 s' "
             "WHERE idempotency_key = 'k' RETURNING 1"
         )
-        async with api.parts.postgres.connection() as connection:
-            await purge(connection, 60)
+        await purge(api.parts.postgres, 60)
         assert (
             await api.fetch("SELECT string_agg(idempotency_key, ' ') FROM idempotency") == "young"
         )
+
+
+async def test_a_purge_of_many_keys_may_take_longer_than_the_timeout_of_one_statement(
+    settings, opened
+):
+    brief = settings.model_copy(update={"postgres_timeout_ms": 2000})
+    async with opened(brief) as api:
+        for statement in (
+            (
+                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql"
+                " AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$"
+            ),
+            "CREATE TRIGGER slow AFTER DELETE ON idempotency EXECUTE FUNCTION slow()",
+            (
+                "INSERT INTO idempotency (key_id, idempotency_key, request_hash, created_at)"
+                " SELECT 1, n::text, '', now() - interval '1 h' FROM generate_series(1, 4500) AS n"
+            ),
+        ):
+            await api.fetch(statement)
+        await purge(api.parts.postgres, 60)  # five statements of half a second
+        assert await api.fetch("SELECT count(*) FROM idempotency") == 0
 
 
 @pytest.mark.parametrize("key", ["", " ", "a" * 256, "é", "a\tb"])

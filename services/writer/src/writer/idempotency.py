@@ -131,17 +131,23 @@ async def store(connection: Connection, attempt: Attempt, answer: Answer) -> Non
 
 
 async def purge_forever(postgres: Postgres, ttl_s: int) -> None:
-    """Forget keys that are older than `ttl_s`, every minute."""
+    """Delete keys that are older than `ttl_s`, every minute."""
     while True:
         await asyncio.sleep(_PURGE_EVERY_S)
         try:
-            async with postgres.connection() as connection:
-                await purge(connection, ttl_s)
+            await purge(postgres, ttl_s)
         except DatabaseUnavailable as error:
             log.warning("old Idempotency-Keys were not purged", error=error.detail)
 
 
-async def purge(connection: Connection, ttl_s: int) -> None:
-    """Forget keys that are older than `ttl_s`, the oldest first, a bounded number at once."""
-    while await connection.fetchval(_PURGE, ttl_s) == _PURGE_AT_ONCE:
-        pass
+async def purge(postgres: Postgres, ttl_s: int) -> None:
+    """Delete keys that are older than `ttl_s`, the oldest first, a bounded number at once.
+
+    Each batch takes a connection, and so the timeout of one statement, for itself: the number of
+    batches after a busy day is no reason to give up. Raises DatabaseUnavailable.
+    """
+    while True:
+        async with postgres.connection() as connection:
+            purged = await connection.fetchval(_PURGE, ttl_s)
+        if purged < _PURGE_AT_ONCE:
+            return
