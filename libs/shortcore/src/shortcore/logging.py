@@ -1,12 +1,32 @@
 """Logs: JSON lines on servers, readable lines on a terminal, with the request's id on each."""
 
+import io
 import logging
+import re
 import sys
-from typing import Literal
+from typing import Final, Literal, TextIO
 
 import structlog
 
 LogFormat = Literal["auto", "json", "console"]
+
+MAX_VALUE: Final = 512
+"""Characters of one value in a log line. A longer value is cut: clients choose paths and headers."""
+
+MAX_TRACEBACK: Final = 16_384
+"""Characters of a traceback in a log line."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def bounded(text: str) -> str:
+    """Return `text` on one line, without control characters, cut after `MAX_VALUE` characters.
+
+    A cut value ends with the number of characters that are missing.
+    """
+    clean = _CONTROL.sub("\ufffd", text[:MAX_VALUE])
+    missing = len(text) - MAX_VALUE
+    return f"{clean}… ({missing} more characters)" if missing > 0 else clean
 
 
 def configure(level: str, log_format: LogFormat, service: str) -> None:
@@ -31,6 +51,7 @@ def configure(level: str, log_format: LogFormat, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         _without_colour,
+        _bound_values,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -43,12 +64,13 @@ def configure(level: str, log_format: LogFormat, service: str) -> None:
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 # The default one, of rich, prints local variables: URLs with their passwords.
-                exception_formatter=structlog.dev.plain_traceback,
+                exception_formatter=_plain_traceback,
             )
         ]
         if console
         else [
             structlog.processors.format_exc_info,
+            _bound_traceback,
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(sort_keys=True),
         ]
@@ -71,3 +93,48 @@ def _without_colour(
 ) -> structlog.typing.EventDict:
     event.pop("color_message", None)  # uvicorn's message once more, with escape codes
     return event
+
+
+def _bound_values(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    for name, value in event.items():
+        if name in _OWN:
+            continue
+        if isinstance(value, str):
+            event[name] = bounded(value)
+        elif not isinstance(value, _SHORT):
+            event[name] = _bounded_object(value)
+    return event
+
+
+_SHORT = (int, float, type(None), BaseException)
+_OWN = frozenset({"exc_info", "stack", "_record", "_from_structlog"})
+"""What the logging libraries themselves put into an event; a traceback has its own bound."""
+
+
+def _bounded_object(value: object) -> object:
+    text = value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else repr(value)
+    # A short list stays a list in JSON.
+    return value if len(text) <= MAX_VALUE and not isinstance(value, bytes) else bounded(text)
+
+
+def _bound_traceback(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if isinstance(trace := event.get("exception"), str):
+        event["exception"] = _bounded_traceback(trace)
+    return event
+
+
+def _plain_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    whole = io.StringIO()
+    structlog.dev.plain_traceback(whole, exc_info)
+    out.write(_bounded_traceback(whole.getvalue()))
+
+
+def _bounded_traceback(trace: str) -> str:
+    if len(trace) <= MAX_TRACEBACK:
+        return trace
+    half = MAX_TRACEBACK // 2  # the error stands at the end, or begins there
+    return f"{trace[:half]}\n… (cut)\n{trace[-half:]}"
