@@ -21,6 +21,7 @@ from shortcore.admin import AdminApp
 from shortcore.drain import UvicornServer, run
 from shortcore.health import Health
 from shortcore.logging import configure
+from shortcore.loop_lag import LoopLag
 
 configure("info", "json", "test")
 public_port, admin_port, delay_ms, hang = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -49,7 +50,7 @@ async def last():
     print("flushed", flush=True)
 
 asyncio.run(run(
-    health=health,
+    health=health, lag=LoopLag(CollectorRegistry()),
     admin=UvicornServer(AdminApp(health, CollectorRegistry(), "test"), "127.0.0.1", admin_port),
     public=UvicornServer(app, "127.0.0.1", public_port),
     drain_delay_ms=delay_ms, drain_timeout_ms=5000,

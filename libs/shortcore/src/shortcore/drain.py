@@ -16,7 +16,9 @@ import structlog
 import uvicorn
 
 from shortcore.health import Health, Phase
+from shortcore.loop_lag import LoopLag
 from shortcore.protocol import JoinedProtocol
+from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -113,6 +115,7 @@ def closing(app: Any, health: Health) -> Any:
 async def run(
     *,
     health: Health,
+    lag: LoopLag,
     admin: Server,
     public: Server | None,
     drain_delay_ms: int,
@@ -124,7 +127,7 @@ async def run(
 
     `start` runs after the admin port answers and before the process is ready; a signal cuts it
     short, as it may be waiting for what never comes. Each of `flush` runs at the end even if one
-    before it failed.
+    before it failed. `lag` is measured all the time.
     """
     signalled = asyncio.Event()
     hurry = asyncio.Event()
@@ -135,6 +138,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    watching = asyncio.create_task(lag.watch())
     await admin.start()
     try:
         if await _started([*start, *([public.start] if public else [])], signalled):
@@ -154,6 +158,7 @@ async def run(
             except Exception:  # the next step must run whatever this one did
                 log.exception("flush failed", step=getattr(step, "__qualname__", repr(step)))
         await admin.stop(1)
+        await end_tasks([watching])
     log.info("stopped")
 
 

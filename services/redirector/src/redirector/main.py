@@ -15,6 +15,7 @@ from shortcore.admin import AdminApp
 from shortcore.drain import Server, UvicornServer
 from shortcore.errors import ConfigurationError
 from shortcore.garbage import collect_seldom
+from shortcore.loop_lag import LoopLag
 from shortcore.settings import RedirectorSettings, load
 
 KEEP_ALIVE_S = 75
@@ -30,6 +31,7 @@ async def serve(settings: RedirectorSettings) -> None:
     collect_seldom()
     await drain.run(
         health=redirector.health,
+        lag=LoopLag(redirector.registry),
         admin=UvicornServer(
             AdminApp(redirector.health, redirector.registry, "redirector"),
             settings.redirector_host,

@@ -31,6 +31,7 @@ from shortcore.dynamic import EVERY_S, DynamicFile
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
 from shortcore.garbage import collect_seldom
 from shortcore.health import Health
+from shortcore.loop_lag import LoopLag
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import AWAY, Client, open_redis, servers_of
 from shortcore.schema import check_schema
@@ -437,6 +438,7 @@ async def main(settings: RelaySettings) -> None:
 
     await run(
         health=health,
+        lag=LoopLag(registry),
         admin=admin,
         public=None,
         drain_delay_ms=0,  # nobody sends requests here that would have to notice

@@ -10,6 +10,7 @@ from shortcore.admin import AdminApp
 from shortcore.errors import ConfigurationError, DatabaseUnavailable
 from shortcore.garbage import collect_seldom
 from shortcore.health import Health
+from shortcore.loop_lag import LoopLag
 from shortcore.postgres import Postgres
 from shortcore.schema import check_schema
 from shortcore.settings import WriterSettings, redact_url
@@ -52,6 +53,7 @@ async def serve(settings: WriterSettings) -> None:
         collect_seldom()
         await drain.run(
             health=health,
+            lag=LoopLag(parts.registry),
             admin=admin_server,
             public=public_server,
             drain_delay_ms=settings.drain_delay_ms,
