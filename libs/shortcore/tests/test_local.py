@@ -38,7 +38,7 @@ def cache_of(
         negative_ttl_s=NEGATIVE_TTL_S,
         stale_s=STALE_S,
         refresh_ahead=0.75,
-        prepare=lambda key, record, _: ((key, record), 0),
+        prepare=lambda key, record, _: (record, (key, record), 0),
         clock=clock,
     )
 

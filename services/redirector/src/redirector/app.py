@@ -24,9 +24,9 @@ from redirector.invalidation import WAIT_MS, Invalidation
 from redirector.lookup import LinkCache, Lookup
 from redirector.pages import Pages
 from redirector.passwords import Passwords
+from redirector.prepare import make_prepare
 from redirector.redirects import Redirects
-from redirector.resolve import is_plain
-from redirector.respond import Answer, Answers, Plain
+from redirector.respond import Answers
 from redirector.scan import Scan
 from redirector.throttle import Throttle
 from redirector.tracking import Tracking
@@ -38,7 +38,6 @@ from shortcore.changes import ChangeFeed
 from shortcore.codes import CodeSpace
 from shortcore.dynamic import DynamicFile
 from shortcore.health import Health
-from shortcore.links import Kind, LinkKey, LinkRecord, split_key
 from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import open_redis
@@ -49,7 +48,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 APPLICATION = "shortlinks-redirector"
 
-_ACTIVE = Kind.ACTIVE  # a member of an enum is looked up at the cost of a call
 
 REPLICA_MISSES_PER_S = 50
 """Misses of the read replica a second that the primary is asked about."""
@@ -100,7 +98,7 @@ class Redirector:
             negative_ttl_s=negative_s,
             stale_s=settings.l1_stale_if_error_s,
             refresh_ahead=settings.l1_refresh_ahead,
-            prepare=self._prepare,
+            prepare=make_prepare(self.answers, self.domains),
             clock=clock,
         )
         self._wire(now_ms)
@@ -226,17 +224,6 @@ class Redirector:
     def _take(self, settings: RedirectorSettings) -> None:
         self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
         self.store.lifetimes = replace(self.store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
-
-    def _prepare(
-        self, key: LinkKey, record: LinkRecord, in_use: bool
-    ) -> tuple[Plain | Answer | None, int]:
-        if record.kind is _ACTIVE:
-            if not is_plain(record):
-                return None, 0
-            return self.answers.of_plain(key, record, in_use)
-        if record.kind is Kind.DELETED:
-            return self.answers.gone, 0
-        return self.domains.of_host(split_key(key)[0]).not_found, 0
 
     def _export(self, registry: CollectorRegistry) -> None:
         memory = FromMemory()

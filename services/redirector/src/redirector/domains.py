@@ -8,6 +8,7 @@ knows which host is in no row: any but the default one is then a domain without 
 
 from collections.abc import Sequence
 
+from redirector.location import as_reference
 from redirector.repository import DomainRow
 from redirector.respond import Answer, Answers, Plain
 from shortcore.cache.local import Entry
@@ -29,10 +30,12 @@ class Domain:
     def __init__(self, row: DomainRow, answers: Answers) -> None:
         self.host = row.host
         self.home = (
-            answers.elsewhere(row.default_target, "home") if row.default_target else answers.home
+            answers.elsewhere(as_reference(row.default_target), "home")
+            if row.default_target
+            else answers.home
         )
         self.not_found = (
-            answers.elsewhere(row.not_found_target, "not_found")
+            answers.elsewhere(as_reference(row.not_found_target), "not_found")
             if row.not_found_target
             else answers.not_found
         )

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from redirector.location import escape
 from shortcore.links import Kind, LinkRecord
 
 
@@ -61,9 +62,6 @@ _NOT_YET = Decision(Outcome.NOT_YET)
 _GONE = Decision(Outcome.GONE)
 _PASSWORD = Decision(Outcome.PASSWORD)
 _PREVIEW = Decision(Outcome.PREVIEW)
-
-# What may not stand in a header or would end the query it is put into.
-_UNSAFE = re.compile(r"[^!-~]|#")
 
 # The URL Standard's parser takes both for separators, in `Location`, too.
 _SEPARATOR = re.compile(r"[/\\]")
@@ -124,9 +122,9 @@ def location_of(record: LinkRecord, ask: Ask) -> str:
     head, hash_sign, fragment = record.target.partition("#")
     path, mark, own_query = head.partition("?")
     if rest:
-        path = path.removesuffix("/") + _escape(rest)
+        path = path.removesuffix("/") + escape(rest)
     if query:
-        own_query = f"{own_query}&{_escape(query)}" if own_query else _escape(query)
+        own_query = f"{own_query}&{escape(query)}" if own_query else escape(query)
         mark = "?"
     return path + mark + own_query + hash_sign + fragment
 
@@ -137,11 +135,3 @@ def _accepts(record: LinkRecord, rest: str) -> bool:
     # Browsers resolve `..` (also escaped) before they ask, and take `\` for `/`: what they left in
     # would climb out of the target.
     return not any(unquote(segment) in {".", ".."} for segment in _SEPARATOR.split(rest))
-
-
-def _escape(text: str) -> str:
-    return _UNSAFE.sub(_percent, text)
-
-
-def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))

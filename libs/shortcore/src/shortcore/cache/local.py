@@ -16,7 +16,7 @@ spent, until it is looked up anew or evicted.
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -38,6 +38,8 @@ the numbers that say when they end, which would be an eighth of their memory."""
 
 T = TypeVar("T")
 
+Prepared: TypeAlias = tuple[LinkRecord, T, int]
+"""A record to keep, the answer made from it, and the bytes of that answer."""
 
 _ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
 
@@ -78,8 +80,9 @@ class Times(NamedTuple):
 class LocalCache(Generic[T]):
     """Records by key, at most `max_entries` and about `max_bytes`; times are `clock` seconds.
 
-    `prepare` turns a record into the answer that hits reuse, and says how many bytes of it no
-    other entry shares; it runs once a fill and is told whether the entry is a renewed one.
+    `prepare` returns the record to keep (it may differ in the form of its targets), the answer that
+    hits reuse, and how many bytes of the answer no other entry shares. It runs once a fill; its last
+    argument says whether the entry is a renewed one.
     `entries` is public for the hot path, which reads it directly.
     """
 
@@ -92,7 +95,7 @@ class LocalCache(Generic[T]):
         negative_ttl_s: float,
         stale_s: float,
         refresh_ahead: float,
-        prepare: Callable[[LinkKey, LinkRecord, bool], tuple[T, int]],
+        prepare: Callable[[LinkKey, LinkRecord, bool], Prepared[T]],
         clock: Callable[[], float],
     ) -> None:
         self.entries: dict[LinkKey, Entry[T]] = {}
@@ -164,7 +167,7 @@ class LocalCache(Generic[T]):
             and before.record.version == record.version
             and self._clock() < before.fresh_until
         )
-        answer, own_bytes = self._prepare(key, record, renewed)
+        record, answer, own_bytes = self._prepare(key, record, renewed)
         _, _, refresh_at, fresh_until, stale_until = self._times_of(record, read_at)
         if read_at < self._expired_at:
             # It was on its way when `expire` was called: read before changes were lost.
@@ -183,7 +186,7 @@ class LocalCache(Generic[T]):
             self._floors.remember(key, version)
             return False
         record = absent(version)
-        answer, own_bytes = self._prepare(key, record, False)  # it is not in use
+        record, answer, own_bytes = self._prepare(key, record, False)  # it is not in use
         spent = Entry(
             record,
             answer,

@@ -1,0 +1,55 @@
+"""`Location` as an RFC 3986 reference, which is what HTTP clients read (RFC 9110, section 10.2.2).
+
+Targets are kept in the URL Standard's form, which allows characters that RFC 3986 forbids, such as
+`[` in a path or `|` in a query. Java's HttpClient refuses such a `Location`, and Go refuses a `%`
+that begins no escape. Percent-encoding these characters changes no meaning: a server decodes them
+to the same bytes.
+"""
+
+import contextlib
+import re
+
+from ada_url import parse_url
+
+_ALLOWED = r"[A-Za-z0-9\-._~!$&'()*+,;=:@/?]"
+_ESCAPE = r"%[0-9A-Fa-f]{2}"
+_PART = rf"{_ALLOWED}*+(?:{_ESCAPE}{_ALLOWED}*+)*+"
+_ADDRESS = r"\[[0-9a-fA-F:.]*\](?::[0-9]*)?"
+
+_CLEAN_PART = re.compile(_PART)
+_CLEAN = re.compile(rf"(?:[a-z]+://{_ADDRESS}(?=[/?#]|\Z))?{_PART}(?:#{_PART})?")
+_IN_BRACKETS = re.compile(rf"([a-zA-Z][a-zA-Z0-9+.\-]*://(?:[^/?#]*@)?)({_ADDRESS})(?=[/?#]|\Z)")
+_FORBIDDEN = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
+
+
+def as_reference(url: str) -> str:
+    """Return `url` with every character percent-encoded that RFC 3986 does not allow in its place.
+
+    The brackets of an IPv6 address stay, and so does the `#` before the fragment. What is an
+    escape already stays as it is, so the function changes nothing the second time. A host that is
+    not ASCII (the writer never stores one) becomes punycode.
+    """
+    if _CLEAN.fullmatch(url):
+        return url
+    if not url.isascii():
+        with contextlib.suppress(ValueError):  # no URL: it is escaped as any other text
+            url = str(parse_url(url, ("href",))["href"])
+    head, hash_sign, fragment = url.partition("#")
+    address = _IN_BRACKETS.match(head)
+    if address is None:
+        head = escape(head)
+    else:
+        head = escape(address[1]) + address[2] + escape(head[address.end() :])
+    return head + hash_sign + escape(fragment)
+
+
+def escape(part: str) -> str:
+    """Return `part` of a reference with all percent-encoded that no part may hold.
+
+    A `#` is encoded too: it would end the query that the part is put into.
+    """
+    return part if _CLEAN_PART.fullmatch(part) else _FORBIDDEN.sub(_percent, part)
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))

@@ -1,0 +1,23 @@
+// Fetches each URL of the standard input with java.net.http.HttpClient and follows redirects.
+
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+
+class Follow {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newBuilder().followRedirects(HttpClient.Redirect.ALWAYS).build();
+        var lines = new BufferedReader(new InputStreamReader(System.in));
+        for (String url; (url = lines.readLine()) != null; ) {
+            try {
+                var request = HttpRequest.newBuilder(URI.create(url)).build();
+                client.send(request, HttpResponse.BodyHandlers.discarding());
+            } catch (Exception error) {
+                System.err.println(url + ": " + error);
+            }
+        }
+    }
+}
