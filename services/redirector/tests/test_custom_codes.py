@@ -4,14 +4,18 @@ import asyncio
 import random
 import string
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redirector import custom_codes
 from redirector.custom_codes import Bloom
+from shortcore.codes import CodeSpace
 from shortcore.errors import DatabaseUnavailable
 from shortcore.links import LinkKey
 
 HOST = "go.example"
+SECRET = b"0123456789abcdef0123456789abcdef"  # that of the fixtures
 
 
 @given(st.sets(st.text(max_size=64), max_size=500))
@@ -168,3 +172,77 @@ async def test_with_more_custom_codes_than_it_may_know_it_looks_up(run, table, c
     await known.load()
     known.all_told(clock())
     assert not known.trusted()
+
+
+async def test_a_generated_code_never_enters_the_filter(run, table, clock):
+    space = CodeSpace(SECRET)
+    await table.link(space.encode(7), custom=True)  # chosen, and it looks generated
+    app = await run()
+    known = await followed(app)
+    await known.load()
+    known.all_told(clock())
+    for id_ in range(20_000):
+        known.note(LinkKey(f"{HOST}/{space.encode(id_)}"))
+    assert len(known) == 0
+    assert known.false_positive_ratio == 0
+    assert known.trusted()
+
+
+async def test_a_filter_that_is_too_full_serves_until_the_next_is_read(run, table, clock):
+    app = await run()
+    known = await followed(app)
+    await known.load()
+    known.all_told(clock())
+    await table.link("stored", custom=True)
+    keys = [LinkKey(f"{HOST}/custom-{number}") for number in range(10_000)]
+    for key in keys:
+        known.note(key)
+    assert known.trusted()
+    assert all(known.holds(key) for key in keys)
+    full = known.false_positive_ratio
+    await known.load()
+    assert known.trusted()
+    # Those in the table, and those that came by the feed since the first one was full.
+    assert known.holds(f"{HOST}/stored")
+    assert all(known.holds(key) for key in keys[5_000:])
+    assert known.false_positive_ratio < full
+
+
+async def test_a_code_announced_before_the_read_and_committed_after_its_start_is_known(
+    run, table, clock, monkeypatch
+):
+    monkeypatch.setattr(custom_codes, "EVERY_S", 0.01)
+    app = await run()
+    known = await followed(app)
+    known._pause_s = 0.01
+    task = asyncio.create_task(known.run())
+    known.distrust()  # what was announced until now is noted no more
+    known.all_told(clock())
+    await asyncio.sleep(0.1)
+    assert not known.loaded  # a writer may still be committing it
+    await table.link("Announced", custom=True)
+    clock.advance(custom_codes.SETTLED_S)
+    known.all_told(clock())
+    async with asyncio.timeout(10):
+        while not known.loaded:  # noqa: ASYNC110  # plain state
+            await asyncio.sleep(0.01)
+    assert known.holds(f"{HOST}/Announced")
+    task.cancel()
+
+
+async def test_more_announced_codes_than_may_be_known_are_a_loss(run, clock):
+    app = await run(custom_codes_max=10)
+    known = await followed(app)
+    known.all_told(clock())
+    for number in range(100_000):
+        known.note(LinkKey(f"{HOST}/custom-{number}"))
+    assert len(known._noted) <= known._bloom.room
+
+
+@pytest.mark.parametrize("codes", [1_000, 30_000])
+def test_the_false_positive_ratio_is_what_is_measured(codes):
+    bloom = Bloom(0)
+    for number in range(codes):
+        bloom.add(f"{HOST}/member{number}")
+    taken = sum(bloom.holds(f"{HOST}/stranger{number}") for number in range(50_000)) / 50_000
+    assert taken == pytest.approx(bloom.false_positive_ratio, rel=0.25, abs=0.0005)

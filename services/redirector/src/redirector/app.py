@@ -19,7 +19,8 @@ from redirector.counts import Counts
 from redirector.custom_codes import CustomCodes
 from redirector.domain_loader import DomainLoader
 from redirector.domains import Domains
-from redirector.hot import make_fresh, make_hot, make_refuse
+from redirector.existence import Existence, make_codes
+from redirector.hot import make_fresh, make_hot
 from redirector.invalidation import WAIT_MS, Invalidation
 from redirector.lookup import LinkCache, Lookup
 from redirector.pages import Pages
@@ -162,21 +163,20 @@ class Redirector:
             clock=clock,
             now_ms=now_ms,
         )
-        fresh = make_fresh(self.cache, self.lookup.renew, clock)
+        decode = CodeSpace(settings.code_secret.get_secret_value().encode()).decode
         self.custom_codes = CustomCodes(
             partial(repository.count_custom, self._primary),
             partial(repository.custom_keys, self._primary),
+            partial(repository.sample_generated, self._primary),
+            decode=decode,
             max_codes=settings.custom_codes_max,
             clock=clock,
         )
-        refuse = make_refuse(
-            CodeSpace(settings.code_secret.get_secret_value().encode()),
-            self.custom_codes,
-            self.domains,
-            scan,
-            self.counts,
+        self.codes = make_codes(
+            decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock
         )
-        self.hot = make_hot(self.cache, fresh, scan, refuse, self.counts, clock)
+        fresh = make_fresh(self.cache, self._renew, clock)
+        self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
         throttle = Throttle(
             self._client,
             keys,
@@ -192,6 +192,7 @@ class Redirector:
             self.answers,
             self.domains,
             fresh,
+            self.codes.refuses,
             self.lookup,
             self._primary,
             self._passwords,
@@ -221,6 +222,10 @@ class Redirector:
             now_ms=lambda: now_ms() + (self.store.clock_offset_ms or 0),
         )
 
+    def _renew(self, key: LinkKey) -> None:
+        if self.codes.judge(key, self.clock()) is not Existence.ABSENT:
+            self.lookup.renew(key)
+
     def _take(self, settings: RedirectorSettings) -> None:
         self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
         self.store.lifetimes = replace(self.store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
@@ -246,13 +251,18 @@ class Redirector:
         )
         memory.gauge(
             "shortlinks_custom_codes",
-            "Custom codes known, so that made-up ones are refused without a look-up",
+            "Custom codes in the filter, by which a scan is refused without a lookup",
             lambda: len(self.custom_codes) if self.custom_codes.loaded else 0,
         )
         memory.gauge(
             "shortlinks_custom_codes_trusted",
-            "1 while they are all known, so that a scan is refused in the process",
+            "1 while the filter knows every custom code, so that a scan is refused in the process",
             lambda: int(self.custom_codes.trusted()),
+        )
+        memory.gauge(
+            "shortlinks_custom_codes_false_positive_ratio",
+            "Share of unknown codes that the filter takes for custom ones, each of which costs a lookup",
+            lambda: self.custom_codes.false_positive_ratio,
         )
         memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
         memory.gauge(

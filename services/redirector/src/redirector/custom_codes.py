@@ -1,16 +1,17 @@
-"""Which custom codes exist, so that made-up codes are refused without asking anybody.
+"""Knows which custom codes exist, so that a scan is refused without a lookup.
 
-A generated code proves itself (`CodeSpace.decode`); a custom one does not, so the redirector
-knows them all in a Bloom filter (Bloom 1970): read from PostgreSQL, kept up to date by the change
-feed. A code that neither decodes nor is in the filter does not exist. Two bits a code wrongly set
-only mean a look-up.
+A generated code proves itself (`CodeSpace.decode`). A custom code does not, so the redirector
+keeps all of them in a Bloom filter (Bloom 1970): read from PostgreSQL, kept up to date by the
+change feed. A code that neither decodes nor is in the filter does not exist. A false positive of
+the filter costs one lookup.
 
-The word of the filter counts only while relays say on the feed, about once a second, that
-everything committed has been told (an entry without changes). A relay that is down or behind, a
-cut feed, a gap: then it is silent, and every unknown code is looked up as usual.
+The filter is trusted only while relays report on the feed, about once a second, that every
+committed change has been sent (an entry without changes). When a relay is down or behind, or the
+feed is cut or has a gap, every unknown code is looked up as usual.
 """
 
 import asyncio
+import math
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -24,9 +25,13 @@ log = structlog.stdlib.get_logger(__name__)
 TRUSTED_S = 5.0
 """How long the filter counts after a relay has said that all is told."""
 
+SETTLED_S = 6.0
+"""How long keys are noted before the codes are read: longer than a write transaction may take
+(`postgres_write_timeout_ms`), so that a code announced before that is committed by then."""
+
 BITS_A_CODE = 16
 PROBES = 4
-"""With these about 1 in 400 made-up codes costs a look-up (Bloom's formula)."""
+"""A full filter takes about 1 in 400 unknown codes for a custom one (Bloom's formula)."""
 
 LEAST_BITS = 1 << 16
 GROWTH = 2
@@ -35,7 +40,7 @@ GROWTH = 2
 EVERY_S = 1.0
 RETRY_S = 5.0
 MANY_S = 600.0
-"""How soon it looks again whether there are still too many: they are counted each time."""
+"""Pause after the filter was switched off: too many codes are counted each time."""
 
 
 class Bloom:
@@ -49,6 +54,12 @@ class Bloom:
         self.mask = bits - 1
         self.room = bits // BITS_A_CODE
         self.known = 0
+        self._ones = 0
+
+    @property
+    def false_positive_ratio(self) -> float:
+        """The share of strangers taken for members, by the bits that are set."""
+        return (self._ones / (self.mask + 1)) ** PROBES
 
     def holds(self, key: str) -> bool:
         """Say whether `key` may be a member."""
@@ -68,43 +79,65 @@ class Bloom:
         step = (number >> 32) | 1
         for _ in range(PROBES):
             bit = number & self.mask
-            self.words[bit >> 6] |= 1 << (bit & 63)
+            word, one = self.words[bit >> 6], 1 << (bit & 63)
+            if not word & one:
+                self.words[bit >> 6] = word | one
+                self._ones += 1
             number += step
         self.known += 1
 
 
 class CustomCodes:
-    """`trusted()` and `holds(key)` are for the hot path; `load()` and `note()` keep them true.
+    """A Bloom filter of all custom codes: `holds(key)` while `now < trusted_until`.
 
-    `count(most)` says how many keys with a custom code there are, `read` yields them in batches. More
-    than `max_codes` switch the filter off, as it would take more memory than it may.
+    `load()` fills the filter and `note()` keeps it complete. A code that `decode` gives an id for
+    is left out: it is looked up in any case, so the filter need not know it.
+
+    `count(most)` returns how many keys with a custom code there are, `read` yields them in
+    batches, and `sample` returns some generated codes. The filter is off with more than
+    `max_codes` custom codes, which would take more memory than it may, and with generated codes
+    that `decode` does not know (of another secret), which it would refuse.
     """
 
     def __init__(
         self,
         count: Callable[[int], Awaitable[int]],
         read: Callable[[], AsyncIterator[Sequence[LinkKey]]],
+        sample: Callable[[], Awaitable[Sequence[str]]],
         *,
+        decode: Callable[[str], int | None],
         max_codes: int,
         clock: Callable[[], float],
     ) -> None:
         self.loaded = False
+        self.trusted_until = -math.inf
+        """A plain attribute, for the hot path to compare with: until this time of `clock` the
+        filter knows every custom code."""
         self._count = count
         self._read = read
+        self._sample = sample
+        self._decode = decode
         self._max_codes = max_codes
         self._clock = clock
         self._bloom = Bloom(0)
-        self._told_until = 0.0
-        self._noted: set[LinkKey] | None = None
+        self._told_until = -math.inf
+        self._wanted = True
+        self._noted: set[LinkKey] = set()
+        self._noted_since = clock()
         self._losses = 0
-        self._pause_s = RETRY_S
+        self._pause_s = EVERY_S
 
     def __len__(self) -> int:
         return self._bloom.known
 
+    @property
+    def false_positive_ratio(self) -> float:
+        """The share of codes without a link that the filter takes for custom ones."""
+        return self._bloom.false_positive_ratio
+
     def trusted(self) -> bool:
         """Say whether the filter knows every custom code there is."""
-        return self.loaded and self._clock() < self._told_until
+        return self._clock() < self.trusted_until
 
     def holds(self, key: str) -> bool:
         """Say whether `key` may have a custom code; False is certain while trusted."""
@@ -112,59 +145,89 @@ class CustomCodes:
 
     def all_told(self, at: float) -> None:
         """Take note that everything committed until `at` (of `clock`) has come by the feed."""
-        self._told_until = at + TRUSTED_S
+        self._told(at + TRUSTED_S)
 
     def silence(self) -> None:
-        """Say nothing until `all_told`: the feed is cut, and what is made now is not heard of."""
-        self._told_until = 0.0
+        """Trust nothing until `all_told`: the feed is cut, and new codes are not heard of."""
+        self._told(-math.inf)
 
     def distrust(self) -> None:
         """Forget that the filter is complete: changes were lost. It must be loaded again."""
-        self.loaded = False
         self._losses += 1
+        self._complete(False)
+        self._want()
 
     def note(self, key: LinkKey) -> None:
-        """Add a key that the feed has told of."""
-        if self._noted is not None:
+        """Add a key that came by the feed, unless its code is a generated one."""
+        if self._decode(key.rpartition("/")[2]) is not None:
+            return
+        bloom = self._bloom
+        if not bloom.holds(key):
+            bloom.add(key)
+            # A filter that is too full refuses less, but nothing wrongly: it serves until the
+            # next one is read.
+            if bloom.known > bloom.room and not self._wanted:
+                self._want()
+        if self._wanted:
             self._noted.add(key)
-        if not self._bloom.holds(key):
-            self._bloom.add(key)
-        if self._bloom.known > self._bloom.room:
-            self.distrust()
+            if len(self._noted) > max(self._max_codes, bloom.room):
+                self.distrust()
 
     async def load(self) -> None:
         """Read all custom codes; the feed must be followed already.
 
-        Raises DatabaseUnavailable; the filter then stays as it was, and distrusted.
+        Raises DatabaseUnavailable; the filter then stays as it was.
         """
-        # What the feed tells meanwhile may have been behind the reader's back.
-        self._noted = set()
         losses = self._losses
-        try:
-            codes = await self._count(self._max_codes + 1)
-            if codes > self._max_codes:
-                log.warning("more custom codes than may be known", limit=self._max_codes)
-                self._pause_s = MANY_S
-                return
-            self._pause_s = RETRY_S
-            bloom = Bloom(codes)
-            async for batch in self._read():
-                for key in batch:
+        self._pause_s = MANY_S
+        codes = await self._count(self._max_codes + 1)
+        if codes > self._max_codes:
+            log.warning("more custom codes than may be known", limit=self._max_codes)
+            self._complete(False)
+            return
+        foreign = [code for code in await self._sample() if self._decode(code) is None]
+        if foreign:
+            log.warning("links have generated codes of another code_secret", example=foreign[0])
+            self._complete(False)
+            return
+        self._pause_s = EVERY_S
+        bloom = Bloom(codes)
+        async for batch in self._read():
+            for key in batch:
+                if self._decode(key.rpartition("/")[2]) is None:
                     bloom.add(key)
-            for key in self._noted:
-                bloom.add(key)
-            self._bloom = bloom
-            # A code that was made behind the reader's back and lost from the feed is in neither.
-            self.loaded = self._losses == losses
-        finally:
-            self._noted = None
+        # A code that was committed after the reader had passed its place came by the feed.
+        for key in self._noted:
+            bloom.add(key)
+        if losses != self._losses:
+            return  # … or was lost from it, and is in neither
+        self._bloom = bloom
+        self._complete(True)
+        self._wanted = bloom.known > bloom.room
+        if not self._wanted:
+            self._noted = set()
 
     async def run(self) -> None:
-        """Load whenever the filter is not complete, for ever."""
+        """Load whenever the filter is not complete or too full, for ever."""
         while True:
-            if not self.loaded and self._clock() < self._told_until:
+            now = self._clock()
+            if self._wanted and self._noted_since + SETTLED_S <= now < self._told_until:
                 try:
                     await self.load()
                 except DatabaseUnavailable as error:
                     log.debug("custom codes cannot be read", error=str(error))
-            await asyncio.sleep(EVERY_S if self.loaded else self._pause_s)
+                    self._pause_s = RETRY_S
+            await asyncio.sleep(self._pause_s)
+
+    def _want(self) -> None:
+        self._wanted = True
+        self._noted = set()
+        self._noted_since = self._clock()
+
+    def _told(self, until: float) -> None:
+        self._told_until = until
+        self._complete(self.loaded)
+
+    def _complete(self, loaded: bool) -> None:
+        self.loaded = loaded
+        self.trusted_until = self._told_until if loaded else -math.inf

@@ -7,14 +7,9 @@ look at a mark and two additions; what it may not decide alone it leaves to the 
 from collections.abc import Callable
 
 from redirector.counts import LOCAL_HITS, Counts
-from redirector.custom_codes import CustomCodes
-from redirector.domains import Domains
 from redirector.lookup import GRACE_S, LinkCache, LinkEntry
 from redirector.scan import Scan
-from shortcore.codes import CodeSpace
 from shortcore.links import LinkKey
-
-MAX_CODE = 64
 
 Hot = Callable[[str], LinkEntry | None]
 Refuse = Callable[[str, float], LinkEntry | None]
@@ -46,34 +41,6 @@ def make_fresh(
     return fresh
 
 
-def make_refuse(
-    codes: CodeSpace, custom: CustomCodes, domains: Domains, scan: Scan, counts: Counts
-) -> Refuse:
-    """Return the function that gives the «not found» of a key that cannot exist, without I/O.
-
-    None where a look-up must tell. It is asked only during a scan, of which what it refuses is
-    part; writers tell of a new custom code before they answer that it is made.
-    """
-    decode, trusted, holds, note = codes.decode, custom.trusted, custom.holds, scan.note
-    of_host = domains.of_host
-    values = counts.values
-    refused = counts.lookup("codes", "refused")
-
-    def refuse(key: str, now: float) -> LinkEntry | None:
-        host, _, code = key.partition("/")
-        if not (host and code.isalnum() and code.isascii() and len(code) <= MAX_CODE and trusted()):
-            return None
-        if decode(code) is not None or holds(key):
-            return None
-        note(now)
-        entry = of_host(host).nowhere
-        values[refused] += 1
-        values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
-        return entry
-
-    return refuse
-
-
 def make_hot(
     cache: LinkCache,
     fresh: Fresh,
@@ -99,7 +66,8 @@ def make_hot(
         if answer is None:
             return None
         if clock() >= entry.refresh_at and fresh(LinkKey(key)) is None:
-            return None
+            now = clock()
+            return refuse(key, now) if now < scan.until else None
         if not entry.visited:  # most are, and to read is cheaper than to write
             entry.visited = True
         values[LOCAL_HITS] += 1

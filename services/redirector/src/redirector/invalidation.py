@@ -24,6 +24,9 @@ log = structlog.stdlib.get_logger(__name__)
 WAIT_MS = 1000
 """How long one read waits for news; the feed's client must have a longer deadline."""
 
+AT_ONCE = 500
+"""Changes applied before requests have their turn: a read may bring some ten thousand."""
+
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
 
@@ -96,7 +99,7 @@ class Invalidation:
             self._cache.expire()
             self._custom_codes.distrust()
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
-        self._apply(batch)
+        await self._apply(batch)
         if _of_a_relay(batch) and not batch.gap:
             self.told_at = self._drained_at  # what came now was not there then
             if batch.all_told:
@@ -111,7 +114,7 @@ class Invalidation:
             self.connected = True
             log.info("following the change feed")
 
-    def _apply(self, batch: Batch) -> None:
+    async def _apply(self, batch: Batch) -> None:
         if batch.gap:
             self.gaps += 1
             log.warning("changes were lost: all local entries are asked for anew")
@@ -120,7 +123,9 @@ class Invalidation:
             self._domain_changed()
         now_ms = self._now_ms()
         self._delay_s = 0.0
-        for change in batch.changes:
+        for number, change in enumerate(batch.changes, 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
             self.changes += 1
             self._delay_s = max(self._delay_s, (now_ms - change.at_ms) / 1000)
             if split_key(change.key)[1]:

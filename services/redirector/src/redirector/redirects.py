@@ -14,7 +14,7 @@ from redirector import repository
 from redirector.counts import LOCAL_HITS, Counts
 from redirector.domains import Domain, Domains
 from redirector.hot import Fresh
-from redirector.lookup import Lookup
+from redirector.lookup import LinkEntry, Lookup
 from redirector.passwords import Passwords, Verdict
 from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
@@ -56,13 +56,18 @@ class Request:
 
 
 class Redirects:
-    """Answers requests; `fresh` gives an entry of the local cache, `lookup` finds the others."""
+    """Answers requests.
+
+    `fresh` gives an entry of the local cache, `refuses` says which keys need no lookup
+    (`existence`), `lookup` finds the others.
+    """
 
     def __init__(
         self,
         answers: Answers,
         domains: Domains,
         fresh: Fresh,
+        refuses: Callable[[LinkKey], bool],
         lookup: Lookup,
         primary: Postgres,
         passwords: Passwords,
@@ -73,6 +78,7 @@ class Redirects:
         self._answers = answers
         self._domains = domains
         self._fresh = fresh
+        self._refuses = refuses
         self._lookup = lookup
         self._primary = primary
         self._passwords = passwords
@@ -116,11 +122,7 @@ class Redirects:
         if not domain.host:
             return self._answers.unavailable  # it may have links of its own
         key = link_key(domain.host, asked.code)
-        entry = self._fresh(key)
-        if entry is not None:
-            self._values[LOCAL_HITS] += 1
-        else:
-            entry = await self._lookup.find(key)
+        entry = await self._find(domain, key)
         if entry is None:
             return self._answers.unavailable
         if entry.answer is not None and not (asked.rest or asked.preview or form is not None):
@@ -132,6 +134,15 @@ class Redirects:
         if form is not None:
             return await self._posted(visit, entry.record, ask, form)
         return await self._carry_out(visit, entry.record, ask)
+
+    async def _find(self, domain: Domain, key: LinkKey) -> LinkEntry | None:
+        entry = self._fresh(key)
+        if entry is not None:
+            self._values[LOCAL_HITS] += 1
+            return entry
+        if self._refuses(key):
+            return domain.nowhere
+        return await self._lookup.find(key)
 
     def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
         self._capture(record, request.method, request.headers, request.peer, flags)

@@ -61,6 +61,16 @@ ORDER BY l.domain_id, l.code LIMIT $3
 
 _CUSTOM_BATCH = 2000
 
+# The oldest and the newest: a secret that was changed divides the links by their age.
+_SAMPLE_GENERATED = """
+SELECT code FROM (
+    (SELECT code, custom FROM links ORDER BY created_at, id LIMIT $1)
+    UNION ALL (SELECT code, custom FROM links ORDER BY created_at DESC, id DESC LIMIT $1)
+) AS sample WHERE NOT custom
+"""
+
+_SAMPLED = 500
+
 
 class Found(NamedTuple):
     """A record and the time (Unix ms, PostgreSQL's clock) up to which it is known to be true.
@@ -124,6 +134,13 @@ async def custom_keys(postgres: Postgres) -> AsyncIterator[Sequence[LinkKey]]:
             return
         yield [link_key(row["host"], row["code"]) for row in rows]
         after = rows[-1]["domain_id"], rows[-1]["code"]
+
+
+async def sample_generated(postgres: Postgres) -> Sequence[str]:
+    """Return the generated codes among the oldest and the newest links."""
+    async with _answering(postgres) as connection:
+        rows = await connection.fetch(_SAMPLE_GENERATED, _SAMPLED)
+    return [row["code"] for row in rows]
 
 
 async def _ask(postgres: Postgres, statement: str, key: LinkKey, version: int) -> bool:
