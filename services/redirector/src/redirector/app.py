@@ -39,6 +39,7 @@ from shortcore.changes import ChangeFeed
 from shortcore.codes import CodeSpace
 from shortcore.dynamic import DynamicFile
 from shortcore.health import Health
+from shortcore.links import LinkKey
 from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import open_redis
