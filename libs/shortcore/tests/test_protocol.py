@@ -84,7 +84,7 @@ async def test_what_is_held_is_written_before_the_connection_is_closed(version):
         await send({"type": "http.response.body", "body": b"bo", "more_body": True})
         await send({"type": "http.response.body", "body": b"dy"})
 
-    request = b"GET / HTTP/" + version + b"\r\nConnection: close\r\n\r\n"
+    request = b"GET / HTTP/" + version + b"\r\nHost: a\r\nConnection: close\r\n\r\n"
     writes, closed = await answered(app, request)
     assert b"".join(writes).endswith(b"\r\n\r\nbody")
     assert closed

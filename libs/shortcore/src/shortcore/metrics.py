@@ -12,6 +12,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.registry import Collector
 
+from shortcore.framing import RULES, refused
+
 LATENCY_BUCKETS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
@@ -25,6 +27,14 @@ def new_registry() -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    memory = FromMemory()
+    memory.counter(
+        "shortlinks_http_refused",
+        "HTTP requests refused before the application saw them",
+        lambda: {rule: refused[rule] for rule in RULES},
+        "rule",
+    )
+    registry.register(memory)
     return registry
 
 

@@ -1,71 +1,231 @@
-"""uvicorn's HTTP/1.1 protocol with a bound on what one connection may pile up.
+"""uvicorn's HTTP/1.1 protocol with bounds on one connection, and with the rules of `framing`.
 
 uvicorn parses every pipelined request that has arrived, and reads on after each answer: a client
-that sends without reading fills the memory. So does a request line or a header without an end, which
-it collects whatever its length. Here such connections are cut.
+that sends without reading fills the memory. So does a head, a chunk extension or a trailer without
+an end. It also stops reading the body of a request with Upgrade, and takes that body for the next
+request. Here such connections are cut, and such a request is read as if it had no Upgrade.
 """
 
 import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from shortcore import framing
+from shortcore.framing import Refused
+
+log = structlog.stdlib.get_logger(__name__)
 
 MAX_PIPELINED = 128
 """Requests of one connection that may wait behind the one being answered."""
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers, beyond those of the read in which it began."""
+"""Bytes of a request beside its body, beyond those of the read in which it began.
+
+The request line, the headers and the trailers count, and so do the sizes and extensions of chunks.
+"""
+
+_CHUNK = 20
+"""Bytes around a chunk that do not count: a size of 16 digits and two ends of line."""
+
+
+BETWEEN, HEAD, BODY = range(3)
+"""Where the parser stands: between two requests, in a head, or in a body and its trailers."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection; malformed requests are answered 400 and not logged (anybody can send them)."""
+    """One connection; malformed requests are answered and not logged (anybody can send them)."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin."""
         super().connection_made(transport)
-        self.cut = False
         self.heard = True
-        self.in_head = False
+        self.stage = BETWEEN
         self.head_bytes = 0
+        self.ignoring_upgrade = False
+        self.refusal: Refused | None = None
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; `heard` says so to who looks after idle connections."""
         self.heard = True
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self.in_head:
-            self.head_bytes += len(data)
-            if self.head_bytes > MAX_HEAD:
-                self.send_400_response(f"A request's head has {MAX_HEAD} bytes at the most.")
-                return
         try:
+            if self.stage:
+                self.count(len(data))
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            if not self.cut:
-                self.send_400_response("Invalid HTTP request received.")
-        except httptools.HttpParserUpgrade:
-            # The answer to the request has been started; nothing is spoken here but HTTP.
+        except httptools.HttpParserUpgrade as upgrade:
+            self.feed_without_upgrade(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self.fail(_reason(error))
+        except Refused as reason:
+            self.fail(reason)
+
+    def count(self, size: int) -> None:
+        """Count a read that begins within a request; raises Refused beyond the bound.
+
+        `on_body` takes the body off again. So a body is judged one read late.
+        """
+        if self.stage == HEAD:
+            self.head_bytes += size
+            if self.head_bytes > MAX_HEAD:
+                raise _too_long(self.url, self.headers)
             return
+        if self.head_bytes > MAX_HEAD:
+            raise Refused(431, "trailers", f"Chunk extensions and trailers have {MAX_HEAD} bytes.")
+        self.head_bytes = max(0, self.head_bytes) + size
+
+    def feed_without_upgrade(self, rest: memoryview) -> None:
+        """Read a request again whose Upgrade made the parser stop behind its head, and go on.
+
+        The parser cannot be told to read the body after all. A new one reads the head without the
+        Upgrade field, and then what has come behind the head.
+        """
+        while True:
+            head = framing.without_upgrade(
+                self.parser.get_method(),
+                self.parser.get_http_version(),
+                self.url,
+                self.headers,
+            )
+            self.ignoring_upgrade = False
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self.fail(_reason(error))
+                return
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """Begin to count the next head."""
-        self.in_head = True
+        self.stage = HEAD
         self.head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Start answering, or queue behind the request being answered."""
-        self.in_head = False
+        """Start answering, or queue behind the request being answered; raises Refused."""
+        method = self.parser.get_method()
+        if self.parser.should_upgrade() and method != b"CONNECT":
+            self.ignoring_upgrade = True
+            return
+        self.url = framing.admit(method, self.parser.get_http_version(), self.url, self.headers)
         if len(self.pipeline) >= MAX_PIPELINED:
-            self.cut = True
             self.transport.abort()
             raise TooManyPipelined
+        self.stage = BODY
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand over a part of the body."""
+        self.head_bytes -= len(body)
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        """Begin a chunk; behind the last one come trailers, which are dropped.
+
+        uvicorn would add them to the headers that the application has already.
+        """
+        self.head_bytes -= _CHUNK
+        self.headers = []
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self.stage = BETWEEN
+        if self.ignoring_upgrade:
+            return
+        super().on_message_complete()
+        if not self.parser.should_keep_alive():
+            # The parser reads no more, and a trailer may be what says so.
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Start the next answer, or refuse what came behind the last one."""
+        last = not self.pipeline
+        super().on_response_complete()
+        if last and self.refusal is not None:
+            self.send_refusal(self.refusal)
+
+    def fail(self, reason: Refused | None) -> None:
+        """Refuse what has come once all requests before it are answered, and read no more."""
+        if reason is None or self.transport.is_closing():
+            return
+        framing.refused[reason.rule] += 1
+        self.parser = _Deaf()  # type: ignore[assignment]  # all of it that is called from here on
+        if self.stage == BODY:
+            self.fail_body(reason)
+        elif self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
+            self.refusal = reason
+        else:
+            self.send_refusal(reason)
+
+    def fail_body(self, reason: Refused) -> None:
+        """Refuse a request that is being answered, or is about to be."""
+        cycle = self.cycle
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+            self.refusal = reason
+            return
+        answered = cycle is None or cycle.response_started  # type: ignore[redundant-expr]  # None at first
+        if not answered:
+            self.send_refusal(reason)
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+    def send_refusal(self, reason: Refused) -> None:
+        """Answer by the sentence of a rule and close the connection."""
+        body = f"{reason}\n".encode()
+        lines = [
+            *self.server_state.default_headers,
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in lines)
+        self.transport.write(STATUS_LINE[reason.status] + head + b"\r\n" + body)
+        self.transport.close()
 
 
 class TooManyPipelined(Exception):
     """Ends the parsing of what else has arrived on the connection."""
+
+
+class _Deaf:
+    """Stands in place of the parser once nothing more may be read as a request."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Drop what comes until the connection is closed."""
+
+
+def _reason(error: httptools.HttpParserError) -> Refused | None:
+    """Return why the parser stopped; None if the connection is cut already."""
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return Refused(400, "target", "Percent-encode what a request target may not have.")
+    if not isinstance(error, httptools.HttpParserCallbackError):
+        return Refused(400, "syntax", f"This is not an HTTP/1.1 request: {error}.")
+    if isinstance(error.__context__, Refused):
+        return error.__context__
+    if isinstance(error.__context__, TooManyPipelined):
+        return None
+    log.error("a request failed", exc_info=error.__context__)
+    return Refused(500, "internal", "The request failed.")
+
+
+def _too_long(target: bytes, fields: framing.Fields) -> Refused:
+    if not fields and len(target) > MAX_HEAD // 2:
+        return Refused(414, "length", f"A request line has {MAX_HEAD} bytes at the most.")
+    return Refused(431, "length", f"A request's head has {MAX_HEAD} bytes at the most.")
 
 
 class JoinedProtocol(BoundedProtocol):

@@ -12,6 +12,7 @@ from redirector.location import as_reference
 from redirector.repository import DomainRow
 from redirector.respond import Answer, Answers, Plain
 from shortcore.cache.local import Entry
+from shortcore.framing import is_host
 from shortcore.links import absent
 from shortcore.urls import normalise_host
 
@@ -52,11 +53,10 @@ class Domains:
         self._default_host = default_host
         self._rows: Sequence[DomainRow] | None = None
         self._by_host: dict[str, Domain] = {}
-        self._by_header: dict[str, Domain] = {}
+        self.known: dict[bytes, Domain] = {}
+        """Values of Host fields whose domain is remembered; short and valid ones only."""
         self.default = Domain(DomainRow(default_host, None, None), answers)
         self._unknown = Domain(DomainRow("", None, None), answers)
-        self.single = False
-        """Whether the Host header need not be read at all."""
 
     def __len__(self) -> int:
         return len(self._by_host)
@@ -67,12 +67,11 @@ class Domains:
             return
         self._rows = tuple(rows)
         self._by_host = {row.host: Domain(row, self._answers) for row in rows}
-        self._by_header = {}
+        self.known.clear()
         if self._default_host not in self._by_host:
             row = DomainRow(self._default_host, None, None)
             self._by_host[self._default_host] = Domain(row, self._answers)
         self.default = self._by_host[self._default_host]
-        self.single = len(self._by_host) == 1
 
     def of_host(self, host: str) -> Domain:
         """Return the domain of a normal host, such as that of a link's key."""
@@ -80,11 +79,16 @@ class Domains:
 
     def of_header(self, header: str) -> Domain:
         """Return the domain that a Host header names."""
-        domain = self._by_header.get(header)
-        if domain is None:
-            domain = self._read(header)
-            if len(self._by_header) < _REMEMBERED:
-                self._by_header[header] = domain
+        return self.of_field(header.encode("latin-1", "replace")) or self.default
+
+    def of_field(self, value: bytes) -> Domain | None:
+        """Return the domain that the value of a Host field names; None if it names no host."""
+        domain = self.known.get(value)
+        if domain is None and is_host(value):
+            domain = self._read(value.decode("ascii"))
+            if len(self.known) >= _REMEMBERED:  # made-up names: those in use come back at once
+                self.known.clear()
+            self.known[value] = domain
         return domain
 
     def _read(self, header: str) -> Domain:

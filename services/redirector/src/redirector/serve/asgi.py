@@ -43,13 +43,9 @@ def application(redirector: Redirector) -> Application:
         started = 0.0 if seen % SAMPLE else perf_counter()
         method = scope["method"]
         entry: LinkEntry | None = None
-        if method == "GET" or method == "HEAD":  # noqa: PLR1714  # twice as fast as a set
-            if domains.single:
-                entry = hot(domains.default.host + scope["path"])
-            else:
-                entry = hot(
-                    domains.of_header(header(scope["headers"], b"host")).host + scope["path"]
-                )
+        if (method == "GET" or method == "HEAD") and not scope["query_string"]:  # noqa: PLR1714  # twice as fast as a set
+            domain = domains.of_header(header(scope["headers"], b"host"))
+            entry = hot(domain.host + scope["raw_path"].decode("latin-1"))
         if entry is None:
             answer = await slow(scope, receive)
         else:

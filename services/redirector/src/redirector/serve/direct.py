@@ -23,7 +23,7 @@ from redirector.respond import Answer, Plain, status_line
 from redirector.serve.asgi import SAMPLE, header
 from shortcore.health import Phase
 from shortcore.origins import ANY_ORIGIN
-from shortcore.protocol import BoundedProtocol
+from shortcore.protocol import BETWEEN, BODY, HEAD, BoundedProtocol
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -31,6 +31,12 @@ _CLOSE = b"\r\nconnection: close"
 _FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\ndate: "
 _END = b"\r\n\r\n"
 _SHARED = 1024
+_UNUSUAL = frozenset({b"authorization", b"transfer-encoding"})
+_SIZES = frozenset(map(len, (b"host", b"connection", *_UNUSUAL)))
+"""Lengths of the names of the fields that decide how a request is read."""
+_USUAL = frozenset({b"User-Agent", b"user-agent", b"Cache-Control", b"cache-control",
+                    b"X-Forwarded-Proto", b"x-forwarded-proto"})  # fmt: skip
+"""Fields of such a length that many requests have: no need to look at them twice."""
 
 
 def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C901  # counts a whole class
@@ -41,6 +47,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     """
     hot = redirector.hot
     domains = redirector.domains
+    known = domains.known.get
     health = redirector.health
     observe = redirector.sampled.observe
     capture = redirector.tracking.capture
@@ -52,6 +59,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     values = redirector.counts.values
     made_of = Shared()
     ready = Phase.READY
+    between, head, body = BETWEEN, HEAD, BODY
     seen = 0
 
     class DirectProtocol(BoundedProtocol):
@@ -63,7 +71,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         __slots__ = (
             "answered", "client", "cycle", "flow", "head_bytes", "headers", "heard", "idle_check",
-            "in_head", "parser", "server_state", "timeout_keep_alive_task", "url", "write",
+            "parser", "server_state", "stage", "timeout_keep_alive_task", "url", "write",
         )  # fmt: skip
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -90,10 +98,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
         on_message_begin = None  # type: ignore[assignment]  # httptools then makes no call
 
         def on_url(self, url: bytes) -> None:
-            if self.in_head:  # the rest of one that came in pieces
+            if self.stage == head:  # the rest of one that came in pieces
                 self.url += url
                 return
-            self.in_head = True
+            self.stage = head
             self.head_bytes = 0
             self.url = url
             self.headers = []
@@ -104,7 +112,6 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def on_headers_complete(self) -> None:
             nonlocal seen
-            self.in_head = False
             parser = self.parser
             method = parser.get_method()
             cycle = self.cycle
@@ -114,16 +121,15 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 and not self.flow.write_paused
                 and health.phase is ready
                 and parser.should_keep_alive()
-                and not parser.should_upgrade()
-                and parser.get_http_version() == "1.1"
+                and (domain := self.domain()) is not None
             ):
                 seen += 1
                 started = 0.0 if seen % SAMPLE else perf_counter()
-                domain = domains.default if domains.single else domains.of_header(self.host())
                 key = domain.host + self.url.decode("latin-1")
                 entry = hot(key)
                 if entry is not None:
                     self.answered = True
+                    self.stage = body
                     answer = entry.answer
                     date = self.server_state.default_headers[0][1]
                     write = self.write
@@ -143,9 +149,37 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                     return
             self.into_asgi()
 
+        def domain(self) -> Domain | None:
+            """Return the domain of a request that ASGI would read alike, or None.
+
+            `framing.admit` says what is read how. Whatever it would refuse or change is None here.
+            """
+            host = None
+            stays = True
+            for name, value in self.headers:
+                if len(name) in _SIZES and name not in _USUAL:
+                    lower = name.lower()
+                    if lower == b"host":
+                        if host is not None:
+                            return None
+                        host = value
+                    elif lower == b"connection":
+                        stays = False
+                    elif lower in _UNUSUAL:
+                        return None
+            if host is None or not (stays or self.stays()):
+                return None
+            return known(host) or domains.of_field(host)
+
+        def stays(self) -> bool:
+            """Say whether a Connection field asks for nothing that HTTP/1.1 does not do anyway."""
+            parser = self.parser
+            return not parser.should_upgrade() and parser.get_http_version() == "1.1"
+
         def wait(self, domain: Domain, key: str, waiting: "_Waiting") -> None:
             """Answer as soon as it can be done; what comes meanwhile queues behind it."""
             self.answered = True
+            self.stage = body
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
             path = key[len(domain.host) :]
             if domain.host and is_code(path[1:]):
@@ -213,15 +247,12 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 observe(perf_counter() - waiting.started)
             if closing:
                 self.transport.close()
-            elif self.pipeline:
+            elif self.pipeline or self.refusal is not None:
                 self.on_response_complete()
 
         def date(self) -> bytes:
             """Return the value of a Date header; uvicorn makes a new one each second."""
             return self.server_state.default_headers[0][1]
-
-        def host(self) -> str:
-            return header(self.headers, b"host")
 
         def into_asgi(self) -> None:
             url, headers = self.url, self.headers
@@ -232,10 +263,13 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
-            if not self.answered:
+            if self.answered:
+                self.head_bytes -= len(body)
+            else:
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
+            self.stage = between
             if not self.answered:
                 super().on_message_complete()
 
@@ -246,7 +280,6 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def on_headers_complete(self) -> None:
             if any(name.lower() == b"origin" for name, _ in self.headers):
-                self.in_head = False
                 self.into_asgi()
             else:
                 super().on_headers_complete()
@@ -309,6 +342,11 @@ class _Waiting(msgspec.Struct, gc=False, eq=False):
     def message_event(self) -> "_Waiting":
         """What uvicorn sets when the connection is lost, to wake who waits for a body: nobody."""
         return self
+
+    @property
+    def response_started(self) -> bool:
+        """Whether anything was sent: all of it, or nothing."""
+        return self.response_complete
 
     def set(self) -> None:
         """Wake nobody."""

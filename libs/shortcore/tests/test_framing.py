@@ -1,0 +1,219 @@
+"""Where a request ends, and which requests are refused before the application sees them."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from shortcore.drain import UvicornServer
+from shortcore.framing import refused
+from shortcore.protocol import MAX_HEAD
+
+POST = b"POST /first HTTP/1.1\r\nHost: a.example\r\n"
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: anything\r\n"
+NEXT = b"GET /next HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+async def echo(scope, receive, send):
+    """Answer what was asked, as JSON: method, path, query, headers and body."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        more = message.get("more_body", False)
+    seen = {
+        "method": scope["method"],
+        "path": scope["raw_path"].decode(),
+        "query": scope["query_string"].decode(),
+        "headers": [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]],
+        "body": body.decode("latin-1"),
+    }
+    text = json.dumps(seen).encode()
+    head = {"type": "http.response.start", "status": 200,
+            "headers": [(b"content-length", str(len(text)).encode())]}  # fmt: skip
+    await send(head)
+    await send({"type": "http.response.body", "body": text})
+
+
+@dataclass
+class Server:
+    port: int
+
+    async def talk(self, *pieces: bytes, pause_s: float = 0.0) -> list[tuple[int, bytes]]:
+        """Send pieces as reads of their own; return all answers until the server closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        answers = []
+        try:
+            # The server may have closed already: what it has answered is read all the same.
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(pause_s)
+            while line := await asyncio.wait_for(reader.readline(), 10):
+                status, size = int(line.split()[1]), 0
+                while (line := await reader.readline()) != b"\r\n":
+                    name, _, value = line.partition(b":")
+                    size = int(value) if name.lower() == b"content-length" else size
+                if status != 100:
+                    answers.append((status, await reader.readexactly(size)))
+        finally:
+            writer.close()
+        return answers
+
+    async def seen(self, *pieces: bytes, pause_s: float = 0.0) -> list[dict]:
+        """Return what the application saw of each request; all must be answered 200."""
+        answers = await self.talk(*pieces, pause_s=pause_s)
+        assert {status for status, _ in answers} == {200}, answers
+        return [json.loads(text) for _, text in answers]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    running = UvicornServer(echo, "127.0.0.1", 0, interface="asgi3")
+    await running.start()
+    yield Server(running.port)
+    await running.stop(1)
+
+
+BODIES = {
+    "sized": (b"Content-Length: %d\r\n\r\n" % len(SMUGGLED), SMUGGLED),
+    "chunked": (CHUNKED, b"%x\r\n%s\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)),
+}
+SPELLINGS = {
+    "plain": UPGRADE,
+    "capitals": b"CONNECTION: UPGRADE\r\nUPGRADE: WEBSOCKET\r\n",
+    "many tokens": b"Connection: keep-alive, x, uPgRaDe\r\nuPgRaDe: h2c\r\n",
+    "many fields": b"Upgrade: a\r\nConnection: keep-alive\r\nUpgrade: b\r\nConnection: Upgrade\r\n",
+    "websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("cut", ["nowhere", "behind the head", "everywhere"])
+async def test_the_body_of_a_request_with_upgrade_is_never_read_as_a_request(
+    server: Server, spelling: str, kind: str, cut: str
+) -> None:
+    framing, body = BODIES[kind]
+    head = POST + SPELLINGS[spelling] + framing
+    whole = head + body + NEXT
+    pieces = {
+        "nowhere": [whole],
+        "behind the head": [head, body, NEXT],
+        "everywhere": [whole[at : at + 1] for at in range(len(whole))],
+    }[cut]
+    first, last = await server.seen(*pieces, pause_s=0.05 if cut == "behind the head" else 0)
+    assert (first["method"], first["path"], first["body"]) == ("POST", "/first", SMUGGLED.decode())
+    assert last["path"] == "/next"
+    assert "upgrade" not in dict(first["headers"])
+    assert dict(first["headers"])["host"] == "a.example"
+
+
+async def test_pipelined_requests_with_upgrade_are_answered_in_their_order(server: Server) -> None:
+    one = POST + UPGRADE + b"Content-Length: 1\r\n\r\n"
+    sent = b"".join(one + str(number).encode() for number in range(10))
+    answers = await server.seen(sent + NEXT)
+    assert [each["body"] for each in answers] == [*"0123456789", ""]
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it_in_spite_of_upgrade(
+    server: Server,
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(POST + UPGRADE + b"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"body")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_upgrade_with_close_still_closes(server: Server) -> None:
+    sent = POST + b"Connection: close, Upgrade\r\nUpgrade: x\r\nContent-Length: 4\r\n\r\nbody"
+    (answer,) = await server.seen(sent + SMUGGLED)
+    assert answer["body"] == "body"
+
+
+async def test_connect_is_refused_and_the_connection_closed(server: Server) -> None:
+    for extra in (b"", UPGRADE):
+        head = b"CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\n" + extra + b"\r\n"
+        (answer,) = await server.talk(head, SMUGGLED, pause_s=0.05)
+        assert answer[0] == 501
+        assert b"CONNECT" in answer[1]
+
+
+async def test_trailers_are_not_headers(server: Server) -> None:
+    trailers = b"X-Forwarded-For: 192.0.2.1\r\nAuthorization: x\r\nExpect: 100-continue\r\n"
+    trailers += b"Connection: upgrade\r\nUpgrade: x\r\nHost: b.example\r\n\r\n"
+    sent = POST + CHUNKED + b"4\r\nbody\r\n0\r\n" + trailers + NEXT
+    for pieces in ([sent], [sent[at : at + 1] for at in range(len(sent))]):
+        first, last = await server.seen(*pieces)
+        assert dict(first["headers"]) == {"host": "a.example", "transfer-encoding": "chunked"}
+        assert first["body"] == "body"
+        assert last["path"] == "/next"
+
+
+async def test_a_trailer_that_closes_the_connection_leaves_nobody_waiting(server: Server) -> None:
+    sent = POST + CHUNKED + b"0\r\nConnection: close\r\n\r\n" + NEXT
+    async with asyncio.timeout(2):  # less than the keep-alive of the server
+        (answer,) = await server.seen(sent)
+    assert answer["path"] == "/first"
+
+
+async def test_small_chunks_and_what_is_around_them_are_no_abuse(server: Server) -> None:
+    chunks = b"".join(b"0000000000000001\r\n%c\r\n" % (97 + at % 26) for at in range(50_000))
+    sent = POST + CHUNKED + chunks + b"0\r\nX: y\r\n\r\n"
+    pieces = [sent[at : at + 7_001] for at in range(0, len(sent), 7_001)]
+    first, last = await server.seen(*pieces, NEXT)
+    assert len(first["body"]) == 50_000
+    assert last["path"] == "/next"
+
+
+ENDLESS = {
+    "trailers": (b"0\r\n", b"X-Trailer: 0123456789\r\n"),
+    "a trailer": (b"0\r\nX: ", b"0123456789abcdef"),
+    "a trailer's name": (b"0\r\n", b"0123456789abcdef"),
+    "a chunk extension": (b"1;", b"0123456789abcdef"),
+    "a value of an extension": (b"1;a=", b"0123456789abcdef"),
+    "chunk extensions": (b"", b"1;name=0123456789abcdef0123456789abcdef\r\na\r\n"),
+    "zeros before a size": (b"", b"0000000000000000"),
+    "trailers after many chunks": (b"1\r\na\r\n" * 50_000 + b"0\r\n", b"X-Trailer: 012345\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_what_stands_around_a_body_is_bounded(server: Server, kind: str) -> None:
+    begin, more = ENDLESS[kind]
+    before = refused["trailers"]
+    piece = more * (16_384 // len(more))
+    sent = 0
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(POST + CHUNKED + begin)
+    await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        while refused["trailers"] == before and sent < 10 * MAX_HEAD:
+            writer.write(piece)
+            await writer.drain()
+            sent += len(piece)
+            await asyncio.sleep(0.001)
+    writer.close()
+    assert refused["trailers"] == before + 1
+    assert sent <= 6 * MAX_HEAD  # what one read may bring comes on top
+
+
+@pytest.mark.parametrize("start", [b"GET /a HTTP/1.1\r\nX: ", b"GET /a HTTP/1.1\r\n", b"GET /"])
+async def test_a_head_without_an_end_is_refused(server: Server, start: bytes) -> None:
+    (answer,) = await server.talk(start, *[b"a" * 8192] * 10, pause_s=0.01)
+    assert answer[0] == (414 if start == b"GET /" else 431)
+    assert str(MAX_HEAD).encode() in answer[1]
