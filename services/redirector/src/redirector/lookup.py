@@ -263,23 +263,38 @@ class Lookup:
         read_at = self._clock()
         read_at_ms = self._now_ms()
         floors = {key: self._cache.floor(key) for key in keys}
-        try:
-            rows = await self._timed("postgres", repository.find_links(self._primary, keys))
-        except DatabaseUnavailable:
-            self._count("postgres", "error", len(keys))
-            return None
+        with self._cache.following(keys) as heard:
+            try:
+                rows = await self._timed("postgres", repository.find_links(self._primary, keys))
+            except DatabaseUnavailable:
+                self._count("postgres", "error", len(keys))
+                return None
         return {
-            key: self._accept(key, rows.get(key), floors[key], read_at, read_at_ms) for key in keys
+            key: self._accept(
+                key, rows.get(key), floors[key], heard.get(key, 0), read_at, read_at_ms
+            )
+            for key in keys
         }
 
-    def _accept(
-        self, key: LinkKey, found: Found | None, floor: int, read_at: float, read_at_ms: int
+    def _accept(  # all that is known of one read
+        self,
+        key: LinkKey,
+        found: Found | None,
+        floor: int,
+        heard: int,
+        read_at: float,
+        read_at_ms: int,
     ) -> LinkEntry | None:
         # A change is announced after its commit: the primary knows at least what we knew when
         # we asked. If it does not, it has gone back (restored, or failed over with losses), and
-        # what it says now is the truth.
+        # what it says now is the truth. Not so where we have learnt of a change since we asked:
+        # the read may be from before that.
         record = absent(floor) if found is None else found.record
-        entry = self._cache.put(key, record, read_at=read_at, lower=record.version < floor)
+        cache = self._cache
+        entry = None
+        if (found.record.version if found else 0) >= heard:
+            gone_back = record.version < floor == cache.floor(key)
+            entry = cache.put(key, record, read_at=read_at, lower=gone_back)
         if entry is None:
             self._count("postgres", "outdated")
             return None

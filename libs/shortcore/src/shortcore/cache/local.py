@@ -13,9 +13,10 @@ bring an old target back. An entry that was invalidated is its own floor: it sta
 spent, until it is looked up anew or evicted.
 """
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -113,6 +114,7 @@ class LocalCache(Generic[T]):
         self._prepare = prepare
         self._clock = clock
         self._expired_at = -math.inf
+        self._followed: dict[LinkKey, list[dict[LinkKey, int]]] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -179,6 +181,8 @@ class LocalCache(Generic[T]):
 
     def invalidate(self, key: LinkKey, version: int) -> bool:
         """Forget anything older than `version`; returns whether an entry went."""
+        for heard in self._followed.get(key, ()):
+            heard[key] = max(version, heard.get(key, 0))
         if version <= self.floor(key):
             return False
         before = self.entries.get(key)
@@ -197,6 +201,26 @@ class LocalCache(Generic[T]):
         )
         self._place(key, spent, before)
         return True
+
+    @contextlib.contextmanager
+    def following(self, keys: Sequence[LinkKey]) -> Iterator[Mapping[LinkKey, int]]:
+        """Give the versions of `keys` that `invalidate` is told of during the block.
+
+        They count even where they are below the floor: a primary that has gone back begins anew
+        with low versions.
+        """
+        heard: dict[LinkKey, int] = {}
+        keys = tuple(keys)
+        for key in keys:
+            self._followed.setdefault(key, []).append(heard)
+        try:
+            yield heard
+        finally:
+            for key in keys:
+                followers = self._followed[key]
+                followers[:] = [each for each in followers if each is not heard]
+                if not followers:
+                    del self._followed[key]
 
     def set_lives(self, ttl_s: float, negative_ttl_s: float) -> None:
         """Let entries live so long from now on; those that would live longer are cut to it."""
