@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-images soak fault-table bench scale steps soak-memory lint format docs lock images compose-secrets cluster-test clean
+.PHONY: help run test test-faults test-images soak fault-table bench compare scale steps soak-memory lint format docs lock images compose-secrets cluster-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -61,6 +61,9 @@ bench: $(VENV)/.run ## Measure redirects and creates; BENCH=quick or full for le
 
 scale: $(VENV)/.run ## Measure what 1k, 1M and 10M links cost (SCALE=1000,1000000)
 	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.scale
+
+compare: $(VENV)/.run ## Measure a redirect before and after a change (BEFORE=another checkout)
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.compare
 
 steps: $(VENV)/.run ## Measure what a redirect costs, step by step
 	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.steps

@@ -14,7 +14,7 @@ from bench.creates import Created, Creates
 from bench.measure import Measured, measure
 from bench.plan import PLANS, Plan
 from bench.ratios import of_creates, of_redirects
-from bench.redirects import Streams, baseline_cases, redirector_cases, servers
+from bench.redirects import Streams, baseline_cases, server_cases, servers
 from bench.world import World, open_world
 from shortctl.embedded import stop_all
 
@@ -56,7 +56,7 @@ def main() -> int:
 def _redirects(world: World, plan: Plan) -> list[Measured]:
     streams = Streams.write(world, plan)
     with open_baselines(world.folder, servers()) as baselines:
-        cases = redirector_cases(world, plan, streams)
+        cases = server_cases(world, plan, streams)
         try:
             return measure([*cases, *baseline_cases(baselines, streams.local)], plan, say)
         finally:

@@ -4,13 +4,14 @@ Each case has redirectors of its own, so that none finds another's links in its 
 """
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import httpx
-from harness.rig import until
 from harness.stack import Part
+from harness.waiting import until
 
 from bench import requests
 from bench.baselines import Baseline
@@ -119,21 +120,40 @@ class Streams:
         )
 
 
-def redirector_cases(world: World, plan: Plan, streams: Streams) -> list[Case]:
-    """Start the redirectors and return their cases."""
+def server_cases(world: World, plan: Plan, streams: Streams) -> list[Case]:
+    """Start the redirectors of every server and return their cases."""
     cases: list[Case] = []
     for server in servers():
-        wanted = _wanted(world, plan, streams)
-        for name, (stream, expected, settings, prepare, warm) in wanted.items():
-            if server != servers()[0] and name not in BRIEF and not plan.every_case_on_every_server:
-                continue
-            part = world.stack.redirector(REDIRECTOR_SERVER=server, **settings)
+        every = server == servers()[0] or plan.every_case_on_every_server
+        wanted = tuple(_wanted(world, plan, streams)) if every else BRIEF
+        programs = {server: "shortlinks-redirector"}
+        cases += redirector_cases(
+            world, plan, streams, wanted, programs, {"REDIRECTOR_SERVER": server}
+        )
+    return cases
+
+
+def redirector_cases(
+    world: World,
+    plan: Plan,
+    streams: Streams,
+    names: Sequence[str],
+    programs: Mapping[str, str],
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> list[Case]:
+    """Start a redirector for each of the named cases by each of `programs`; return the cases."""
+    cases: list[Case] = []
+    wanted = _wanted(world, plan, streams)
+    for name in names:
+        stream, expected, settings, prepare, warm = wanted[name]
+        for label, program in programs.items():
+            part = world.stack.redirector(program, **more, **settings)
             pin(part.child.pid, roles().server)
             if expected == 404:
                 until(partial(_ready, part), "a redirector knows all custom codes", within_s=60)
             port = int(part.url.rpartition(":")[2])
             cases.append(
-                Case(name, server, port, part.child.pid, stream, expected, part, prepare, warm)
+                Case(name, label, port, part.child.pid, stream, expected, part, prepare, warm)
             )
     return cases
 

@@ -49,15 +49,25 @@ def markdown(result: Result) -> str:
     """Return the tables."""
     parts = ["# Benchmark\n"]
     if result.redirects:
-        parts += ["## Redirects\n", _table(_REDIRECT_HEAD, map(_redirect_row, result.redirects))]
+        parts += ["## Redirects\n", redirect_table(result.redirects)]
         parts += ["", "Where the answers came from:\n", *_layers(result.redirects), ""]
     if result.creates:
         parts += ["## Creates\n", _table(_CREATE_HEAD, map(_create_row, result.creates)), ""]
     if result.ratios:
-        parts += ["## Targets\n", _table(_RATIO_HEAD, map(_ratio_row, result.ratios)), ""]
+        parts += ["## Targets\n", ratio_table(result.ratios), ""]
     parts += [NOTES, "## Conditions\n"]
     parts += [f"- {name}: {value}" for name, value in result.conditions.items()]
     return "\n".join(parts) + "\n"
+
+
+def redirect_table(found: Sequence[Measured]) -> str:
+    """Return a row for each case of the redirectors and the baselines."""
+    return _table(_REDIRECT_HEAD, map(_redirect_row, found))
+
+
+def ratio_table(ratios: Sequence[Ratio]) -> str:
+    """Return a row for each ratio, with its target."""
+    return _table(_RATIO_HEAD, map(_ratio_row, ratios))
 
 
 _REDIRECT_HEAD = ("case", "server", "per s", "±", "per CPU s", "p50 ms", "p99 ms", "p99.9 ms",

@@ -17,9 +17,10 @@ import hypothesis.strategies as st
 import pytest
 from harness import servers
 from harness.ledger import Ledger
-from harness.rig import api_path, until
+from harness.rig import api_path
 from harness.stack import Part, Stack
 from harness.visitor import Answer, Visitor
+from harness.waiting import until
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from harness.ledger import Ledger
-from harness.rig import Rig, make_links, until
+from harness.rig import Rig, make_links
 from harness.servers import open_folder
 from harness.visitor import Visitor
+from harness.waiting import until
 
 pytestmark = pytest.mark.fault
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 from harness.ledger import Ledger
 from harness.proxy import Mode
-from harness.rig import Rig, make_links, until
+from harness.rig import Rig, make_links
 from harness.stack import Part
 from harness.visitor import quantile, visit
+from harness.waiting import until
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 

@@ -17,9 +17,10 @@ from harness import servers
 from harness.databases import fetch
 from harness.ledger import Ledger
 from harness.proxy import Mode
-from harness.rig import Rig, make_links, new_target, until
+from harness.rig import Rig, make_links, new_target
 from harness.stack import Part
 from harness.visitor import Answer, Visitor, quantile, visit
+from harness.waiting import until
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.xdist_group("dependencies")]
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import redis
 from harness.ledger import Ledger
-from harness.rig import api_path, make_links, new_target, until, waiting
+from harness.rig import api_path, make_links, new_target, waiting
 from harness.sentinel import SentinelGroup
 from harness.stack import Part, Stack
 from harness.visitor import visit
+from harness.waiting import until
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 

@@ -8,10 +8,11 @@ import pytest
 import redis
 from harness.ledger import Ledger
 from harness.proxy import Mode
-from harness.rig import Rig, api_path, make_links, new_target, until, waiting
+from harness.rig import Rig, api_path, make_links, new_target, waiting
 from harness.servers import open_folder
 from harness.stack import Part
 from harness.visitor import visit
+from harness.waiting import until
 
 from shortctl.embedded import EmbeddedValkey
 

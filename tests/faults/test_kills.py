@@ -12,9 +12,10 @@ import pytest
 from harness.databases import fetch
 from harness.ledger import Ledger
 from harness.proxy import Mode
-from harness.rig import Rig, api_path, make_links, new_target, until, waiting
+from harness.rig import Rig, api_path, make_links, new_target, waiting
 from harness.stack import Part
 from harness.visitor import Answer, Load, Visitor, visit
+from harness.waiting import until
 
 pytestmark = pytest.mark.fault
 

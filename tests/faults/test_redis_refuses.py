@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from harness.rig import Rig, api_path, make_links, until
+from harness.rig import Rig, api_path, make_links
 from harness.visitor import visit
+from harness.waiting import until
 
 from shortcore.breaker import Breaker, State
 from shortcore.cache.keys import CacheKeys

@@ -7,9 +7,10 @@ import pytest
 from harness.ledger import Ledger
 from harness.proxy import Mode
 from harness.replica import make_replica, pause_replay, resume_replay, wait_caught_up
-from harness.rig import Rig, api_path, make_links, new_target, until
+from harness.rig import Rig, api_path, make_links, new_target
 from harness.stack import Part
 from harness.visitor import Answer, visit
+from harness.waiting import until
 
 from shortctl.embedded import EmbeddedPostgres
 

@@ -2,8 +2,7 @@
 
 import itertools
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -96,15 +95,6 @@ def new_target() -> str:
 def api_path(path: str) -> str:
     """Return the path in the API of the link at `path` of the default domain."""
     return f"/api/v1/links/localhost{path}"
-
-
-def until(condition: Callable[[], bool], what: str, within_s: float = 10) -> float:
-    """Wait for `condition`; returns the seconds it took, fails with `what` when too many."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < within_s, f"not within {within_s} s: {what}"
-        time.sleep(0.005)
-    return time.monotonic() - started
 
 
 def exit_code(part: Part) -> int:

@@ -135,9 +135,9 @@ class Stack:
         """Start a relay and wait until it is ready."""
         return self._start("relay", ["shortlinks-writer", "relay"], extra, public=False)
 
-    def redirector(self, **extra: str) -> Part:
-        """Start a redirector and wait until it is ready."""
-        return self._start("redirector", ["shortlinks-redirector", "serve"], extra, public=True)
+    def redirector(self, program: str = "shortlinks-redirector", **extra: str) -> Part:
+        """Start a redirector and wait until it is ready; `program` may be another version's."""
+        return self._start("redirector", [program, "serve"], extra, public=True)
 
     def create_key(self, name: str) -> str:
         """Make an API key by the command that operators use."""

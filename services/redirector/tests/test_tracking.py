@@ -11,8 +11,9 @@ import pytest
 import redis
 from argon2 import PasswordHasher
 from harness import servers
-from harness.rig import exit_code, until
+from harness.rig import exit_code
 from harness.stack import Stack
+from harness.waiting import until
 
 from shortcore.cache import store
 from shortcore.cache.keys import CacheKeys
