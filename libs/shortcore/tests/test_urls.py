@@ -237,6 +237,37 @@ def test_a_neighbour_of_an_own_host_is_no_loop(raw):
     assert normalise_target(raw, OURS) == raw
 
 
+LOCAL = TargetPolicy(own_hosts=frozenset({"localhost"}), own_port=8001)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "http://127.0.0.1:8001/x",
+        "http://127.1.2.3:8001/",
+        "http://2130706433:8001/",
+        "http://[::1]:8001/",
+        "http://[::ffff:127.0.0.1]:8001/",
+        "http://0:8001/",
+        "http://[::]:8001/",
+        "http://go.LOCALHOST.:8001/",
+        "https://localhost:9000/",
+    ],
+)
+def test_where_localhost_is_ours_every_loopback_address_on_our_port_is_a_loop(raw):
+    assert rule_of(raw, LOCAL) == "loop"
+
+
+def test_another_port_of_a_loopback_address_is_no_loop_nor_is_ours_where_localhost_is_not():
+    for raw in ("http://127.0.0.1:9000/", "http://127.0.0.1/", "http://128.0.0.1:8001/"):
+        assert normalise_target(raw, LOCAL) == raw
+    elsewhere = TargetPolicy(own_hosts=frozenset({"go.example"}), own_port=8001)
+    assert normalise_target("http://127.0.0.1:8001/", elsewhere) == "http://127.0.0.1:8001/"
+    web = TargetPolicy(own_hosts=frozenset({"localhost"}), own_port=80)
+    assert rule_of("http://a.localhost/", web) == "loop"
+    assert rule_of("http://127.0.0.1/", web) == "loop"
+
+
 def test_an_app_link_that_spells_an_own_host_is_no_loop():
     policy = TargetPolicy(schemes=frozenset({"myapp"}), own_hosts=frozenset({"go.example"}))
     assert normalise_target("myapp://go.example/x", policy) == "myapp://go.example/x"

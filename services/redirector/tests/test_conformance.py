@@ -50,15 +50,15 @@ async def _fill(url: str) -> None:
         "forever": {"status_code": 301},
         "gone": {"state": "deleted"},
         "off": {"state": "disabled"},
+        "circle": {"target": "https://other.example/circle"},
         "forward": {"forward_query": True, "forward_path": True},
         "locked": {"password_hash": PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")},
     }
     for number, (code, columns) in enumerate(rows.items()):
-        names = ["id", "domain_id", "code", "target", *columns]
-        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
+        values = {"id": number, "domain_id": domain, "code": code, "target": TARGET} | columns
+        places = ", ".join(f"${place}" for place in range(1, len(values) + 1))
         await connection.execute(
-            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
-            number, domain, code, TARGET, *columns.values(),
+            f"INSERT INTO links ({', '.join(values)}) VALUES ({places})", *values.values(),
         )  # fmt: skip
     await connection.close()
 
@@ -100,6 +100,7 @@ REQUESTS = {
     "a permanent link": get("/forever"),
     "a deleted link": get("/gone"),
     "a disabled link": get("/off"),
+    "a link that leads back": get("/circle"),
     "an unknown code": get("/unknown"),
     "no code at all": get("/a.b/c"),
     "an escaped code": get("/%70lain"),

@@ -75,13 +75,13 @@ async def test_visits_are_counted_on_the_primary_only(run, behind, table):
 async def test_a_domain_just_added_is_known_though_the_replica_lags(run, behind, table):
     url, _ = behind
     app = await run(postgres_read_url=url, redis_url=NO_REDIS)
-    await table.link("abc", "https://new.example/", host="new.example")
+    await table.link("abc", "https://target.example/", host="new.example")
     app.redirector.loader.wake()
     async with asyncio.timeout(10):
         while len(app.redirector.domains) < 2:  # noqa: ASYNC110  # plain state, of another task
             await asyncio.sleep(0.01)
     answer = await app.get("/abc", headers={"host": "new.example"})
-    assert answer.headers["location"] == "https://new.example/"
+    assert answer.headers["location"] == "https://target.example/"
 
 
 async def test_without_primary_and_redis_the_replica_tells_the_domains(run, behind):

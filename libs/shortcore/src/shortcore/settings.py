@@ -333,6 +333,7 @@ class WriterSettings(_Core, DomainSettings):
             allow_credentials=self.target_allow_credentials,
             max_length=self.target_max_length,
             own_hosts=own_hosts,
+            own_port=self.short_url_port or {"http": 80, "https": 443}[self.short_url_scheme],
         )
 
 

@@ -5,10 +5,12 @@ a browser will follow. Where we refuse more than the Standard, docs/urls.md says
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ada_url import parse_url
+
+from shortcore.loopback import is_loopback
 
 NEVER_SCHEMES: Final = frozenset({"blob", "data", "file", "javascript", "vbscript"})
 """Schemes that run code, or read what is local to the visitor; no setting can allow them."""
@@ -16,7 +18,8 @@ NEVER_SCHEMES: Final = frozenset({"blob", "data", "file", "javascript", "vbscrip
 MAX_HOST_LENGTH: Final = 253
 """Characters of a host name without its final dot (RFC 1035, section 2.3.4)."""
 
-_WEB_SCHEMES = frozenset({"http", "https"})
+_WEB_PORTS = {"http": 80, "https": 443}
+_WEB_SCHEMES = frozenset(_WEB_PORTS)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _HAS_SCHEME = re.compile(r"[\x00-\x20]*[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
 _NO_HOST = re.compile(r"[\x00-\x20]*https?:[/\\]*([?#:@]|\Z)", re.ASCII | re.IGNORECASE)
@@ -54,13 +57,16 @@ class TargetPolicy:
 
     `schemes` are names without a colon; `max_length` counts characters, both of what was sent
     and of its normal form; `own_hosts` are the hosts that we redirect from, in any spelling that
-    `normalise_host` takes. Raises ValueError for a scheme or host that cannot be allowed.
+    `normalise_host` takes. If one of them is a loopback name, every loopback address on `own_port`
+    is ours as well. Raises ValueError for a scheme or host that cannot be allowed.
     """
 
     schemes: frozenset[str] = _WEB_SCHEMES
     allow_credentials: bool = False
     max_length: int = 8192
     own_hosts: frozenset[str] = frozenset()
+    own_port: int = 0
+    own_loopback: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         schemes = frozenset(scheme.lower() for scheme in self.schemes)
@@ -71,7 +77,9 @@ class TargetPolicy:
         if self.max_length < 1:
             raise ValueError("The greatest length of a target is at least 1 character.")
         object.__setattr__(self, "schemes", schemes)
-        object.__setattr__(self, "own_hosts", frozenset(map(normalise_host, self.own_hosts)))
+        own_hosts = frozenset(map(normalise_host, self.own_hosts))
+        object.__setattr__(self, "own_hosts", own_hosts)
+        object.__setattr__(self, "own_loopback", any(map(is_loopback, own_hosts)))
 
 
 def normalise_target(raw: str, policy: TargetPolicy) -> str:
@@ -83,7 +91,7 @@ def normalise_target(raw: str, policy: TargetPolicy) -> str:
         return raw
     _check_length(raw, policy)
     try:
-        url = parse_url(raw, ("href", "protocol", "username", "password", "hostname"))
+        url = parse_url(raw, ("href", "protocol", "username", "password", "hostname", "port"))
     except ValueError:
         raise _unreadable(raw, policy) from None
     scheme = url["protocol"].removesuffix(":")
@@ -96,7 +104,7 @@ def normalise_target(raw: str, policy: TargetPolicy) -> str:
             " would see them.",
         )
     if scheme in _WEB_SCHEMES:
-        _check_host(url["hostname"], policy)
+        _check_host(url["hostname"], int(url["port"] or _WEB_PORTS[scheme]), policy)
     # The Standard leaves spaces in opaque paths ("mailto:a b"); a header has no room for them.
     href = url["href"].replace(" ", "%20")
     _check_length(href, policy)
@@ -113,6 +121,7 @@ def is_normal(raw: str, policy: TargetPolicy) -> bool:
         normal is not None
         and normal[1] in policy.schemes
         and normal[2] not in policy.own_hosts
+        and not (policy.own_loopback and normal[2].endswith("localhost"))
         and len(raw) <= policy.max_length
     )
 
@@ -157,11 +166,12 @@ def _check_length(url: str, policy: TargetPolicy) -> None:
         )
 
 
-def _check_host(hostname: str, policy: TargetPolicy) -> None:
+def _check_host(hostname: str, port: int, policy: TargetPolicy) -> None:
     host = hostname.rstrip(".")
     if not host:
         raise _host_error()
-    if host in policy.own_hosts:
+    here = policy.own_loopback and port == policy.own_port and is_loopback(host)
+    if here or host in policy.own_hosts:
         raise TargetError(
             "loop",
             "Point the link to its final destination: this target is on a host of short links,"

@@ -25,7 +25,7 @@ from redirector.invalidation import WAIT_MS, Invalidation
 from redirector.lookup import LinkCache, Lookup
 from redirector.pages import Pages
 from redirector.passwords import Passwords
-from redirector.prepare import make_prepare
+from redirector.prepare import make_prepare, prepare_again
 from redirector.redirects import Redirects
 from redirector.respond import Answers
 from redirector.scan import Scan
@@ -100,7 +100,7 @@ class Redirector:
             negative_ttl_s=negative_s,
             stale_s=settings.l1_stale_if_error_s,
             refresh_ahead=settings.l1_refresh_ahead,
-            prepare=make_prepare(self.answers, self.domains),
+            prepare=make_prepare(self.answers, self.domains, clock),
             clock=clock,
         )
         self._wire(now_ms)
@@ -208,6 +208,7 @@ class Redirector:
             self._client,
             keys,
             settings.redis_timeout_ms,
+            changed=partial(prepare_again, self.cache),
         )
         self.invalidation = Invalidation(
             ChangeFeed(

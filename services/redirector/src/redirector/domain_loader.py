@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -31,7 +32,10 @@ _decoder = msgspec.msgpack.Decoder(list[DomainRow])
 
 
 class DomainLoader:
-    """`load()` reads the table once; `run()` reads it whenever `wake()` was called, and by time."""
+    """`load()` reads the table once; `run()` reads it whenever `wake()` was called, and by time.
+
+    `changed` is awaited when the table differs from the one before.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class DomainLoader:
         client: Client,
         keys: CacheKeys,
         timeout_ms: int,
+        changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._domains = domains
         self._primary = primary
@@ -48,6 +53,7 @@ class DomainLoader:
         self._client = client
         self._name = keys.domains
         self._timeout_s = timeout_ms / 1000
+        self._changed = changed
         self._woken = asyncio.Event()
         self._fits: bool | None = None
         self._misfit = ""
@@ -100,11 +106,15 @@ class DomainLoader:
                 with contextlib.suppress(DatabaseUnavailable):
                     copy = await repository.list_domains(self._replica)
             if copy is not None:
-                self._domains.replace(copy)
+                await self._use(copy)
             return False
-        self._domains.replace(rows)
+        await self._use(rows)
         await self._keep(rows)
         return True
+
+    async def _use(self, rows: list[DomainRow]) -> None:
+        if self._domains.replace(rows):
+            await self._changed()
 
     async def run(self) -> None:
         """Keep the table fresh for ever."""

@@ -4,11 +4,15 @@ The table is small and kept whole in memory: read from PostgreSQL, or else from 
 the last reader left in Redis. A host that is in no row is served as the default domain, so that
 probes by address and a name that is being moved find the same links. Until a table was read nobody
 knows which host is in no row: any but the default one is then a domain without a name.
+
+A target of a domain that leads back to a host of short links is not followed, as that of a link:
+the domain then has its own page.
 """
 
 from collections.abc import Sequence
 
 from redirector.location import as_reference
+from redirector.loops import Leads, OwnHosts
 from redirector.repository import DomainRow
 from redirector.respond import Answer, Answers, Plain
 from shortcore.cache.local import Entry
@@ -26,20 +30,23 @@ class Domain:
     The host is "" while nobody knows which domain a request means.
     """
 
-    __slots__ = ("home", "host", "not_found", "nowhere")
+    __slots__ = ("doubtful", "home", "host", "not_found", "nowhere")
 
-    def __init__(self, row: DomainRow, answers: Answers) -> None:
+    def __init__(
+        self, row: DomainRow, answers: Answers, own: OwnHosts, asked: str | None = None
+    ) -> None:
         self.host = row.host
-        self.home = (
-            answers.elsewhere(as_reference(row.default_target), "home")
-            if row.default_target
-            else answers.home
-        )
-        self.not_found = (
-            answers.elsewhere(as_reference(row.not_found_target), "not_found")
-            if row.not_found_target
-            else answers.not_found
-        )
+        self.doubtful = False
+        """Whether a target may lead back, which the request must tell; with `asked` it is told."""
+
+        def to(target: str | None, result: str, page: Answer) -> Answer:
+            if target is None or own.leads_back(target, asked or row.host):
+                return page
+            self.doubtful |= asked is None and own.leads(target) is not Leads.ELSEWHERE
+            return answers.elsewhere(as_reference(target), result)
+
+        self.home = to(row.default_target, "home", answers.home)
+        self.not_found = to(row.not_found_target, "not_found", answers.not_found)
         self.nowhere: Entry[Plain | Answer | None] = Entry(
             absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
         )
@@ -55,23 +62,26 @@ class Domains:
         self._by_host: dict[str, Domain] = {}
         self.known: dict[bytes, Domain] = {}
         """Values of Host fields whose domain is remembered; short and valid ones only."""
-        self.default = Domain(DomainRow(default_host, None, None), answers)
-        self._unknown = Domain(DomainRow("", None, None), answers)
+        self.own = OwnHosts({default_host})
+        self.default = Domain(DomainRow(default_host, None, None), answers, self.own)
+        self._unknown = Domain(DomainRow("", None, None), answers, self.own)
 
     def __len__(self) -> int:
         return len(self._by_host)
 
-    def replace(self, rows: Sequence[DomainRow]) -> None:
-        """Use `rows` from now on."""
+    def replace(self, rows: Sequence[DomainRow]) -> bool:
+        """Use `rows` from now on; returns whether they differ from those before."""
         if self._rows is not None and list(rows) == list(self._rows):
-            return
+            return False
         self._rows = tuple(rows)
-        self._by_host = {row.host: Domain(row, self._answers) for row in rows}
+        self.own = own = OwnHosts({self._default_host, *(row.host for row in rows)})
+        self._by_host = {row.host: Domain(row, self._answers, own) for row in rows}
         self.known.clear()
         if self._default_host not in self._by_host:
             row = DomainRow(self._default_host, None, None)
-            self._by_host[self._default_host] = Domain(row, self._answers)
+            self._by_host[self._default_host] = Domain(row, self._answers, own)
         self.default = self._by_host[self._default_host]
+        return True
 
     def of_host(self, host: str) -> Domain:
         """Return the domain of a normal host, such as that of a link's key."""
@@ -98,4 +108,8 @@ class Domains:
             return self.default
         if self._rows is None and host != self._default_host:
             return self._unknown
-        return self.of_host(host)
+        domain = self.of_host(host)
+        if domain.doubtful:
+            row = next(row for row in self._rows or () if row.host == domain.host)
+            return Domain(row, self._answers, self.own, asked=header)
+        return domain

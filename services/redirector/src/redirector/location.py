@@ -16,6 +16,8 @@ _ESCAPE = r"%[0-9A-Fa-f]{2}"
 _PART = rf"{_ALLOWED}*+(?:{_ESCAPE}{_ALLOWED}*+)*+"
 _ADDRESS = r"\[[0-9a-fA-F:.]*\](?::[0-9]*)?"
 
+_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?"
+
 _CLEAN_PART = re.compile(_PART)
 _CLEAN = re.compile(rf"(?:[a-z]+://{_ADDRESS}(?=[/?#]|\Z))?{_PART}(?:#{_PART})?")
 _IN_BRACKETS = re.compile(rf"([a-zA-Z][a-zA-Z0-9+.\-]*://(?:[^/?#]*@)?)({_ADDRESS})(?=[/?#]|\Z)")
@@ -29,7 +31,7 @@ def as_reference(url: str) -> str:
     escape already stays as it is, so the function changes nothing the second time. A host that is
     not ASCII (the writer never stores one) becomes punycode.
     """
-    if _CLEAN.fullmatch(url):
+    if not url.encode().translate(None, _PLAIN) or _CLEAN.fullmatch(url):  # the first is faster
         return url
     if not url.isascii():
         with contextlib.suppress(ValueError):  # no URL: it is escaped as any other text

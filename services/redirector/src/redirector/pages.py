@@ -39,6 +39,11 @@ class Pages:
         )
         self.not_found = self._note("Not found", "There is no link here. Check the address.")
         self.gone = self._note("Gone", "This link is no longer available.")
+        self.loop = self._note(
+            "This link leads back here",
+            "Its target is on a host of short links, so following it could go round in a circle."
+            " Tell the person who sent you the link.",
+        )
         self.unavailable = self._note(
             "One moment, please", "This link cannot be looked up right now. Try again shortly."
         )

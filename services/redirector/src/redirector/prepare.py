@@ -3,40 +3,87 @@
 All that one request does not change is decided here, once a fill, so that a hit does no work.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
+import structlog
 
 from redirector.domains import Domains
 from redirector.location import as_reference
+from redirector.loops import Leads
 from redirector.resolve import is_plain
 from redirector.respond import Answer, Answers, Plain
-from shortcore.cache.local import Prepared
+from shortcore.cache.local import LocalCache, Prepared
 from shortcore.links import Kind, LinkKey, LinkRecord, split_key
+
+log = structlog.stdlib.get_logger(__name__)
 
 Prepare: TypeAlias = Callable[[LinkKey, LinkRecord, bool], Prepared[Plain | Answer | None]]
 
+LOG_EVERY_S = 60.0
+"""How often the log names a link that leads back here: visitors can ask for many such links."""
+
+SLICE = 256
+"""Entries that are prepared anew before requests get their turn: about half a millisecond."""
+
 _ACTIVE = Kind.ACTIVE  # a member of an enum is looked up at the cost of a call
+_ELSEWHERE, _HERE = Leads.ELSEWHERE, Leads.HERE
 
 
-def make_prepare(answers: Answers, domains: Domains) -> Prepare:
+def make_prepare(answers: Answers, domains: Domains, clock: Callable[[], float]) -> Prepare:
     """Return the `prepare` function of the local cache.
 
     The answer is None if it depends on the request.
     """
+    active = _Active(answers, domains, clock)
 
     def prepare(key: LinkKey, record: LinkRecord, in_use: bool) -> Prepared[Plain | Answer | None]:
         if record.kind is _ACTIVE:
-            record = with_references(record)
-            if not is_plain(record):
-                return record, None, 0
-            return record, *answers.of_plain(key, record, in_use)
+            return active(key, record, in_use)
         if record.kind is Kind.DELETED:
             return record, answers.gone, 0
-        return record, domains.of_host(split_key(key)[0]).not_found, 0
+        domain = domains.of_host(split_key(key)[0])
+        return record, None if domain.doubtful else domain.not_found, 0
 
     return prepare
+
+
+class _Active:
+    """Prepares an active link."""
+
+    def __init__(self, answers: Answers, domains: Domains, clock: Callable[[], float]) -> None:
+        self._answers = answers
+        self._domains = domains
+        self._clock = clock
+        self._log_from = clock()
+
+    def __call__(
+        self, key: LinkKey, record: LinkRecord, in_use: bool
+    ) -> Prepared[Plain | Answer | None]:
+        record = with_references(record)
+        leads = self._domains.own.leads(record.target)
+        if leads is _HERE:
+            self._log(key, record)
+            return record, self._answers.loop if is_plain(record) else None, 0
+        if leads is _ELSEWHERE and is_plain(record):
+            return record, *self._answers.of_plain(key, record, in_use)
+        return record, None, 0
+
+    def _log(self, key: LinkKey, record: LinkRecord) -> None:
+        now = self._clock()
+        if now >= self._log_from:
+            self._log_from = now + LOG_EVERY_S
+            log.warning("a link leads to a host of short links", link=key, target=record.target)
+
+
+async def prepare_again(cache: LocalCache[Plain | Answer | None]) -> None:
+    """Make all answers anew, as the domains that they depend on have changed."""
+    keys = list(cache.entries)
+    for start in range(0, len(keys), SLICE):
+        cache.prepare_again(keys[start : start + SLICE])
+        await asyncio.sleep(0)
 
 
 def with_references(record: LinkRecord) -> LinkRecord:

@@ -35,6 +35,8 @@ MAX_FORM = 4096
 FORM_WITHIN_S = 10.0
 """How long such a form may take to arrive."""
 
+_LEAVES = frozenset({Outcome.REDIRECT, Outcome.COUNT})
+
 _ATTEMPTS = 3
 """Times a limited link is decided anew because it was edited meanwhile."""
 
@@ -85,6 +87,12 @@ class Redirects:
         self._capture = capture
         self._values = counts.values
         self._now_ms = now_ms
+        self._fixed = {
+            Outcome.EXPIRED: answers.loop,  # as it leads back
+            Outcome.GONE: answers.gone,
+            Outcome.NOT_YET: answers.not_yet,
+            Outcome.PASSWORD: answers.password,
+        }
 
     async def answer(self, request: Request, form: bytes | None = None) -> Answer:
         """Answer one request and count it; `form` is the body of a POST."""
@@ -168,6 +176,8 @@ class Redirects:
     async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Answer:
         now_ms = self._now_ms()
         decision = resolve(record, ask, now_ms)
+        if decision.outcome in _LEAVES and self._leads_back(visit, decision):
+            return self._answers.loop
         if decision.outcome is Outcome.COUNT:
             return await self._count(visit, record, ask, decision)
         if decision.outcome is Outcome.REDIRECT:
@@ -181,20 +191,19 @@ class Redirects:
             )
         return self._page(visit, record, decision)
 
+    def _leads_back(self, visit: "_Visit", decision: Decision) -> bool:
+        return self._domains.own.leads_back(decision.location, visit.request.host)
+
     def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Answer:
         match decision.outcome:
-            case Outcome.PASSWORD:
-                return self._answers.password
             case Outcome.PREVIEW:
                 return self._answers.preview(record, visit.key)
-            case Outcome.EXPIRED:
+            case Outcome.EXPIRED if not self._leads_back(visit, decision):
                 self._click(visit.request, record, int(Flag.EXPIRED))
                 return self._answers.elsewhere(decision.location, "expired")
-            case Outcome.GONE:
-                return self._answers.gone
-            case Outcome.NOT_YET:
-                return self._answers.not_yet
-        return visit.domain.not_found
+            case Outcome.NOT_FOUND:
+                return visit.domain.not_found
+        return self._fixed[decision.outcome]
 
     async def _count(
         self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
@@ -221,7 +230,7 @@ class Redirects:
                 ask = replace(ask, unlocked=False)
             record = entry.record
             decision = resolve(record, ask, self._now_ms())
-            if decision.outcome is not Outcome.COUNT:
+            if decision.outcome is not Outcome.COUNT or self._leads_back(visit, decision):
                 return await self._carry_out(replace(visit, in_use=False), record, ask)
         return self._answers.unavailable
 

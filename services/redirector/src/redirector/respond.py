@@ -90,6 +90,7 @@ class Answers:
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
         self.not_yet = self.page("not_found", 404, pages.not_found)
         self.gone = self.page("gone", 410, pages.gone, brief)
+        self.loop = self.page("loop", 508, pages.loop, brief)
         self.unavailable = self.page(
             "unavailable", 503, pages.unavailable, more=[("retry-after", "1")]
         )

@@ -16,7 +16,7 @@ spent, until it is looked up anew or evicted.
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -178,6 +178,17 @@ class LocalCache(Generic[T]):
         entry = Entry(record, answer, refresh_at, fresh_until, stale_until, grains, renewed)
         self._place(key, entry, before)
         return entry
+
+    def prepare_again(self, keys: Iterable[LinkKey]) -> None:
+        """Make the answers of `keys` anew, as something else that `prepare` looks at has changed."""
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is None:
+                continue
+            entry.record, entry.answer, own_bytes = self._prepare(key, entry.record, entry.renewed)
+            grains = _grains(key, entry.record, own_bytes)
+            self.bytes += (grains - entry.grains) * GRAIN
+            entry.grains = grains
 
     def invalidate(self, key: LinkKey, version: int) -> bool:
         """Forget anything older than `version`; returns whether an entry went."""
