@@ -217,3 +217,133 @@ async def test_a_head_without_an_end_is_refused(server: Server, start: bytes) ->
     (answer,) = await server.talk(start, *[b"a" * 8192] * 10, pause_s=0.01)
     assert answer[0] == (414 if start == b"GET /" else 431)
     assert str(MAX_HEAD).encode() in answer[1]
+
+
+GET = b"GET /a?b=c HTTP/1.1\r\n"
+HOST = b"Host: a.example\r\n"
+REFUSED = {
+    "no Host": (GET + b"\r\n", 400),
+    "two Hosts": (GET + HOST + b"Accept: x\r\nhOST: b.example\r\n\r\n", 400),
+    "the same Host twice": (GET + HOST + HOST + b"\r\n", 400),
+    "two Hosts in HTTP/1.0": (b"GET / HTTP/1.0\r\n" + HOST + HOST + b"\r\n", 400),
+    "a blank in Host": (GET + b"Host: a.example b.example\r\n\r\n", 400),
+    "a tab in Host": (GET + b"Host: a.example\tb\r\n\r\n", 400),
+    "a list in Host": (GET + b"Host: a.example, b.example\r\n\r\n", 400),
+    "a path in Host": (GET + b"Host: a.example/b\r\n\r\n", 400),
+    "a user in Host": (GET + b"Host: user@a.example\r\n\r\n", 400),
+    "raw UTF-8 in Host": (GET + "Host: bücher.example\r\n\r\n".encode(), 400),
+    "a long Host": (GET + b"Host: " + b"a" * 256 + b"\r\n\r\n", 400),
+    "a very long Host": (GET + b"Host: " + b"a" * 60_000 + b"\r\n\r\n", 400),
+    "a port that is none": (GET + b"Host: a.example:http\r\n\r\n", 400),
+    "raw UTF-8 in the path": ("GET /é HTTP/1.1\r\nHost: a.example\r\n\r\n".encode(), 400),
+    "raw UTF-8 in the query": ("GET /?é HTTP/1.1\r\nHost: a.example\r\n\r\n".encode(), 400),
+    "a user in the target": (b"GET http://user@a.example/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a target without a host": (b"GET http:///a HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "another scheme": (b"GET ftp://a.example/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "the target of OPTIONS": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a star and more": (b"GET *x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a target that is no path": (b"GET a HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "an absolute target and no Host": (b"GET http://a.example/ HTTP/1.1\r\n\r\n", 400),
+    "two Authorizations": (GET + HOST + b"Authorization: a\r\nauthorization: b\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET /a\r\n\r\n", 505),
+    "HTTP/2.0": (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 505),
+    "HTTP/1.2": (b"GET / HTTP/1.2\r\n" + HOST + b"\r\n", 400),
+    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "an unknown Transfer-Encoding": (GET + HOST + b"Transfer-Encoding: gzip\r\n\r\nabc", 501),
+    "two Transfer-Encodings": (
+        GET + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "Transfer-Encoding in two fields": (
+        GET + HOST + b"Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+    "chunks in HTTP/1.0": (b"POST / HTTP/1.0\r\n" + CHUNKED + b"0\r\n\r\n", 400),
+    "both lengths": (GET + HOST + b"Content-Length: 3\r\n" + CHUNKED + b"0\r\n\r\n", 400),
+    "two lengths": (GET + HOST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+    "a list of lengths": (GET + HOST + b"Content-Length: 3, 3\r\n\r\nabc", 400),
+    "a negative length": (GET + HOST + b"Content-Length: -1\r\n\r\n", 400),
+    "a length with a sign": (GET + HOST + b"Content-Length: +1\r\n\r\na", 400),
+    "a huge length": (GET + HOST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
+    "a folded field": (GET + HOST + b"X: a\r\n b\r\n\r\n", 400),
+    "a fold before the fields": (GET + b" " + HOST + b"\r\n", 400),
+    "a bare LF": (b"GET / HTTP/1.1\nHost: a.example\n\n", 400),
+    "a bare CR": (GET + HOST + b"X: a\rb\r\n\r\n", 400),
+    "a NUL": (GET + HOST + b"X: a\0b\r\n\r\n", 400),
+    "a blank before the colon": (GET + b"Host : a.example\r\n\r\n", 400),
+    "a blank in the target": (b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_it_is_refused_once_by_a_sentence_and_the_connection_closed(
+    server: Server, kind: str
+) -> None:
+    sent, status = REFUSED[kind]
+    for pieces in ([sent + SMUGGLED], [sent, SMUGGLED]):
+        ((found, text),) = await server.talk(*pieces, pause_s=0.02 if pieces[1:] else 0)
+        assert found == status
+        assert text.isascii()
+        assert text.endswith((b".\n", b"end.\n")), text
+        assert len(text) < 200
+
+
+CHUNKS = {
+    "a size that is none": b"x\r\n",
+    "a negative size": b"-1\r\n",
+    "a size in 0x": b"0x1\r\na\r\n",
+    "a size that overflows": b"ffffffffffffffffff\r\n",
+    "a blank behind the size": b"1 \r\na\r\n",
+    "a bare LF in an extension": b"1;a\nb\r\na\r\n",
+    "no end of the chunk": b"1\r\nab\r\n",
+    "a length as a trailer": b"0\r\nContent-Length: 3\r\n\r\n",
+    "an encoding as a trailer": b"0\r\nTransfer-Encoding: gzip\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+async def test_a_body_that_breaks_a_rule_ends_its_request_and_the_connection(
+    server: Server, kind: str
+) -> None:
+    head = POST + CHUNKED
+    for pieces in ([head + CHUNKS[kind] + SMUGGLED], [head, CHUNKS[kind], SMUGGLED]):
+        ((found, text),) = await server.talk(*pieces, pause_s=0.02 if pieces[1:] else 0)
+        assert (found, text.endswith(b".\n")) == (400, True)
+
+
+async def test_the_refusal_follows_the_answers_to_the_requests_before_it(server: Server) -> None:
+    good = b"GET /good HTTP/1.1\r\n" + HOST + b"\r\n"
+    bad = POST + CHUNKED + b"x\r\n"
+    for last in (bad, GET + b"\r\n", b"\x00"):
+        answers = await server.talk(good * 3 + last)
+        assert [status for status, _ in answers] == [200, 200, 200, 400], last
+
+
+ACCEPTED = {
+    "a path": (GET + HOST, "a.example", "/a", "b=c"),
+    "a port": (GET + b"Host: a.example:8080\r\n", "a.example:8080", "/a", "b=c"),
+    "an address": (GET + b"Host: [2001:db8::1]:80\r\n", "[2001:db8::1]:80", "/a", "b=c"),
+    "blanks around Host": (GET + b"Host: \t a.example \t \r\n", "a.example", "/a", "b=c"),
+    "an empty Host": (GET + b"Host:\r\n", "", "/a", "b=c"),
+    "an absolute target": (
+        b"GET http://b.example/a?b=c HTTP/1.1\r\n" + HOST, "b.example", "/a", "b=c"),
+    "capitals": (b"GET HTTPS://B.example:1/a HTTP/1.1\r\n" + HOST, "B.example:1", "/a", ""),
+    "an absolute target without a path": (
+        b"GET http://b.example HTTP/1.1\r\n" + HOST, "b.example", "/", ""),
+    "an absolute target with a query only": (
+        b"GET http://b.example?b=c HTTP/1.1\r\n" + HOST, "b.example", "/", "b=c"),
+    "two slashes": (b"GET //b.example/a HTTP/1.1\r\n" + HOST, "a.example", "//b.example/a", ""),
+    "a fragment": (b"GET /a?b=c#d HTTP/1.1\r\n" + HOST, "a.example", "/a", "b=c"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+async def test_the_application_sees_which_host_and_path_is_asked_for(
+    server: Server, kind: str
+) -> None:
+    sent, host, path, query = ACCEPTED[kind]
+    (seen,) = await server.seen(sent + b"Connection: close\r\n\r\n")
+    hosts = [value for name, value in seen["headers"] if name == "host"]
+    assert (hosts, seen["path"], seen["query"]) == ([host], path, query)
+
+
+async def test_http_1_0_needs_no_host(server: Server) -> None:
+    (seen,) = await server.seen(b"GET /a HTTP/1.0\r\n\r\n")
+    assert seen["path"] == "/a"

@@ -29,6 +29,9 @@ class Written(asyncio.Transport):
     def close(self):
         self.closed = True
 
+    def write_eof(self):
+        self.closed = True
+
     def is_closing(self):
         return self.closed
 

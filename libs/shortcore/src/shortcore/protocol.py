@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from shortcore import framing
 from shortcore.framing import Refused
+from shortcore.lingering import MAX_DISCARDED, Discard, Ended, LingeringTransport
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,11 +42,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin."""
         super().connection_made(transport)
+        self.transport = self.lingering = LingeringTransport(transport, self, self.loop)
         self.heard = True
+        self.discarded = 0
         self.stage = BETWEEN
         self.head_bytes = 0
         self.ignoring_upgrade = False
         self.refusal: Refused | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self.lingering.lost()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; `heard` says so to who looks after idle connections."""
@@ -68,6 +76,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
         `on_body` takes the body off again. So a body is judged one read late.
         """
+        if isinstance(self.parser, Discard):
+            return
         if self.stage == HEAD:
             self.head_bytes += size
             if self.head_bytes > MAX_HEAD:
@@ -108,6 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin to count the next head."""
         self.stage = HEAD
         self.head_bytes = 0
+        self.discarded = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -124,8 +135,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Hand over a part of the body."""
+        """Hand over a part of the body, or drop it once the request is answered."""
         self.head_bytes -= len(body)
+        if self.cycle.response_complete:
+            self.discarded += len(body)
+            if self.discarded > MAX_DISCARDED:
+                self.transport.abort()
+                raise Ended
         super().on_body(body)
 
     def on_chunk_header(self) -> None:
@@ -152,7 +168,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the next answer, or refuse what came behind the last one."""
         last = not self.pipeline
         super().on_response_complete()
-        if last and self.refusal is not None:
+        if last and self.refusal is not None and not self.transport.is_closing():
             self.send_refusal(self.refusal)
 
     def fail(self, reason: Refused | None) -> None:
@@ -160,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if reason is None or self.transport.is_closing():
             return
         framing.refused[reason.rule] += 1
-        self.parser = _Deaf()  # type: ignore[assignment]  # all of it that is called from here on
+        self.discard()
         if self.stage == BODY:
             self.fail_body(reason)
         elif self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
@@ -183,6 +199,16 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         self.transport.close()
 
+    def unfinished(self) -> bool:
+        """Say whether the client may still be sending what nobody will read."""
+        return self.stage == BODY or isinstance(self.parser, Discard)
+
+    def discard(self) -> None:
+        """Drop what comes from now on, up to a bound."""
+        if not isinstance(self.parser, Discard):
+            self.parser = Discard(self.lingering)  # type: ignore[assignment]  # all that is called
+        self.flow.resume_reading()
+
     def send_refusal(self, reason: Refused) -> None:
         """Answer by the sentence of a rule and close the connection."""
         body = f"{reason}\n".encode()
@@ -201,13 +227,6 @@ class TooManyPipelined(Exception):
     """Ends the parsing of what else has arrived on the connection."""
 
 
-class _Deaf:
-    """Stands in place of the parser once nothing more may be read as a request."""
-
-    def feed_data(self, data: bytes) -> None:
-        """Drop what comes until the connection is closed."""
-
-
 def _reason(error: httptools.HttpParserError) -> Refused | None:
     """Return why the parser stopped; None if the connection is cut already."""
     if isinstance(error, httptools.HttpParserInvalidURLError):
@@ -216,7 +235,7 @@ def _reason(error: httptools.HttpParserError) -> Refused | None:
         return Refused(400, "syntax", f"This is not an HTTP/1.1 request: {error}.")
     if isinstance(error.__context__, Refused):
         return error.__context__
-    if isinstance(error.__context__, TooManyPipelined):
+    if isinstance(error.__context__, (TooManyPipelined, Ended)):
         return None
     log.error("a request failed", exc_info=error.__context__)
     return Refused(500, "internal", "The request failed.")
@@ -237,7 +256,7 @@ class JoinedProtocol(BoundedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin."""
         super().connection_made(transport)
-        self.transport = _Joined(transport, self.loop)
+        self.transport = _Joined(self.transport, self.loop)
 
 
 class _Joined(asyncio.Transport):
