@@ -21,6 +21,7 @@ from shortcore.codes import (
     permute,
     unpermute,
 )
+from shortcore.folded_codes import FOLDED_ALPHABET
 
 SECRET = b"a secret for the tests of codes"
 SPACE = CodeSpace(SECRET)
@@ -307,3 +308,33 @@ def test_what_is_remembered_of_the_permutation_changes_no_code(id_):
     tier = next(tier for tier in SPACE._tiers if id_ < tier.end)
     number = tier.offset + permute(id_ - tier.start, tier.a, tier.b, tier.rounds)
     assert ORACLE.encode(number) == SPACE.encode(id_) == CodeSpace(SECRET).encode(id_)
+
+
+@given(st.integers(0, MAX_ID))
+def test_a_code_of_a_case_insensitive_domain_gives_its_id_back(id_):
+    code = SPACE.encode_folded(id_)
+    assert SPACE.decode_folded(code) == id_
+    assert SPACE.decode_any(code) is not None
+    assert SPACE.decode_any(SPACE.encode(id_)) == id_
+    assert set(code) <= set(FOLDED_ALPHABET)
+    assert len(code) == len(SPACE.encode(id_)) + 1
+
+
+@given(st.text())
+def test_any_other_text_is_no_code_of_a_case_insensitive_domain(text):
+    id_ = SPACE.decode_folded(text)
+    assert id_ is None or SPACE.encode_folded(id_) == text
+
+
+def test_made_up_codes_pass_as_seldom_as_among_mixed_case_codes():
+    made_up = random.Random(7)
+    passed = sum(
+        SPACE.decode_folded("".join(made_up.choices(FOLDED_ALPHABET, k=7))) is not None
+        for _ in range(200_000)
+    )
+    assert passed < 200_000 / 9216
+
+
+def test_codes_of_case_insensitive_domains_are_all_different():
+    codes = {SPACE.encode_folded(id_) for id_ in range(20_000)}
+    assert len(codes) == 20_000

@@ -25,6 +25,8 @@ from hashlib import blake2b
 
 from hashids import Hashids
 
+from shortcore.folded_codes import FoldedScript
+
 ALPHABET = "346789ABCDEFGHJKLMNPQRSTUVWXYabcdefghjkmnpqrstuvwxyz"
 """What hashids may draw on: no `0Oo 1lIi 2Z 5`. It keeps 12 as separators and 4 as guards."""
 
@@ -89,7 +91,7 @@ class CodeError(ValueError):
 def check_custom_code(code: str, reserved: frozenset[str] = RESERVED_CODES) -> None:
     """Accept 1 to 64 of `A-Za-z0-9_-` that are no reserved word; raise CodeError otherwise.
 
-    Codes are case-sensitive, but `reserved` (in lower case) is compared without regard to case,
+    Codes are case-sensitive in most domains, but `reserved` (in lower case) is compared without regard to case,
     as `/API` would mislead as much as `/api`.
     """
     if not 1 <= len(code) <= MAX_CUSTOM_LENGTH:
@@ -104,7 +106,8 @@ class CodeSpace:
     """The codes that one secret generates: ids 0 to `MAX_ID` and their codes, one to one.
 
     `secret` has at least 16 bytes (ValueError otherwise) and must never change while links
-    made with it are in use. Generated codes have 6 to 15 characters.
+    made with it are in use. Generated codes have 6 to 15 characters, those of case-insensitive
+    domains 7 to 16.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -124,9 +127,25 @@ class CodeSpace:
         self._by_length = {tier.digits + 1: tier for tier in self._tiers}
         self._ends = [tier.end for tier in self._tiers]
         self._encoding: dict[int, Sequence[tuple[Round, Round]]] = {}
+        key = _derive(secret, b"shortlinks.fold")
+        self._folded = FoldedScript(key, keyed_round(key, 0, 0))
 
     def encode(self, id: int) -> str:  # noqa: A002 -- `id` is the field's word for it
         """Return the code of `id`; raises ValueError when it is negative or above `MAX_ID`."""
+        tier, number = self._scatter(id)
+        letter, table = self._writers[number % _LOTTERY_MODULUS % _BASE]
+        digits = b""
+        while number:
+            digits = _PAIRS[number % _BASE**2] + digits
+            number //= _BASE**2
+        return letter + digits[-tier.digits :].translate(table).decode()
+
+    def encode_folded(self, id: int) -> str:  # noqa: A002
+        """Return the code of `id` for a case-insensitive domain, of 7 to 16 characters."""
+        tier, number = self._scatter(id)
+        return self._folded.write(number, tier.digits)
+
+    def _scatter(self, id: int) -> "tuple[_Tier, int]":  # noqa: A002
         if not 0 <= id <= MAX_ID:
             raise ValueError(f"An id is 0 to {MAX_ID}, not {id}.")
         tier = self._tiers[bisect(self._ends, id)]
@@ -137,13 +156,7 @@ class CodeSpace:
                 (remembered(mix_left, tier.b, tier.a), remembered(mix_right, tier.a, tier.b))
                 for mix_left, mix_right in tier.rounds
             ]
-        number = tier.offset + permute(id - tier.start, tier.a, tier.b, rounds)
-        letter, table = self._writers[number % _LOTTERY_MODULUS % _BASE]
-        digits = b""
-        while number:
-            digits = _PAIRS[number % _BASE**2] + digits
-            number //= _BASE**2
-        return letter + digits[-tier.digits :].translate(table).decode()
+        return tier, tier.offset + permute(id - tier.start, tier.a, tier.b, rounds)
 
     def decode(self, code: str) -> int | None:
         """Return the id whose code this is, or None for any other string, however odd.
@@ -164,8 +177,27 @@ class CodeSpace:
         number = int(digits, _BASE)
         if number % _LOTTERY_MODULUS % _BASE != lottery or number < tier.offset:
             return None
-        id_ = tier.start + unpermute(number - tier.offset, tier.a, tier.b, tier.rounds)
-        return id_ if id_ < tier.end else None
+        return _gather(tier, number)
+
+    def decode_folded(self, code: str) -> int | None:
+        """Return the id whose code in a case-insensitive domain this is, or None."""
+        tier = self._by_length.get(len(code) - 1)
+        if tier is None:
+            return None
+        number = self._folded.read(code)
+        if number is None or not tier.offset <= number < tier.offset * _BASE:
+            return None
+        return _gather(tier, number)
+
+    def decode_any(self, code: str) -> int | None:
+        """Return the id whose code this is in a domain of either kind, or None."""
+        id_ = self.decode(code)
+        return self.decode_folded(code) if id_ is None else id_
+
+
+def _gather(tier: "_Tier", number: int) -> int | None:
+    id_ = tier.start + unpermute(number - tier.offset, tier.a, tier.b, tier.rounds)
+    return id_ if id_ < tier.end else None
 
 
 def permute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]) -> int:

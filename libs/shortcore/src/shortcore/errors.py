@@ -133,7 +133,7 @@ class DomainTaken(Conflict):
 
 
 class DomainInUse(Conflict):
-    """The domain still has links, or is the default."""
+    """The domain is the default, or has links that stand against the change."""
 
     type, title = "domain-in-use", "Domain in use"
 

@@ -6,7 +6,7 @@ from typing import Literal, NewType, get_args
 import msgspec
 
 LinkKey = NewType("LinkKey", str)
-"""`host/code`: the host in lower case without port, the code as it is (case matters)."""
+"""`host/code`: the host in lower case without port, the code as it is stored (case matters)."""
 
 LinkId = NewType("LinkId", int)
 """The number behind a generated code; also names the link in click records."""

@@ -9,7 +9,7 @@ import asyncpg
 from shortcore.errors import ConfigurationError, SchemaOlder
 from shortcore.postgres import Connection
 
-REVISION = 3
+REVISION = 4
 """The newest migration that this code knows and needs."""
 
 

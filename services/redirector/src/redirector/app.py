@@ -164,7 +164,7 @@ class Redirector:
             clock=clock,
             now_ms=now_ms,
         )
-        decode = CodeSpace(settings.code_secret.get_secret_value().encode()).decode
+        decode = CodeSpace(settings.code_secret.get_secret_value().encode()).decode_any
         self.custom_codes = CustomCodes(
             partial(repository.count_custom, self._primary),
             partial(repository.custom_keys, self._primary),

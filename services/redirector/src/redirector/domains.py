@@ -16,6 +16,7 @@ from redirector.loops import Leads, OwnHosts
 from redirector.repository import DomainRow
 from redirector.respond import Answer, Answers, Plain
 from shortcore.cache.local import Entry
+from shortcore.folded_codes import fold_code
 from shortcore.framing import is_host
 from shortcore.links import absent
 from shortcore.urls import normalise_host
@@ -30,12 +31,13 @@ class Domain:
     The host is "" while nobody knows which domain a request means.
     """
 
-    __slots__ = ("doubtful", "home", "host", "not_found", "nowhere")
+    __slots__ = ("case_insensitive", "doubtful", "home", "host", "not_found", "nowhere")
 
     def __init__(
         self, row: DomainRow, answers: Answers, own: OwnHosts, asked: str | None = None
     ) -> None:
         self.host = row.host
+        self.case_insensitive = row.case_insensitive
         self.doubtful = False
         """Whether a target may lead back, which the request must tell; with `asked` it is told."""
 
@@ -51,6 +53,10 @@ class Domain:
             absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
         )
 
+    def spelled(self, code: str) -> str:
+        """Return `code` as links of this domain are stored."""
+        return fold_code(code) if self.case_insensitive else code
+
 
 class Domains:
     """All domains; until `replace` is called only the default one is known, without targets."""
@@ -63,8 +69,8 @@ class Domains:
         self.known: dict[bytes, Domain] = {}
         """Values of Host fields whose domain is remembered; short and valid ones only."""
         self.own = OwnHosts({default_host})
-        self.default = Domain(DomainRow(default_host, None, None), answers, self.own)
-        self._unknown = Domain(DomainRow("", None, None), answers, self.own)
+        self.default = Domain(DomainRow(default_host), answers, self.own)
+        self._unknown = Domain(DomainRow(""), answers, self.own)
 
     def __len__(self) -> int:
         return len(self._by_host)
@@ -78,7 +84,7 @@ class Domains:
         self._by_host = {row.host: Domain(row, self._answers, own) for row in rows}
         self.known.clear()
         if self._default_host not in self._by_host:
-            row = DomainRow(self._default_host, None, None)
+            row = DomainRow(self._default_host)
             self._by_host[self._default_host] = Domain(row, self._answers, own)
         self.default = self._by_host[self._default_host]
         return True

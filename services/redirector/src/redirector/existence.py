@@ -14,6 +14,7 @@ from redirector.domains import Domains
 from redirector.lookup import LinkCache, LinkEntry
 from redirector.paths import match_code, read_path
 from redirector.scan import Scan
+from shortcore.folded_codes import fold_code
 from shortcore.links import LinkKey
 
 
@@ -103,15 +104,19 @@ def make_codes(  # noqa: C901  # counts four functions
 
     def refuse(sent: str, now: float) -> LinkEntry | None:
         host, _, rest = sent.partition("/")
+        domain = of_host(host)
+        if domain.host != host:  # the target of the request was a whole URL
+            return None
+        if domain.case_insensitive and match_code(rest):
+            rest = fold_code(rest)
+            sent = f"{host}/{rest}"
         verdict = known(host, rest, sent, now)
         if verdict is _IMPOSSIBLE:
             asked = read_path("/" + rest.partition("?")[0])
             if asked is not None:
-                verdict = known(host, asked.code, f"{host}/{asked.code}", now)
+                code = domain.spelled(asked.code)
+                verdict = known(host, code, f"{host}/{code}", now)
         if verdict is not _ABSENT:
-            return None
-        domain = of_host(host)
-        if domain.host != host:  # the target of the request was a whole URL
             return None
         note(now)
         values[refused] += 1

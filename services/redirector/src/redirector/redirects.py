@@ -129,7 +129,7 @@ class Redirects:
             return self._answers.get_only if posted else self._place(request.path, domain)
         if not domain.host:
             return self._answers.unavailable  # it may have links of its own
-        key = link_key(domain.host, asked.code)
+        key = link_key(domain.host, domain.spelled(asked.code))
         entry = await self._find(domain, key)
         if entry is None:
             return self._answers.unavailable

@@ -49,7 +49,9 @@ WHERE d.host = $1 AND l.code = $2
     AND l.version = $3 AND l.state = 'active' AND l.visits < l.max_visits
 """
 
-_DOMAINS = "SELECT host, default_target, not_found_target FROM domains ORDER BY host"
+_DOMAINS = (
+    "SELECT host, default_target, not_found_target, case_insensitive FROM domains ORDER BY host"
+)
 
 _COUNT_CUSTOM = "SELECT count(*) FROM (SELECT FROM links WHERE custom LIMIT $1) AS counted"
 
@@ -83,11 +85,15 @@ class Found(NamedTuple):
 
 
 class DomainRow(msgspec.Struct, frozen=True, array_like=True):
-    """A domain, where its root leads, and where its unknown codes lead."""
+    """A domain, where its root leads, where its unknown codes lead, and whether case matters.
+
+    Redis holds a copy of all rows: new fields go to the end and have a default.
+    """
 
     host: str
-    default_target: str | None
-    not_found_target: str | None
+    default_target: str | None = None
+    not_found_target: str | None = None
+    case_insensitive: bool = False
 
 
 async def find_links(postgres: Postgres, keys: Sequence[LinkKey]) -> dict[LinkKey, Found]:

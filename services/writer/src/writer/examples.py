@@ -64,6 +64,7 @@ _DOMAIN = DomainView(
     host=_HOST,
     default_target="https://example.com/",
     not_found_target=None,
+    case_insensitive=False,
     default=True,
     version=12,
     created_at=_MADE,

@@ -201,7 +201,7 @@ def _assemble(
         reads=reads,
         cache=cache,
         domain_book=book,
-        domains=DomainService(postgres, reads, book, announcer),
+        domains=DomainService(postgres, reads, book, announcer, settings.postgres_write_timeout_ms),
         keys=KeyService(postgres, ring),
         key_ring=ring,
         links=links,

@@ -182,7 +182,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.stage = body
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
             path = key[len(domain.host) :]
-            if domain.host and is_code(path[1:]):
+            if domain.host and is_code(path[1:]) and domain.spelled(path) == path:
                 ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]  # a link's key now
             elif "?" not in path and (answer := placed(path, domain)) is not None:
                 self.send_shared(waiting, answer)

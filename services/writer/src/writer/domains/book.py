@@ -11,7 +11,7 @@ from shortcore.postgres import Postgres
 from shortcore.settings import WriterSettings
 from shortcore.urls import TargetPolicy, normalise_host
 from writer.domains import repository
-from writer.domains.repository import Domain
+from writer.domains.repository import Domain, DomainValues
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class DomainBook:
     async def open(self) -> None:
         """Add the default domain where it is missing, and read all."""
         async with self._postgres.connection() as connection:
-            await repository.add_domain(connection, self.default_host, None, None)
+            await repository.add_domain(connection, self.default_host, DomainValues())
         await self.refresh()
 
     async def refresh(self) -> None:

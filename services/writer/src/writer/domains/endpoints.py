@@ -41,7 +41,7 @@ async def get_domain(parts: PartsOf, host: str) -> Response:
 @router.patch(
     "/{host}",
     summary="Edit a domain",
-    responses=answers(200, "DomainView", 404, 412, 422, sends=("ETag",)),
+    responses=answers(200, "DomainView", 404, 409, 412, 422, sends=("ETag",)),
 )
 async def edit_domain(
     parts: PartsOf, host: str, body: EditDomain, if_match: IfMatch = None

@@ -1,13 +1,14 @@
 """All SQL about domains."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 import asyncpg
 
+from shortcore.folded_codes import fold_code
 from shortcore.postgres import Connection
 
-_COLUMNS = """d.id, d.host, d.default_target, d.not_found_target, d.version,
+_COLUMNS = """d.id, d.host, d.default_target, d.not_found_target, d.case_insensitive, d.version,
     d.created_at, d.updated_at"""
 
 # A row without a code tells the redirectors to read the domains anew.
@@ -17,29 +18,55 @@ _OUTBOX = """o AS (INSERT INTO outbox (domain_id, host, code, version)
 _ALL = f"SELECT {_COLUMNS} FROM domains AS d ORDER BY host"  # noqa: S608  # constants only
 _ONE = f"SELECT {_COLUMNS} FROM domains AS d WHERE host = $1"  # noqa: S608  # constants only
 _ADD = f"""WITH d AS (
-    INSERT INTO domains (host, default_target, not_found_target) VALUES ($1, $2, $3)
+    INSERT INTO domains (host, default_target, not_found_target, case_insensitive)
+    VALUES ($1, $2, $3, $4)
     ON CONFLICT (host) DO NOTHING RETURNING *
 ), {_OUTBOX.format(version="version")} SELECT {_COLUMNS} FROM d"""  # noqa: S608  # constants only
 _SAVE = f"""WITH d AS (
-    UPDATE domains SET default_target = $2, not_found_target = $3,
+    UPDATE domains SET default_target = $2, not_found_target = $3, case_insensitive = $4,
         version = nextval('link_versions'), updated_at = clock_timestamp()
     WHERE host = $1 RETURNING *
 ), {_OUTBOX.format(version="version")} SELECT {_COLUMNS} FROM d"""  # noqa: S608  # constants only
 _REMOVE = f"""WITH d AS (DELETE FROM domains WHERE host = $1 RETURNING *),
 {_OUTBOX.format(version="nextval('link_versions')")} SELECT count(*) FROM d"""  # noqa: S608  # constants only
 
+# Codes compare bytewise (COLLATE "C"), so that lower() changes A-Z and nothing else.
+_CAPITAL = "SELECT code FROM links WHERE domain_id = $1 AND code <> lower(code) LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainValues:
+    """What an operator can set of a domain."""
+
+    default_target: str | None = None
+    not_found_target: str | None = None
+    case_insensitive: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A host of short links, and where its bare address and its unknown codes lead."""
+    """A host of short links, and where its bare address and its unknown codes lead.
+
+    All codes of a case-insensitive domain are in lower case, and every spelling finds them.
+    """
 
     id: int
     host: str
     default_target: str | None
     not_found_target: str | None
+    case_insensitive: bool
     version: int
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def values(self) -> DomainValues:
+        """What an operator can set of it."""
+        return DomainValues(self.default_target, self.not_found_target, self.case_insensitive)
+
+    def spelled(self, code: str) -> str:
+        """Return `code` as links of this domain are stored."""
+        return fold_code(code) if self.case_insensitive else code
 
 
 async def all_domains(connection: Connection) -> list[Domain]:
@@ -52,18 +79,23 @@ async def locked_domain(connection: Connection, host: str) -> Domain | None:
     return _domain(await connection.fetchrow(_ONE + " FOR UPDATE", host))
 
 
-async def add_domain(
-    connection: Connection, host: str, default_target: str | None, not_found_target: str | None
-) -> Domain | None:
+async def add_domain(connection: Connection, host: str, values: DomainValues) -> Domain | None:
     """Add a domain; returns None when the host is there already."""
-    return _domain(await connection.fetchrow(_ADD, host, default_target, not_found_target))
+    return _domain(await connection.fetchrow(_ADD, host, *astuple(values)))
 
 
-async def save_domain(
-    connection: Connection, host: str, default_target: str | None, not_found_target: str | None
-) -> Domain:
-    """Write the targets of a locked domain."""
-    row = await connection.fetchrow(_SAVE, host, default_target, not_found_target)
+async def find_capital(connection: Connection, domain_id: int) -> str | None:
+    """Return a code of the domain that has a capital letter, if there is one.
+
+    With the domain locked by `locked_domain` no other one can come before the transaction ends.
+    """
+    code: str | None = await connection.fetchval(_CAPITAL, domain_id)
+    return code
+
+
+async def save_domain(connection: Connection, host: str, values: DomainValues) -> Domain:
+    """Write the values of a locked domain."""
+    row = await connection.fetchrow(_SAVE, host, *astuple(values))
     return Domain(*row)  # type: ignore[misc]  # it is locked, so it is there
 
 

@@ -10,7 +10,7 @@ from writer.fields import Input, Text, Url
 
 
 class EditDomain(Input):
-    """A JSON merge patch (RFC 7396): what is absent stays, null takes a target away."""
+    """A JSON merge patch (RFC 7396): what is absent stays, null sets the default."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"not_found_target": "https://example.com/404"}]}
@@ -18,6 +18,11 @@ class EditDomain(Input):
 
     default_target: Url | None = Field(None, description="Where the bare host leads.")
     not_found_target: Url | None = Field(None, description="Where unknown codes lead.")
+    case_insensitive: bool | None = Field(
+        None,
+        description="Whether `/Sale`, `/SALE` and `/sale` are one link. All codes are then stored"
+        " in lower case; refused while the domain has codes with capital letters.",
+    )
 
 
 class CreateDomain(EditDomain):
@@ -34,6 +39,7 @@ class DomainView(msgspec.Struct, frozen=True):
     host: str
     default_target: str | None
     not_found_target: str | None
+    case_insensitive: bool
     default: bool
     version: int
     created_at: datetime
@@ -53,6 +59,7 @@ def view_of(domain: Domain, default_host: str) -> DomainView:
         host=domain.host,
         default_target=domain.default_target,
         not_found_target=domain.not_found_target,
+        case_insensitive=domain.case_insensitive,
         default=domain.host == default_host,
         version=domain.version,
         created_at=domain.created_at,

@@ -1,14 +1,16 @@
 """What the API does with domains."""
 
+import contextlib
+
 import asyncpg
 
 from shortcore.errors import DomainInUse, DomainNotFound, DomainTaken, FieldError
-from shortcore.postgres import Postgres
+from shortcore.postgres import Connection, Postgres
 from shortcore.urls import TargetError, TargetPolicy, normalise_host, normalise_target
 from writer.announce import Announcer
 from writer.domains import repository
 from writer.domains.book import DomainBook
-from writer.domains.repository import Domain
+from writer.domains.repository import Domain, DomainValues
 from writer.domains.schemas import CreateDomain, EditDomain
 from writer.etags import require_match
 from writer.problems import invalid
@@ -19,12 +21,18 @@ class DomainService:
     """Adds, edits and removes hosts; each change reaches the redirectors as a link's would."""
 
     def __init__(
-        self, postgres: Postgres, reads: Reads, book: DomainBook, announcer: Announcer
+        self,
+        postgres: Postgres,
+        reads: Reads,
+        book: DomainBook,
+        announcer: Announcer,
+        write_timeout_ms: int,
     ) -> None:
         self._postgres = postgres
         self._reads = reads
         self._book = book
         self._announcer = announcer
+        self._write_timeout_ms = write_timeout_ms
 
     async def all(self) -> list[Domain]:
         """Return every domain by host, as old as the replica is late."""
@@ -46,9 +54,9 @@ class DomainService:
             host = normalise_host(new.host)
         except ValueError as error:
             raise invalid([FieldError("/host", "host", str(error))]) from None
-        default_target, not_found_target = self._targets(new, None)
+        values = self._values(new, DomainValues())
         async with self._postgres.connection() as connection:
-            domain = await repository.add_domain(connection, host, default_target, not_found_target)
+            domain = await repository.add_domain(connection, host, values)
         if domain is None:
             raise DomainTaken(
                 f"The domain {host} exists already.",
@@ -58,19 +66,25 @@ class DomainService:
         return domain
 
     async def edit(self, host: str, edit: EditDomain, if_match: str | None) -> Domain:
-        """Merge `edit` into the domain; without any change it keeps its version."""
+        """Merge `edit` into the domain; without any change it keeps its version.
+
+        Raises DomainInUse for `case_insensitive` while there are codes with capital letters.
+        """
         host = _known(host)
-        async with self._postgres.connection() as connection, connection.transaction():
+        async with self._transaction() as connection, connection.transaction():
+            # Inserts of links lock the domain, too: nobody adds such a code meanwhile.
             old = await repository.locked_domain(connection, host)
             if old is None:
                 raise _not_found(host)
             require_match(if_match, old.version)
-            default_target, not_found_target = self._targets(edit, old)
-            if (default_target, not_found_target) == (old.default_target, old.not_found_target):
+            values = self._values(edit, old.values)
+            if values == old.values:
                 return old
-            domain = await repository.save_domain(
-                connection, host, default_target, not_found_target
-            )
+            if values.case_insensitive and not old.case_insensitive:
+                code = await repository.find_capital(connection, old.id)
+                if code is not None:
+                    raise _has_capitals(host, code)
+            domain = await repository.save_domain(connection, host, values)
         await self._changed()
         return domain
 
@@ -94,7 +108,10 @@ class DomainService:
         self._announcer.wake_relay()
         await self._book.refresh()
 
-    def _targets(self, sent: EditDomain, old: Domain | None) -> tuple[str | None, str | None]:
+    def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
+        return self._postgres.connection(self._write_timeout_ms)
+
+    def _values(self, sent: EditDomain, old: DomainValues) -> DomainValues:
         fields: list[FieldError] = []
         policy = self._book.policy
 
@@ -103,19 +120,16 @@ class DomainService:
                 return before
             return None if raw is None else _normal(name, raw, policy, fields)
 
-        targets = (
-            target(
-                "default_target", sent.default_target, None if old is None else old.default_target
-            ),
-            target(
-                "not_found_target",
-                sent.not_found_target,
-                None if old is None else old.not_found_target,
-            ),
+        values = DomainValues(
+            target("default_target", sent.default_target, old.default_target),
+            target("not_found_target", sent.not_found_target, old.not_found_target),
+            bool(sent.case_insensitive)
+            if "case_insensitive" in sent.model_fields_set
+            else old.case_insensitive,
         )
         if fields:
             raise invalid(fields)
-        return targets
+        return values
 
 
 def _normal(name: str, raw: str, policy: TargetPolicy, fields: list[FieldError]) -> str | None:
@@ -124,6 +138,14 @@ def _normal(name: str, raw: str, policy: TargetPolicy, fields: list[FieldError])
     except TargetError as error:
         fields.append(FieldError(f"/{name}", error.rule, str(error)))
         return None
+
+
+def _has_capitals(host: str, code: str) -> DomainInUse:
+    detail = (
+        f"The domain {host} has codes with capital letters, such as {code}, perhaps in the trash."
+        " Purge those links, or add another domain for case-insensitive codes."
+    )
+    return DomainInUse(detail, fields=[FieldError("/case_insensitive", "conflict", detail)])
 
 
 def _known(host: str) -> str:

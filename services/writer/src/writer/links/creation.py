@@ -1,5 +1,6 @@
 """Placing new links: an id, a code, one statement; and what happens when the code is in use."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import asyncpg
@@ -13,13 +14,20 @@ from shortcore.errors import (
     InvalidInput,
     ShortlinksError,
 )
-from shortcore.links import LinkKey, link_key
+from shortcore.links import LinkId, LinkKey, link_key
 from shortcore.postgres import Connection, Postgres
 from writer.announce import Announcer
 from writer.batching import Batcher
 from writer.domains.repository import Domain
 from writer.ids import IdBlocks
-from writer.links.repository import Copied, copy_links, find_link, insert_links
+from writer.links.repository import (
+    CapitalsRefused,
+    Copied,
+    copy_links,
+    find_folding,
+    find_link,
+    insert_links,
+)
 from writer.links.stored import LinkValues, NewLink, StoredLink
 
 Placed = StoredLink | ShortlinksError
@@ -117,21 +125,31 @@ class Creator:
         try:
             async with connection.transaction():
                 return await copy_links(connection, await self._with_ids(connection, drafts))
-        except asyncpg.UniqueViolationError:
+        except (asyncpg.UniqueViolationError, CapitalsRefused):
             return None
 
     async def _insert(self, connection: Connection, drafts: Sequence[Draft]) -> list[Placed]:
         placed: dict[int, Placed] = {}
+        drafts = list(drafts)
         left = list(range(len(drafts)))
         for _ in range(_ROUNDS):
             news = await self._with_ids(connection, [drafts[index] for index in left])
             rows = await insert_links(connection, news, bulk=len(drafts) >= _COPIED_FROM)
             again = []
+            folding = (
+                await find_folding(connection, {new.domain_id for new in news})
+                if len(rows) < len(news)
+                else frozenset()
+            )
             for index, new in zip(left, news, strict=True):
+                draft = drafts[index]
                 if (row := rows.get(new.id)) is not None:
                     placed[index] = row
+                elif draft.domain.id in folding and not draft.domain.case_insensitive:
+                    drafts[index] = _folded(draft)  # the domain was switched a moment ago
+                    again.append(index)
                 elif new.custom:
-                    placed[index] = await _taken(connection, drafts[index], new.code)
+                    placed[index] = await _taken(connection, draft, new.code)
                 else:
                     again.append(index)  # a custom code sits where this id leads: take the next
             left = again
@@ -146,12 +164,16 @@ class Creator:
                 id=number,
                 domain_id=draft.domain.id,
                 host=draft.domain.host,
-                code=draft.code or self._codes.encode(number),
+                code=draft.code or self._generated(draft.domain, number),
                 custom=draft.code is not None,
                 values=draft.values,
             )
             for number, draft in zip(ids, drafts, strict=True)
         ]
+
+    def _generated(self, domain: Domain, number: LinkId) -> str:
+        codes = self._codes
+        return codes.encode_folded(number) if domain.case_insensitive else codes.encode(number)
 
     async def _place_committed(self, drafts: Sequence[Draft]) -> list[Placed]:
         began = self._announcer.moment()
@@ -177,6 +199,13 @@ def domain_gone(draft: Draft) -> InvalidInput:
     """Return the error of a draft whose domain was removed meanwhile."""
     detail = f"There is no domain {draft.domain.host}; see GET /api/v1/domains."
     return InvalidInput(detail, fields=[FieldError(f"{draft.at}/domain", "unknown", detail)])
+
+
+def _folded(draft: Draft) -> Draft:
+    """Return `draft` as a domain takes it that is case-insensitive after all."""
+    domain = dataclasses.replace(draft.domain, case_insensitive=True)
+    code = None if draft.code is None else domain.spelled(draft.code)
+    return msgspec.structs.replace(draft, domain=domain, code=code)
 
 
 async def _taken(connection: Connection, draft: Draft, code: str) -> CodeTaken:

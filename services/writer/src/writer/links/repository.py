@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import asyncpg
 
+from shortcore.folded_codes import fold_code
 from shortcore.links import Kind, LinkRecord, LinkState, Version
 from shortcore.postgres import Connection
 from shortcore.rows import RECORD_COLUMNS, record_of
@@ -32,8 +33,16 @@ _FENCED = f"(SELECT pg_advisory_xact_lock_shared({_PURGE_FENCE})) AS fence"  # a
 
 # Rows go in by domain and code: two batches with the same codes in opposite order would wait
 # for each other otherwise.
+# A writer knows of a switch to case-insensitive codes some seconds later. The lock, which the
+# foreign key takes anyway, waits for a switch and reads the domain as it is then.
+_FOLDING = """f AS (
+    SELECT array_agg(id) FILTER (WHERE case_insensitive) AS folding
+    FROM (SELECT id, case_insensitive FROM domains
+        WHERE id = ANY ({domains}::integer[]) FOR KEY SHARE) AS locked
+)"""
+
 _INSERTED = f"""
-WITH l AS (
+WITH {_FOLDING.format(domains="$2")}, l AS (
     INSERT INTO links AS l (id, domain_id, code, target, status_code, state, custom, valid_from,
         expires_at, expired_target, max_visits, password_hash, forward_query, forward_path, title,
         tags, note, created_at, updated_at)
@@ -51,6 +60,8 @@ WITH l AS (
             note)
         ORDER BY n.domain_id, n.code COLLATE "C"
     ) AS n
+    WHERE (SELECT folding FROM f) IS NULL OR n.domain_id <> ALL ((SELECT folding FROM f)::integer[])
+        OR n.code = lower(n.code COLLATE "C")
     ON CONFLICT (domain_id, code) DO NOTHING
     RETURNING *
 ), """  # noqa: S608  # constants only
@@ -65,12 +76,14 @@ _INSERT_BULK = _INSERTED + _OUTBOX_BULK + _TOLD
 
 # In this order, for the fence's sake. One row of the outbox for all links with generated codes.
 _STAMPS = f"""
-WITH s AS (
+WITH {_FOLDING.format(domains="$3")}, s AS (
     SELECT array_agg(nextval('link_versions')) AS versions, clock_timestamp() AS at
     FROM {_FENCED}, generate_series(1, $1)
 ), o AS (INSERT INTO outbox_many (changed_at, links) SELECT at, $2::integer FROM s WHERE $2 > 0)
-SELECT versions, at FROM s
+SELECT versions, at, (SELECT folding FROM f) FROM s
 """  # noqa: S608  # constants only
+
+_FOLDING_NOW = "SELECT id FROM domains WHERE id = ANY ($1::integer[]) AND case_insensitive"
 
 _OPTIONAL = {
     "status_code": 302, "state": LinkState.ACTIVE, "custom": False,
@@ -85,7 +98,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
 _ONE = f"""SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id
-WHERE d.host = $1 AND l.code = $2"""  # noqa: S608  # constants only
+WHERE d.host = $1
+    AND l.code = CASE WHEN d.case_insensitive THEN lower($2::text COLLATE "C") ELSE $2 END"""  # noqa: S608  # constants only
 
 _SAVE = f"""
 WITH l AS (
@@ -119,6 +133,10 @@ WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.status_code = $4
 ORDER BY l.created_at, l.id LIMIT 1"""  # noqa: S608  # constants only
 
 
+class CapitalsRefused(Exception):
+    """A code has capital letters, and its domain has become case-insensitive meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copied:
     """What one COPY made: `links` as they were asked for, and in its own order with versions."""
@@ -143,7 +161,8 @@ async def insert_links(
     """Insert `links` and their outbox rows in one statement; returns those inserted, by id.
 
     With `bulk` no change of a single link waits behind them.
-    A link that is missing met its code in use. Raises asyncpg.ForeignKeyViolationError when a
+    A link that is missing met its code in use, or has capital letters in its code, which its domain
+    takes no longer (`find_folding`). Raises asyncpg.ForeignKeyViolationError when a
     domain is gone, having inserted nothing.
     """
     column = [[*map(attrgetter(name), links)] for name in ("id", "domain_id", "code")]
@@ -178,13 +197,21 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied
     it may have been asked for before, and redirectors must hear of it, whatever relay runs
     (docs/adr/0013).
 
-    All or none: raises asyncpg.UniqueViolationError when a code is in use, and
+    All or none: raises asyncpg.UniqueViolationError when a code is in use, CapitalsRefused when one
+    has capital letters and its domain has become case-insensitive, and
     asyncpg.ForeignKeyViolationError when a domain is gone.
     """
     # In the order of the index: neighbours share its pages.
     ordered = sorted(links, key=attrgetter("domain_id", "code"))
     custom = [link.custom for link in ordered]
-    ((versions, at),) = await connection.fetch(_STAMPS, len(ordered), custom.count(False))
+    domains = sorted({link.domain_id for link in ordered})
+    ((versions, at, folding),) = await connection.fetch(
+        _STAMPS, len(ordered), custom.count(False), domains
+    )
+    if folding and any(
+        link.domain_id in folding and link.code != fold_code(link.code) for link in ordered
+    ):
+        raise CapitalsRefused
     values = [link.values for link in ordered]
     columns: dict[str, Iterable[object]] = {
         **{name: map(attrgetter(name), ordered) for name in ("id", "domain_id", "code")},
@@ -211,6 +238,11 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied
             ],
         )
     return Copied(links, ordered, versions, at)
+
+
+async def find_folding(connection: Connection, domains: Iterable[int]) -> frozenset[int]:
+    """Return those of `domains` whose codes are case-insensitive now."""
+    return frozenset(row[0] for row in await connection.fetch(_FOLDING_NOW, [*domains]))
 
 
 async def find_link(

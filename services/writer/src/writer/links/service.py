@@ -103,7 +103,8 @@ class LinkService:
             raise invalid(faults.fields)
         if link.password is not None:
             values = replace(values, password_hash=await hash_password(link.password))
-        return Draft(domain, link.code, values, at)
+        code = None if link.code is None else domain.spelled(link.code)
+        return Draft(domain, code, values, at)
 
     def plain(self, item: object, at: str = "") -> Draft | None:
         """Return what `draft` makes of an item that is a target, perhaps with a code, and no more.
@@ -134,6 +135,7 @@ class LinkService:
                 check_custom_code(code, self.settings.reserved_codes)
             except CodeError:
                 return None
+            code = domain.spelled(code)
         return Draft(domain, code, LinkValues(target, self.settings.default_status_code), at)
 
     async def get(self, host: str, code: str) -> StoredLink:
@@ -188,7 +190,7 @@ class LinkService:
             if not old.deleted:
                 raise Conflict("Only a link in the trash can be purged; delete it first.")
             version = await repository.purge_link(connection, old)
-        await self.announcer.announce([(link_key(host, code), absent(version))], began)
+        await self.announcer.announce([(link_key(old.host, old.code), absent(version))], began)
 
     async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
         """Take the link out of the trash, as an active one; any other stays as it is."""
