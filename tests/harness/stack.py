@@ -4,6 +4,7 @@ import http.client
 import os
 import secrets
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -138,6 +139,16 @@ class Stack:
     def redirector(self, program: str = "shortlinks-redirector", **extra: str) -> Part:
         """Start a redirector and wait until it is ready; `program` may be another version's."""
         return self._start("redirector", [program, "serve"], extra, public=True)
+
+    def patched(self, role: str, code: str, **extra: str) -> Part:
+        """Start a writer, relay or redirector in which Python `code` runs first."""
+        module, argument = {
+            "writer": ("writer.main", "serve"),
+            "relay": ("writer.main", "relay"),
+            "redirector": ("redirector.main", "serve"),
+        }[role]
+        run = f"{code}\nimport sys, {module}\nsys.exit({module}.main(['{argument}']))\n"
+        return self._start(role, [sys.executable, "-c", run], extra, public=role != "relay")
 
     def create_key(self, name: str) -> str:
         """Make an API key by the command that operators use."""

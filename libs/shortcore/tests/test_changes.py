@@ -1,12 +1,11 @@
 import asyncio
 import time
 
-import msgspec
 import pytest
 
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import MAX_VERSION
-from shortcore.changes import START, Change, ChangeFeed, entry_order
+from shortcore.changes import START, Change, ChangeFeed, FeedUnreadable, entry_order
 from shortcore.links import LinkKey
 from shortcore.redis import open_redis
 
@@ -183,7 +182,7 @@ async def test_concurrent_appends_form_one_chain(feed):
 @pytest.mark.parametrize("version", [-1, MAX_VERSION + 1, 2**63])
 async def test_a_version_that_cannot_be_is_an_entry_that_cannot_be_read(feed, version):
     await feed.append([Change(LinkKey("go.example/a"), version, 1)])
-    with pytest.raises(msgspec.ValidationError):
+    with pytest.raises(FeedUnreadable, match="ValidationError"):
         await feed.read(START, wait_ms=1)
 
 

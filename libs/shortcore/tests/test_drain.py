@@ -18,6 +18,7 @@ SERVER = """
 import asyncio, sys
 from prometheus_client import CollectorRegistry
 from shortcore.admin import AdminApp
+from shortcore.background import Background
 from shortcore.drain import UvicornServer, run
 from shortcore.health import Health
 from shortcore.logging import configure
@@ -27,7 +28,14 @@ configure("info", "json", "test")
 public_port, admin_port, delay_ms, hang = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 health = Health()
 
+background = Background()
+
+async def crash():
+    raise RuntimeError("injected")
+
 async def app(scope, receive, send):
+    if scope["path"] == "/crash":
+        background.run_forever("crashing", crash())
     if scope["path"] == "/slow":
         print("slow", flush=True)
         await asyncio.sleep(0.5)
@@ -50,7 +58,7 @@ async def last():
     print("flushed", flush=True)
 
 asyncio.run(run(
-    health=health, lag=LoopLag(CollectorRegistry()),
+    health=health, lag=LoopLag(CollectorRegistry()), background=background,
     admin=UvicornServer(AdminApp(health, CollectorRegistry(), "test"), "127.0.0.1", admin_port),
     public=UvicornServer(app, "127.0.0.1", public_port),
     drain_delay_ms=delay_ms, drain_timeout_ms=5000,
@@ -177,6 +185,34 @@ async def test_a_signal_during_the_start_ends_it(running):
     server.process.send_signal(signal.SIGTERM)
     code, lines = await server.end()
     assert (code, lines[:2]) == (0, ["broken flush", "flushed"])
+
+
+async def test_a_failed_background_task_ends_the_process_once_requests_are_answered(running):
+    server = running(delay_ms=0)
+    await server.until_readiness(200)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        slow = asyncio.create_task(http.get(f"http://127.0.0.1:{server.port}/slow"))
+        assert await asyncio.to_thread(server.process.stdout.readline) == "slow\n"
+        crash = await http.get(f"http://127.0.0.1:{server.port}/crash")
+        assert crash.status_code == 200
+        assert (await slow).status_code == 200
+    code, lines = await server.end()
+    assert code == 1
+    assert lines[-3:-1] == ["broken flush", "flushed"]
+
+
+async def test_a_failed_background_task_leaves_load_balancers_their_time(running):
+    server = running(delay_ms=1500)
+    await server.until_readiness(200)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.get(f"http://127.0.0.1:{server.port}/crash")
+        await server.until_readiness(503)
+        health = (await http.get(f"http://127.0.0.1:{server.admin}/health")).json()
+        assert health["dependencies"]["background tasks"] == {
+            "ok": False, "detail": "crashing: RuntimeError('injected')",
+        }  # fmt: skip
+        assert (await http.get(f"http://127.0.0.1:{server.port}/")).status_code == 200
+    assert (await server.end())[0] == 1
 
 
 def test_a_taken_port_is_named():

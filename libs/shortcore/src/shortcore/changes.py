@@ -5,8 +5,9 @@ one before it; a reader whose position is not that one has missed something (tri
 or lost by a failover) and empties its local cache.
 """
 
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -59,8 +60,23 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Change])
 
 
+class FeedUnreadable(Exception):
+    """Redis answered with something that is no entry of the feed."""
+
+
+@contextlib.contextmanager
+def _understanding() -> Iterator[None]:
+    try:
+        yield
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FeedUnreadable(f"{type(error).__name__}: {error}") from error
+
+
 class ChangeFeed:
-    """Reads and appends; raises redis-py's errors, which callers count and back off from."""
+    """Reads and appends; raises redis-py's errors, which callers count and back off from.
+
+    `end` and `read` raise FeedUnreadable as well.
+    """
 
     def __init__(
         self,
@@ -91,8 +107,9 @@ class ChangeFeed:
 
     async def end(self) -> str:
         """Return the position after the newest entry."""
-        newest = await self._client.xrevrange(self._stream, count=1)
-        return _text(newest[0][0]) if newest else START
+        with _understanding():
+            newest = await self._client.xrevrange(self._stream, count=1)
+            return _text(newest[0][0]) if newest else START
 
     async def read(self, position: str, *, wait_ms: int) -> Batch:
         """Return what came after `position`, waiting up to `wait_ms` for something to come.
@@ -100,6 +117,10 @@ class ChangeFeed:
         With nothing new it compares `position` with the end of the stream, so that a flushed
         or failed-over stream is noticed within one wait even if nobody writes.
         """
+        with _understanding():
+            return await self._read(position, wait_ms)
+
+    async def _read(self, position: str, wait_ms: int) -> Batch:
         reply = await self._client.xread({self._stream: position}, count=ENTRIES, block=wait_ms)
         entries = _entries(reply)
         if not entries:

@@ -2,7 +2,7 @@
 
 SIGTERM or SIGINT → not ready → keep serving for `drain_delay` (load balancers notice) → stop
 accepting → finish what is in flight (bounded) → flush → exit 0. A second signal skips what is
-left of the waiting.
+left of the waiting. A failed background task does the same, and the process exits with 1.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import structlog
 import uvicorn
 
+from shortcore.background import Background
+from shortcore.errors import TaskFailed
 from shortcore.health import Health, Phase
 from shortcore.loop_lag import LoopLag
 from shortcore.protocol import JoinedProtocol
@@ -26,8 +28,8 @@ log = structlog.stdlib.get_logger(__name__)
 class Server(Protocol):
     """What serves a port."""
 
-    async def start(self) -> None:
-        """Accept connections; raises OSError when the port is taken."""
+    async def start(self) -> "asyncio.Task[None]":
+        """Accept connections; returns the task that serves. Raises OSError when the port is taken."""
 
     async def stop(self, timeout_s: float) -> None:
         """Stop accepting, then finish what is in flight within `timeout_s`."""
@@ -56,14 +58,15 @@ class UvicornServer:
         """The port in use, also when 0 was asked for."""
         return int(self._socket.getsockname()[1])
 
-    async def start(self) -> None:
-        """Serve from now on."""
+    async def start(self) -> "asyncio.Task[None]":
+        """Serve from now on; the task that is returned ends after `stop`."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started:
             if self._task.done():
                 await self._task
                 raise OSError("the server ended while it started")
             await asyncio.sleep(0.005)
+        return self._task
 
     async def stop(self, timeout_s: float) -> None:
         """Stop accepting, finish what is in flight within `timeout_s`, then cut it off."""
@@ -116,6 +119,7 @@ async def run(
     *,
     health: Health,
     lag: LoopLag,
+    background: Background,
     admin: Server,
     public: Server | None,
     drain_delay_ms: int,
@@ -123,11 +127,13 @@ async def run(
     start: Sequence[Callable[[], Awaitable[None]]] = (),
     flush: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> None:
-    """Serve until a signal comes, then end in order.
+    """Serve until a signal comes or a task of `background` fails, then end in order.
 
     `start` runs after the admin port answers and before the process is ready; a signal cuts it
     short, as it may be waiting for what never comes. Each of `flush` runs at the end even if one
     before it failed. `lag` is measured all the time.
+
+    Raises TaskFailed at the end if a task of `background` failed.
     """
     signalled = asyncio.Event()
     hurry = asyncio.Event()
@@ -138,13 +144,20 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    watching = asyncio.create_task(lag.watch())
-    await admin.start()
+    health.add(background.check)
+    background.run_forever("event loop lag", lag.watch())
+    background.watch("admin port", await admin.start())
+
+    async def start_public() -> None:
+        if public is not None:
+            background.watch("public port", await public.start())
+
     try:
-        if await _started([*start, *([public.start] if public else [])], signalled):
+        if await _started([*start, start_public], signalled, background.failed):
             health.phase = Phase.READY
             log.info("ready")
-            await signalled.wait()
+            await _first(signalled, background.failed)
+            background.ending = True
             health.phase = Phase.DRAINING
             log.info("draining", delay_ms=drain_delay_ms)
             with contextlib.suppress(TimeoutError):
@@ -152,25 +165,28 @@ async def run(
             if public is not None:
                 await public.stop(drain_timeout_ms / 1000)
     finally:
+        background.ending = True
         for step in flush:
             try:
                 await step()
             except Exception:  # the next step must run whatever this one did
                 log.exception("flush failed", step=getattr(step, "__qualname__", repr(step)))
         await admin.stop(1)
-        await end_tasks([watching])
+        await background.close()
+    if background.failed.is_set():
+        raise TaskFailed(background.check().detail)
     log.info("stopped")
 
 
-async def _started(steps: Sequence[Callable[[], Awaitable[None]]], cut: asyncio.Event) -> bool:
-    """Run `steps` in order; returns False when `cut` was set before they were done."""
+async def _started(steps: Sequence[Callable[[], Awaitable[None]]], *cuts: asyncio.Event) -> bool:
+    """Run `steps` in order; returns False when one of `cuts` was set before they were done."""
 
     async def all_steps() -> None:
         for step in steps:
             await step()
 
     work = asyncio.create_task(all_steps())
-    waiting = asyncio.create_task(cut.wait())
+    waiting = asyncio.create_task(_first(*cuts))
     await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     if work.done():
@@ -180,3 +196,12 @@ async def _started(steps: Sequence[Callable[[], Awaitable[None]]], cut: asyncio.
     with contextlib.suppress(asyncio.CancelledError):
         await work
     return False
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return when one of `events` is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_tasks(waits)

@@ -213,3 +213,7 @@ class ConfigurationError(Exception):
 
 class SchemaOlder(ConfigurationError):
     """The schema is older than this code needs: a migration mends it, so waiting may help."""
+
+
+class TaskFailed(Exception):
+    """A background task that must run for ever has ended; it was logged when it did."""

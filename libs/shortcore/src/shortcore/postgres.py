@@ -31,6 +31,10 @@ _AWAY = (
     asyncpg.InternalClientError,
 )
 
+DOWN_OR_REFUSING = (DatabaseUnavailable, asyncpg.PostgresError)
+"""What a background task retries: a lock of a migration or a lost privilege passes, too, and must
+not become a crash loop."""
+
 
 class Postgres:
     """A pool towards one server.

@@ -1,11 +1,9 @@
 """Puts the redirector together from its settings: one object that an adaptor serves."""
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
@@ -31,6 +29,7 @@ from redirector.respond import Answers
 from redirector.scan import Scan
 from redirector.throttle import Throttle
 from redirector.tracking import Tracking
+from shortcore.background import Background
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.local import LocalCache
@@ -44,7 +43,6 @@ from shortcore.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
 from shortcore.postgres import Postgres, open_postgres
 from shortcore.redis import open_redis
 from shortcore.settings import RedirectorSettings
-from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -77,13 +75,13 @@ class Redirector:
     ) -> None:
         self.settings = settings
         self.health = Health()
+        self.background = Background()
         self.registry = new_registry()
         self.counts = Counts()
         self.clients = Clients(settings.trusted_proxies)
         self.clock = clock
         self._primary = primary
         self._replica = replica
-        self._tasks: set[asyncio.Task[None]] = set()
         negative_s = settings.l1_negative_ttl_s
         self.answers = Answers(
             self.counts,
@@ -300,6 +298,7 @@ class Redirector:
         )
         self.dynamic.export(memory)
         self.tracking.export(memory)
+        self.background.export(memory)
         registry.register(memory)
         registry.register(self.counts)
         for check in (self._primary.check, self.store.check, feed.check, self.loader.check):
@@ -316,20 +315,19 @@ class Redirector:
         self.dynamic.read()
         await self.loader.wait_for_schema()
         await self.loader.load()
-        for work in (
-            self.loader.run(),
-            self.invalidation.run(),
-            self.custom_codes.run(),
-            self.store.follow_clock(),
-            self.dynamic.watch(),
-        ):
-            self._spawn(work)
-        self.tracking.start()
+        run = self.background.run_forever
+        run("domains", self.loader.run())
+        run("change feed", self.invalidation.run())
+        run("custom codes", self.custom_codes.run())
+        run("clock of Redis", self.store.follow_clock())
+        run("dynamic settings", self.dynamic.watch())
+        self.tracking.start(self.background)
 
     async def close(self) -> None:
         """Stop everything that `start` began and close every connection; send the last clicks."""
+        self.background.ending = True
         await self.tracking.close()
-        await end_tasks(self._tasks)
+        await self.background.close()
         await self.lookup.close()
         self._passwords.close()
         await self.store.close()
@@ -337,11 +335,6 @@ class Redirector:
         await self._primary.close()
         if self._replica is not None:
             await self._replica.close()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(_ended)
 
 
 async def open_redirector(
@@ -380,9 +373,3 @@ def _breaker(settings: RedirectorSettings, clock: Callable[[], float]) -> Breake
     return Breaker(
         failures=settings.breaker_failures, open_s=settings.breaker_open_ms / 1000, clock=clock
     )
-
-
-def _ended(task: "asyncio.Task[None]") -> None:
-    # These tasks run for ever: one that ends by itself is a fault that must not stay unseen.
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a background task failed", task=task.get_name(), exc_info=error)

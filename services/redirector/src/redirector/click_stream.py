@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from shortcore.background import Background
 from shortcore.clicks import FIELD, Click, ClickBatch, encode_batch
 from shortcore.redis import AWAY, Client
 from shortcore.tasks import end_tasks
@@ -61,9 +62,9 @@ class ClickStream:
         self._away = False
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Send from now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
+    def start(self, background: Background) -> None:
+        """Send from now on, in a task of `background`."""
+        self._task = background.run_forever("clicks", self._run())
 
     def put(self, click: Click) -> None:
         """Add a click; the caller has looked whether `waiting` is below `room`."""

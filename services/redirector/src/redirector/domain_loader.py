@@ -14,7 +14,7 @@ from redirector.repository import DomainRow
 from shortcore.cache.keys import CacheKeys
 from shortcore.errors import ConfigurationError, DatabaseUnavailable, SchemaOlder
 from shortcore.health import Dependency
-from shortcore.postgres import Postgres
+from shortcore.postgres import DOWN_OR_REFUSING, Postgres
 from shortcore.redis import AWAY, Client
 from shortcore.schema import check_schema
 
@@ -70,7 +70,7 @@ class DomainLoader:
 
     async def check_schema(self) -> None:
         """Raise ConfigurationError if PostgreSQL answers and its schema does not fit this code."""
-        with contextlib.suppress(DatabaseUnavailable):
+        with contextlib.suppress(*DOWN_OR_REFUSING):
             async with self._primary.connection() as connection:
                 await check_schema(connection)
             self._fits, self._misfit = True, ""

@@ -9,12 +9,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from redirector.custom_codes import CustomCodes
 from redirector.lookup import LinkCache
-from shortcore.changes import Batch, ChangeFeed
+from shortcore.changes import Batch, ChangeFeed, FeedUnreadable
 from shortcore.health import Dependency
 from shortcore.links import split_key
 from shortcore.redis import AWAY
@@ -81,7 +80,7 @@ class Invalidation:
                 await self._step()
             except AWAY as error:
                 self._cut(f"{type(error).__name__}: {error}")
-            except (msgspec.MsgspecError, LookupError, ValueError) as error:
+            except FeedUnreadable as error:
                 # An entry that we cannot read: what it says is as good as lost.
                 self._position = None
                 self.gaps += 1

@@ -13,7 +13,7 @@ from redirector.serve import asgi, cors, direct
 from shortcore import drain, logging
 from shortcore.admin import AdminApp
 from shortcore.drain import Server, UvicornServer
-from shortcore.errors import ConfigurationError
+from shortcore.errors import ConfigurationError, TaskFailed
 from shortcore.garbage import collect_seldom
 from shortcore.loop_lag import LoopLag
 from shortcore.settings import RedirectorSettings, load
@@ -32,6 +32,7 @@ async def serve(settings: RedirectorSettings) -> None:
     await drain.run(
         health=redirector.health,
         lag=LoopLag(redirector.registry),
+        background=redirector.background,
         admin=UvicornServer(
             AdminApp(redirector.health, redirector.registry, "redirector"),
             settings.redirector_host,
@@ -47,7 +48,7 @@ async def serve(settings: RedirectorSettings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (2 for a fault of the configuration)."""
+    """Run a command; returns the exit code (1 for a failed background task, 2 for wrong settings)."""
     parser = argparse.ArgumentParser(prog="shortlinks-redirector", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="answer look-ups until SIGTERM")
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.configure(settings.log_level, settings.log_format, "redirector")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
+    except TaskFailed:
+        return 1  # logged where it happened
     except (ConfigurationError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

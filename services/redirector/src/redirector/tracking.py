@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from redirector.agents import MAX_AGENT, agent_class, is_prefetch, referrer_host
 from redirector.click_stream import ClickStream
 from redirector.clients import Clients
+from shortcore.background import Background
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks import DAY_MS, Click, Flag, Visitors, partition_of
 from shortcore.links import LinkRecord
@@ -121,13 +122,13 @@ class Tracking:
 
         return capture
 
-    def start(self) -> None:
-        """Take clicks up from now on."""
+    def start(self, background: Background) -> None:
+        """Take clicks up from now on; `background` runs the tasks that send them."""
         if not self._enabled:
             return
         self._loop = asyncio.get_running_loop()
         for stream in self.streams:
-            stream.start()
+            stream.start(background)
         self._read_soon()
         self._seal()
 

@@ -12,9 +12,9 @@ import structlog
 
 from shortcore.cache.store import CacheStore, Published
 from shortcore.changes import Change, ChangeFeed
-from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
+from shortcore.errors import CacheUnavailable, Unavailable
 from shortcore.links import LinkKey, LinkRecord
-from shortcore.postgres import Postgres
+from shortcore.postgres import DOWN_OR_REFUSING, Postgres
 from writer import outbox
 from writer.batching import Batcher
 
@@ -114,8 +114,8 @@ class Announcer:
             self._hurried.clear()
             try:
                 await self.notify()
-            except DatabaseUnavailable as error:
-                log.warning("the relay was not woken; it looks by itself", error=error.detail)
+            except DOWN_OR_REFUSING as error:
+                log.warning("relay notification failed; the relay will poll", error=str(error))
             await asyncio.sleep(_NOTICE_EVERY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_NEW_LINKS_WAIT_S):

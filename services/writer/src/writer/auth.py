@@ -7,8 +7,8 @@ from datetime import datetime
 
 import structlog
 
-from shortcore.errors import DatabaseUnavailable, Unauthorized
-from shortcore.postgres import Postgres
+from shortcore.errors import Unauthorized
+from shortcore.postgres import DOWN_OR_REFUSING, Postgres
 from writer.batching import Batcher
 from writer.clock import Now
 from writer.keys import repository
@@ -71,16 +71,16 @@ class KeyRing:
             await self.note_uses()
 
     async def note_uses(self) -> None:
-        """Write the uses since the last time; they are tried again when PostgreSQL is away."""
+        """Write the uses since the last time; they are tried again if PostgreSQL is down or refuses."""
         if not self._used:
             return
         uses, self._used = self._used, {}
         try:
             async with self._postgres.connection() as connection:
                 await repository.note_uses(connection, uses)
-        except DatabaseUnavailable as error:
+        except DOWN_OR_REFUSING as error:
             self._used = uses | self._used
-            log.warning("the last use of keys was not written", error=error.detail)
+            log.warning("the last use of keys was not written", error=str(error))
 
     async def _secret(self, prefix: str) -> KeySecret | None:
         remembered = self._seen.get(prefix)

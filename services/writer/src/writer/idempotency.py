@@ -14,12 +14,11 @@ import msgspec
 import structlog
 
 from shortcore.errors import (
-    DatabaseUnavailable,
     IdempotencyKeyReused,
     MalformedRequest,
     RequestInFlight,
 )
-from shortcore.postgres import Connection, Postgres
+from shortcore.postgres import DOWN_OR_REFUSING, Connection, Postgres
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -136,8 +135,8 @@ async def purge_forever(postgres: Postgres, ttl_s: int) -> None:
         await asyncio.sleep(_PURGE_EVERY_S)
         try:
             await purge(postgres, ttl_s)
-        except DatabaseUnavailable as error:
-            log.warning("old Idempotency-Keys were not purged", error=error.detail)
+        except DOWN_OR_REFUSING as error:
+            log.warning("old Idempotency-Keys were not purged", error=str(error))
 
 
 async def purge(postgres: Postgres, ttl_s: int) -> None:

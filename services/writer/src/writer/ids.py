@@ -34,7 +34,7 @@ class IdBlocks:
         taken = [LinkId(self._ids.popleft()) for _ in range(count)]
         if len(self._ids) < ID_BLOCK // 2 and not self._prefetching:
             self._prefetching = True
-            self._spawn(self._prefetch())
+            self._spawn("ids", self._prefetch())
         return taken
 
     async def _fetch(self, connection: Connection, blocks: int) -> None:

@@ -14,7 +14,7 @@ import asyncpg
 import uvloop
 
 from shortcore import logging
-from shortcore.errors import ConfigurationError
+from shortcore.errors import ConfigurationError, TaskFailed
 from shortcore.schema import REVISION, revision
 from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
 from writer.waiting import wait_for_schema, wait_until_up
@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
+    except TaskFailed:
+        raise SystemExit(1) from None  # logged where it happened
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201  # a command line prints
         raise SystemExit(CONFIGURATION_FAULT) from None

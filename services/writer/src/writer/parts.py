@@ -9,20 +9,19 @@ import structlog
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from shortcore.background import Background
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
 from shortcore.changes import ChangeFeed
 from shortcore.codes import CodeSpace
 from shortcore.dynamic import DynamicFile
-from shortcore.errors import DatabaseUnavailable
 from shortcore.metrics import FromMemory, new_registry
-from shortcore.postgres import Postgres, open_postgres
+from shortcore.postgres import DOWN_OR_REFUSING, Postgres, open_postgres
 from shortcore.redis import open_redis
 from shortcore.settings import WriterSettings
 from writer.announce import Announcer
 from writer.auth import KeyRing
-from writer.background import Background
 from writer.clock import Now, utc_now
 from writer.domains.book import DomainBook
 from writer.domains.service import DomainService
@@ -72,15 +71,13 @@ class Parts:
         """
         self.dynamic.read()
         await self.domain_book.open()
-        for work in (
-            self.dynamic.watch(),
-            self.domain_book.refresh_forever(),
-            self.key_ring.note_uses_forever(),
-            self.announcer.notify_forever(),
-            self.cache.follow_clock(),
-            purge_forever(self.postgres, self.settings.idempotency_ttl_s),
-        ):
-            self.background.spawn(work)
+        run = self.background.run_forever
+        run("dynamic settings", self.dynamic.watch())
+        run("domains", self.domain_book.refresh_forever())
+        run("key uses", self.key_ring.note_uses_forever())
+        run("relay notifications", self.announcer.notify_forever())
+        run("clock of Redis", self.cache.follow_clock())
+        run("purge", purge_forever(self.postgres, self.settings.idempotency_ttl_s))
 
     async def flush(self) -> None:
         """Finish what was begun: the relay hears of the last commits, keys of their last use."""
@@ -88,8 +85,8 @@ class Parts:
         await self.key_ring.note_uses()
         try:
             await self.announcer.notify()
-        except DatabaseUnavailable as error:
-            log.warning("the relay was not woken; it looks by itself", error=error.detail)
+        except DOWN_OR_REFUSING as error:
+            log.warning("relay notification failed; the relay will poll", error=str(error))
 
 
 @contextlib.asynccontextmanager
@@ -193,6 +190,7 @@ def _assemble(
     dynamic = DynamicFile(settings, take)
     figures = _figures(links, announcer, reads, breakers)
     dynamic.export(figures)
+    background.export(figures)
     registry.register(figures)
     return Parts(
         settings=settings,

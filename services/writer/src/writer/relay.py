@@ -22,10 +22,11 @@ import structlog
 
 from shortcore import metrics
 from shortcore.admin import AdminApp
+from shortcore.background import Background
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes, Published
-from shortcore.changes import Change, ChangeFeed, entry_order
+from shortcore.changes import Change, ChangeFeed, FeedUnreadable, entry_order
 from shortcore.drain import UvicornServer, run
 from shortcore.dynamic import EVERY_S, DynamicFile
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
@@ -77,6 +78,7 @@ class Relay:
         settings: RelaySettings,
     ) -> None:
         self.dynamic = DynamicFile(settings, self._take)
+        self.background = Background()
         self.published: Counter[str] = Counter(taken=0, older=0, expired=0)
         self.errors: Counter[str] = Counter(postgres=0, redis=0)
         self.batches = 0
@@ -98,21 +100,20 @@ class Relay:
 
     async def start(self) -> None:
         """Begin to deliver, to watch, and to listen."""
-        steps = (
-            self._deliver_all(),
-            self._deliver_bulk_all(),
-            self._watch_all(),
-            self._follow_clock(),
-            self._republish_all(),
-            self._listen(),
-            self._watch_settings(),
-        )
-        self._tasks = [asyncio.create_task(step) for step in steps]
-        for task in self._tasks:
-            task.add_done_callback(_report)
+        steps = {
+            "delivery": self._deliver_all(),
+            "bulk delivery": self._deliver_bulk_all(),
+            "backlog": self._watch_all(),
+            "clock of Redis": self._follow_clock(),
+            "republishing": self._republish_all(),
+            "notices": self._listen(),
+            "dynamic settings": self._watch_settings(),
+        }
+        self._tasks = [self.background.run_forever(name, step) for name, step in steps.items()]
 
     async def stop(self) -> None:
         """Finish the batch in hand, then end."""
+        self.background.ending = True
         self._stopping.set()
         self._wake()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -167,7 +168,7 @@ class Relay:
             seen = outbox.Position(
                 await servers_of(self._client), entry_order(await self._feed.end())
             )
-        except AWAY as error:
+        except (*AWAY, FeedUnreadable) as error:
             raise CacheUnavailable(f"Redis is not answering: {error}") from error
         if known is not None and known.servers == seen.servers and known.last <= seen.last:
             if self.backlog.all_told:
@@ -231,6 +232,7 @@ class Relay:
             label="result",
         )
         self.dynamic.export(source)
+        self.background.export(source)
         source.counter("shortlinks_relay_batches", "Batches delivered", lambda: self.batches)
         source.counter(
             "shortlinks_relay_bulk_links",
@@ -439,6 +441,7 @@ async def main(settings: RelaySettings) -> None:
     await run(
         health=health,
         lag=LoopLag(registry),
+        background=relay.background,
         admin=admin,
         public=None,
         drain_delay_ms=0,  # nobody sends requests here that would have to notice
@@ -466,13 +469,6 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end_tasks(tasks)
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    # A loop that ends by a fault of ours must not leave a relay that looks well and does nothing.
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("the relay broke", exc_info=error)
-        raise SystemExit(1) from error
 
 
 def _now_ms() -> int:

@@ -54,6 +54,7 @@ async def serve(settings: WriterSettings) -> None:
         await drain.run(
             health=health,
             lag=LoopLag(parts.registry),
+            background=parts.background,
             admin=admin_server,
             public=public_server,
             drain_delay_ms=settings.drain_delay_ms,

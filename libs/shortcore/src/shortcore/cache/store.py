@@ -189,7 +189,8 @@ class CacheStore:
     async def follow_clock(self) -> None:
         """Measure Redis's clock again and again, for ever: either clock may be set."""
         while True:
-            with contextlib.suppress(CacheUnavailable):  # the breaker knows; what stood stands
+            # Down, or answering what is no time: the last offset stays.
+            with contextlib.suppress(CacheUnavailable, LookupError, TypeError, ValueError):
                 await self.measure_clock()
             await asyncio.sleep(CLOCK_EVERY_S)
 

@@ -79,6 +79,11 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None before its end."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> None:
         """Start it; returns at once."""
         order = {

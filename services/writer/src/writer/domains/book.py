@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from shortcore.errors import DatabaseUnavailable, DomainNotFound
-from shortcore.postgres import Postgres
+from shortcore.errors import DomainNotFound
+from shortcore.postgres import DOWN_OR_REFUSING, Postgres
 from shortcore.settings import WriterSettings
 from shortcore.urls import TargetPolicy, normalise_host
 from writer.domains import repository
@@ -63,8 +63,8 @@ class DomainBook:
             await asyncio.sleep(REFRESH_EVERY_S)
             try:
                 await self.refresh()
-            except DatabaseUnavailable as error:
-                log.warning("domains were not refreshed", error=error.detail)
+            except DOWN_OR_REFUSING as error:
+                log.warning("domains were not refreshed", error=str(error))
 
     @property
     def default(self) -> Domain | None:

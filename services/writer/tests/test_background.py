@@ -1,0 +1,49 @@
+"""What the writer does beside the requests goes on when PostgreSQL refuses for a while."""
+
+import asyncio
+
+import pytest
+
+import writer.announce
+import writer.auth
+import writer.domains.book
+import writer.idempotency
+from writer.idempotency import purge_forever
+
+SOON_S = 0.01
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(writer.auth, "NOTE_USES_EVERY_S", SOON_S)
+    monkeypatch.setattr(writer.domains.book, "REFRESH_EVERY_S", SOON_S)
+    monkeypatch.setattr(writer.idempotency, "_PURGE_EVERY_S", SOON_S)
+
+
+@pytest.mark.parametrize("table", ["domains", "api_keys", "idempotency"])
+async def test_a_refused_statement_ends_no_task(api, table):
+    parts = api.parts
+    work = {
+        "domains": parts.domain_book.refresh_forever,
+        "api_keys": parts.key_ring.note_uses_forever,
+        "idempotency": lambda: purge_forever(parts.postgres, 60),
+    }[table]
+    assert (await api.client.get("/api/v1/links")).status_code == 200  # a use of the key
+    await api.fetch(f"ALTER TABLE {table} RENAME TO elsewhere")
+    task = parts.background.run_forever("again", work())
+    await asyncio.sleep(50 * SOON_S)
+    assert not task.done()
+    assert parts.background.check().ok
+    await api.fetch(f"ALTER TABLE elsewhere RENAME TO {table}")
+    await asyncio.sleep(50 * SOON_S)
+    assert not task.done()
+
+
+async def test_a_refused_notice_ends_no_task(api, monkeypatch):
+    announcer = api.parts.announcer
+    monkeypatch.setattr(writer.outbox, "CHANNEL", "x" * 100)  # longer than a name may be
+    task = api.parts.background.run_forever("again", announcer.notify_forever())
+    announcer.wake_relay()
+    await asyncio.sleep(50 * SOON_S)
+    assert not task.done()
+    assert api.parts.background.check().ok

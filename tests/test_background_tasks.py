@@ -1,0 +1,143 @@
+"""A process whose background task crashed ends, and is healthy while its servers are down."""
+
+import asyncio
+import http.client
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from harness.proxy import Mode, Proxy
+from harness.stack import Part, Stack
+
+CRASH = """
+import asyncio, importlib, pathlib
+module, _, name = "{method}".rpartition(".")
+module, _, owner = module.rpartition(".")
+holder = getattr(importlib.import_module(module), owner)
+real = getattr(holder, name)
+async def crashing(self, *arguments, **options):
+    if pathlib.Path("{trigger}").exists():
+        raise KeyError("injected")
+    return await real(self, *arguments, **options)
+setattr(holder, name, crashing)
+"""
+
+
+@pytest.fixture
+def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
+    with Stack(server_folder, database_url, redis_url) as stack:
+        yield stack
+
+
+def until(condition, within_s=20.0):
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
+    """Start a part, make one of its tasks crash, and see it end in order."""
+    trigger = stack.folder / "crash"
+    code = CRASH.format(method=method, trigger=trigger)
+    part = stack.patched(role, code, DRAIN_DELAY_MS="1500")
+    sample = f'shortlinks_background_task_failures_total{{task="{task}"}}'
+    assert part.metric(sample) == 0
+    assert sample in part.ask("/metrics")[1]
+    assert answering(part)
+    trigger.touch()
+    assert answering(part)  # clicks crash at the next one
+    until(lambda: part.ask("/readyz")[0] == 503)
+    assert part.metric(sample) == 1
+    assert '"background tasks":{"ok":false' in part.ask("/health")[1]
+    assert answering(part)  # until the end of the drain
+    until(lambda: part.child.exit_code is not None)
+    assert part.child.exit_code == 1
+    log = part.child.tail(40)
+    assert '"level":"critical"' in log.replace(" ", "")
+    assert "injected" in log
+    trigger.unlink()
+    part.restart()
+    assert answering(part)
+    assert part.metric(sample) == 0
+    return part
+
+
+def answers(path: str, *statuses: int):
+    def answering(part: Part) -> bool:
+        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status in statuses
+        finally:
+            connection.close()
+
+    return answering
+
+
+@pytest.mark.parametrize(
+    ("method", "task"),
+    [
+        ("redirector.invalidation.Invalidation._step", "change feed"),
+        ("redirector.click_stream.ClickStream._send", "clicks"),
+    ],
+)
+def test_a_redirector_whose_task_crashed_ends_and_is_started_again(
+    stack: Stack, database_url: str, method: str, task: str
+) -> None:
+    asyncio.run(make_link(database_url))
+    crash(stack, "redirector", method, task, answers("/known", 302))
+
+
+def test_a_writer_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> None:
+    crash(
+        stack, "writer", "writer.domains.book.DomainBook.refresh", "domains",
+        answers("/api/openapi.json", 200),
+    )  # fmt: skip
+
+
+def test_a_relay_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> None:
+    crash(stack, "relay", "writer.relay.Relay.deliver", "delivery", lambda _: True)
+
+
+@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.GARBAGE, Mode.BLACK_HOLE])
+def test_servers_that_are_down_or_answer_nonsense_end_no_process(
+    server_folder: Path, database_url: str, redis_url: str, mode: Mode
+) -> None:
+    asyncio.run(make_link(database_url))
+    with (
+        Proxy(database_url) as postgres,
+        Proxy(redis_url) as redis,
+        Stack(server_folder, postgres.url, redis.url) as stack,
+    ):
+        parts = [stack.redirector(), stack.writer(), stack.relay()]
+        redirector = parts[0]
+        assert answers("/known", 302)(redirector)
+        # asyncpg itself spins for ever over bytes of no protocol.
+        for wire in (redis,) if mode is Mode.GARBAGE else (redis, postgres):
+            wire.set(mode)
+            until(lambda: '"ok":false' in redirector.ask("/health")[1])
+            time.sleep(4)  # longer than every retry interval of the tasks but those of a minute
+            assert answers("/known", 302)(redirector)
+        for part in parts:
+            assert part.child.running, part.child.tail(60)
+            assert '"background tasks":{"ok":true' in part.ask("/health")[1], part.child.tail(60)
+        postgres.set(Mode.PASS)
+        redis.set(Mode.PASS)
+        until(lambda: '"ok":false' not in redirector.ask("/health")[1])
+
+
+async def make_link(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    domain = await connection.fetchval(
+        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
+    )
+    await connection.execute(
+        "INSERT INTO links (id, domain_id, code, target, custom)"
+        " VALUES (1, $1, 'known', 'https://known.example/', true)",
+        domain,
+    )
+    await connection.close()
