@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -37,7 +38,7 @@ from shortcore.errors import ConfigurationError
 from shortcore.links import RedirectStatus
 from shortcore.logging import LogFormat
 from shortcore.origins import normalise_origins
-from shortcore.urls import TargetPolicy, normalise_host
+from shortcore.urls import TargetPolicy, normalise_host, normalise_target
 
 PREFIX = "SHORTLINKS_"
 CONFIG_FILE = PREFIX + "CONFIG_FILE"
@@ -52,6 +53,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
 Host = Annotated[str, AfterValidator(normalise_host)]
 Words = Annotated[frozenset[str], NoDecode]
+ForwardedHeader = Literal["none", "x-forwarded-host", "forwarded"]
+UnknownHostPolicy = Literal["default", "not_found", "redirect"]
 Origins = Annotated[frozenset[str], NoDecode, AfterValidator(normalise_origins)]
 
 
@@ -440,6 +443,26 @@ class RedirectorSettings(_Core, ClickSettings):
         frozenset({"127.0.0.1", "::1"}),
         description="Addresses or networks whose `X-Forwarded-For` counts (comma separated)",
     )
+    forwarded_host_header: ForwardedHeader = Field(
+        "none",
+        description="Header by which trusted proxies forward the host that a visitor asked for: "
+        "`x-forwarded-host`, `forwarded` (RFC 7239), or `none`: they leave `Host` as it is",
+    )
+    unknown_host: UnknownHostPolicy = Field(
+        "default",
+        description="Answer to a host that is no domain: `default` serves the default domain's "
+        "links, `not_found` answers 404, `redirect` leads to `unknown_host_target`",
+    )
+    unknown_host_target: str | None = Field(
+        None, description="URL for hosts that are no domain, if `unknown_host` is `redirect`"
+    )
+
+    @field_validator("unknown_host_target")
+    @classmethod
+    def _target(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("unknown_host") == "redirect":
+            raise ValueError("required, as unknown_host is redirect")
+        return None if value is None else normalise_target(value, TargetPolicy())
 
     @field_validator("trusted_proxies", "redirector_cors_origins", mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from redirector.custom_codes import CustomCodes
 from redirector.domain_loader import DomainLoader
 from redirector.domains import Domains
 from redirector.existence import Existence, make_codes
+from redirector.forwarded import make_forwarded
 from redirector.hot import make_fresh, make_hot
 from redirector.invalidation import WAIT_MS, Invalidation
 from redirector.lookup import LinkCache, Lookup
@@ -29,6 +30,7 @@ from redirector.respond import Answers
 from redirector.scan import Scan
 from redirector.throttle import Throttle
 from redirector.tracking import Tracking
+from redirector.unknown_hosts import UnknownHosts
 from shortcore.background import Background
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
@@ -90,7 +92,15 @@ class Redirector:
             not_found_max_age_s=int(min(negative_s, 5)),
             every=every_answer(settings.redirector_cors_origins),
         )
-        self.domains = Domains(settings.default_domain, self.answers)
+        self.unknown_hosts = UnknownHosts(clock)
+        self.domains = Domains(
+            settings.default_domain,
+            self.answers,
+            self.unknown_hosts,
+            settings.unknown_host,
+            settings.unknown_host_target,
+        )
+        self.forwarded = make_forwarded(settings.forwarded_host_header, self.clients)
         self.cache: LinkCache = LocalCache(
             max_entries=settings.l1_max_entries,
             max_bytes=settings.l1_max_bytes,
@@ -265,6 +275,11 @@ class Redirector:
             lambda: self.custom_codes.false_positive_ratio,
         )
         memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
+        memory.counter(
+            "shortlinks_unknown_host_requests",
+            "Requests whose host belongs to no domain",
+            lambda: self.unknown_hosts.total,
+        )
         memory.gauge(
             "shortlinks_feed_connected", "1 while the change feed is followed",
             lambda: int(feed.connected),

@@ -43,6 +43,25 @@ class Clients:
             address = hop
         return address
 
+    def trusts(self, address: str) -> bool:
+        """Say whether `address` is a trusted proxy, in any form that `address()` reads."""
+        read = _read(address)
+        return read is not None and self._trusts(read)
+
+    def trusted_hops(self, peer: str, forwarded: str, most: int) -> int:
+        """Return how many of the last hops, the peer included, are trusted proxies: up to `most`.
+
+        `forwarded` is `X-Forwarded-For`. Hops that it does not name are not counted.
+        """
+        hops = 0
+        address = _read(peer)
+        left = forwarded
+        while hops < most and address is not None and self._trusts(address):
+            hops += 1
+            left, _, last = left.rpartition(",")
+            address = _read(last.strip())
+        return hops
+
     def _is_trusted(self, address: str) -> bool:
         read = ipaddress.ip_address(address)
         return any(read in network for network in self._trusted)

@@ -2,23 +2,27 @@
 
 The table is small and kept whole in memory: read from PostgreSQL, or else from the copy that
 the last reader left in Redis. A host that is in no row is served as the default domain, so that
-probes by address and a name that is being moved find the same links. Until a table was read nobody
-knows which host is in no row: any but the default one is then a domain without a name.
+probes by address and a name that is being moved find the same links; or, by a setting, it is
+answered 404 or a redirect on every path. Until a table was read nobody knows which host is in no
+row: any but the default one is then a domain without a name.
 
 A target of a domain that leads back to a host of short links is not followed, as that of a link:
 the domain then has its own page.
 """
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from redirector.location import as_reference
 from redirector.loops import Leads, OwnHosts
 from redirector.repository import DomainRow
 from redirector.respond import Answer, Answers, Plain
+from redirector.unknown_hosts import UnknownHosts
 from shortcore.cache.local import Entry
 from shortcore.folded_codes import fold_code
 from shortcore.framing import is_host
 from shortcore.links import absent
+from shortcore.settings import UnknownHostPolicy
 from shortcore.urls import normalise_host
 
 _REMEMBERED = 1024
@@ -28,15 +32,17 @@ _REMEMBERED = 1024
 class Domain:
     """A host and the two answers that are its own; `nowhere` is the entry of a code without link.
 
-    The host is "" while nobody knows which domain a request means.
+    The host is "" while nobody knows which domain a request means. `closed` answers every path of a
+    host that is no domain.
     """
 
-    __slots__ = ("case_insensitive", "doubtful", "home", "host", "not_found", "nowhere")
+    __slots__ = ("case_insensitive", "closed", "doubtful", "home", "host", "not_found", "nowhere")
 
     def __init__(
         self, row: DomainRow, answers: Answers, own: OwnHosts, asked: str | None = None
     ) -> None:
         self.host = row.host
+        self.closed: Answer | None = None
         self.case_insensitive = row.case_insensitive
         self.doubtful = False
         """Whether a target may lead back, which the request must tell; with `asked` it is told."""
@@ -61,7 +67,14 @@ class Domain:
 class Domains:
     """All domains; until `replace` is called only the default one is known, without targets."""
 
-    def __init__(self, default_host: str, answers: Answers) -> None:
+    def __init__(
+        self,
+        default_host: str,
+        answers: Answers,
+        unknown_hosts: UnknownHosts,
+        policy: UnknownHostPolicy = "default",
+        unknown_target: str | None = None,
+    ) -> None:
         self._answers = answers
         self._default_host = default_host
         self._rows: Sequence[DomainRow] | None = None
@@ -70,7 +83,18 @@ class Domains:
         """Values of Host fields whose domain is remembered; short and valid ones only."""
         self.own = OwnHosts({default_host})
         self.default = Domain(DomainRow(default_host), answers, self.own)
-        self._unknown = Domain(DomainRow(""), answers, self.own)
+        self._unread = Domain(DomainRow(""), answers, self.own)
+        self._unknown_hosts = unknown_hosts
+        self._lost = self._closed_by(answers.unknown_host)
+        self._strange: Domain | None = None
+        """What a host in no row gets instead of the default domain."""
+        self._strange_host = ""
+        if policy == "not_found":
+            self._strange = self._lost
+        elif policy == "redirect" and unknown_target is not None:
+            location = as_reference(unknown_target)
+            self._strange = self._closed_by(answers.elsewhere(location, "unknown_host"))
+            self._strange_host = _host_of(urlsplit(unknown_target).netloc)
 
     def __len__(self) -> int:
         return len(self._by_host)
@@ -93,29 +117,56 @@ class Domains:
         """Return the domain of a normal host, such as that of a link's key."""
         return self._by_host.get(host, self.default)
 
-    def of_header(self, header: str) -> Domain:
-        """Return the domain that a Host header names."""
-        return self.of_field(header.encode("latin-1", "replace")) or self.default
+    def of_header(self, header: str, *, count: bool = True) -> Domain:
+        """Return the domain that a Host header names.
 
-    def of_field(self, value: bytes) -> Domain | None:
-        """Return the domain that the value of a Host field names; None if it names no host."""
+        With `count` a host that is in no row is counted: once a request.
+        """
+        domain = self.of_field(header.encode("latin-1", "replace"), count=count)
+        return domain or self._of_unknown("", header, count=count)
+
+    def of_field(self, value: bytes, *, count: bool = True) -> Domain | None:
+        """Return the domain that the value of a Host field names; None if it names no host.
+
+        Only hosts of domains are remembered: made-up ones would put those in use out.
+        """
         domain = self.known.get(value)
-        if domain is None and is_host(value):
-            domain = self._read(value.decode("ascii"))
-            if len(self.known) >= _REMEMBERED:  # made-up names: those in use come back at once
-                self.known.clear()
-            self.known[value] = domain
+        if domain is not None or not is_host(value):
+            return domain
+        header = value.decode("ascii")
+        host = _host_of(header)
+        domain = self._by_host.get(host)
+        if domain is None:
+            return self._of_unknown(host, header, count=count)
+        domain = self._asked_by(header, domain)
+        if len(self.known) >= _REMEMBERED:  # ports and capitals: those in use come back at once
+            self.known.clear()
+        self.known[value] = domain
         return domain
 
-    def _read(self, header: str) -> Domain:
-        try:
-            host = normalise_host(header)
-        except ValueError:
-            return self.default
-        if self._rows is None and host != self._default_host:
-            return self._unknown
-        domain = self.of_host(host)
-        if domain.doubtful:
-            row = next(row for row in self._rows or () if row.host == domain.host)
-            return Domain(row, self._answers, self.own, asked=header)
+    def _of_unknown(self, host: str, header: str, *, count: bool) -> Domain:
+        if self._rows is None:
+            return self.default if host in {self._default_host, ""} else self._unread
+        if count:
+            self._unknown_hosts.note(header)
+        if self._strange is None:
+            return self._asked_by(header, self.default)
+        return self._lost if host and host == self._strange_host else self._strange
+
+    def _asked_by(self, header: str, domain: Domain) -> Domain:
+        if not domain.doubtful:
+            return domain
+        row = next(row for row in self._rows or () if row.host == domain.host)
+        return Domain(row, self._answers, self.own, asked=header)
+
+    def _closed_by(self, answer: Answer) -> Domain:
+        domain = Domain(DomainRow(""), self._answers, self.own)
+        domain.closed = answer
         return domain
+
+
+def _host_of(header: str) -> str:
+    try:
+        return normalise_host(header)
+    except ValueError:
+        return ""

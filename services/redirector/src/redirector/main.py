@@ -9,7 +9,7 @@ from typing import Any
 import uvloop
 
 from redirector.app import Redirector, open_redirector
-from redirector.serve import asgi, cors, direct
+from redirector.serve import asgi, cors, direct, forwarding
 from shortcore import drain, logging
 from shortcore.admin import AdminApp
 from shortcore.drain import Server, UvicornServer
@@ -72,6 +72,8 @@ def _server(redirector: Redirector, settings: RedirectorSettings) -> Server:
     if settings.redirector_server == "direct":
         options["http"] = direct.direct_protocol(redirector)
     application = asgi.application(redirector)
+    if settings.forwarded_host_header != "none":
+        application = forwarding.forwarding(application, redirector)
     if settings.redirector_cors_origins:
         application = cors.cross_origin(application, redirector)
     return UvicornServer(application, *address, backlog=4096, **options)

@@ -122,7 +122,9 @@ class Redirects:
             return self._answers.get_only
         if len(request.query) > MAX_QUERY:
             return self._answers.too_long
-        domain = self._domains.of_header(request.host)
+        domain = self._domains.of_header(request.host, count=False)
+        if domain.closed is not None:
+            return domain.closed
         asked = read_path(request.path)
         if asked is None:
             posted = request.method == "POST"
@@ -157,9 +159,9 @@ class Redirects:
 
     def placed(self, path: str, domain: Domain) -> Answer | None:
         """Return the answer to GET of a path that can be no link's, counted; None for any other."""
-        if read_path(path) is not None:
+        if domain.closed is None and read_path(path) is not None:
             return None
-        answer = self._place(path, domain)
+        answer = domain.closed or self._place(path, domain)
         self._values[answer.slot] += 1
         return answer
 

@@ -88,6 +88,7 @@ class Answers:
         }
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
+        self.unknown_host = self.page("unknown_host", 404, pages.not_found, brief)
         self.not_yet = self.page("not_found", 404, pages.not_found)
         self.gone = self.page("gone", 410, pages.gone, brief)
         self.loop = self.page("loop", 508, pages.loop, brief)
@@ -99,6 +100,7 @@ class Answers:
         self.home = self.page("home", 200, pages.home, "public, max-age=60")
         self.too_long = self.page("malformed", 414, pages.too_long)
         self.malformed = self.page("malformed", 400, pages.malformed)
+        self.malformed_host = self.page("malformed_host", 400, pages.malformed)
         self.too_late = self.page("malformed", 408, pages.too_late)
         self.too_large = self.page("malformed", 413, pages.too_long)
         self.robots = self.text("robots", 200, "User-agent: *\nAllow: /\n", "public, max-age=86400")

@@ -43,8 +43,8 @@ def application(redirector: Redirector) -> Application:
         started = 0.0 if seen % SAMPLE else perf_counter()
         method = scope["method"]
         entry: LinkEntry | None = None
+        domain = domains.of_header(header(scope["headers"], b"host"))
         if (method == "GET" or method == "HEAD") and not scope["query_string"]:  # noqa: PLR1714  # twice as fast as a set
-            domain = domains.of_header(header(scope["headers"], b"host"))
             entry = hot(domain.host + scope["raw_path"].decode("latin-1"))
         if entry is None:
             answer = await slow(scope, receive)

@@ -16,6 +16,7 @@ import structlog
 
 from redirector.app import Redirector
 from redirector.domains import Domain
+from redirector.forwarded import MalformedError
 from redirector.lookup import LinkEntry
 from redirector.paths import is_code
 from redirector.redirects import Request
@@ -55,6 +56,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     answer_slowly = redirector.redirects.answer
     placed = redirector.redirects.placed
     clients = redirector.clients
+    forwarded = redirector.forwarded
     unavailable = redirector.answers.unavailable
     values = redirector.counts.values
     made_of = Shared()
@@ -273,6 +275,19 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             if not self.answered:
                 super().on_message_complete()
 
+    class ForwardedProtocol(DirectProtocol):
+        """Takes the host from the header by which trusted proxies forward it."""
+
+        __slots__ = ()
+
+        def on_headers_complete(self) -> None:
+            try:
+                self.headers = forwarded(self.headers, self.client)
+            except MalformedError:
+                self.into_asgi()  # which refuses it
+            else:
+                super().on_headers_complete()
+
     class CrossOriginProtocol(DirectProtocol):
         """Leaves requests that name an origin to ASGI, where `serve.cors` answers them."""
 
@@ -284,8 +299,18 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             else:
                 super().on_headers_complete()
 
+    class BothProtocol(ForwardedProtocol, CrossOriginProtocol):
+        __slots__ = ()
+
     origins = redirector.settings.redirector_cors_origins
-    return CrossOriginProtocol if origins and ANY_ORIGIN not in origins else DirectProtocol
+    listed = bool(origins) and ANY_ORIGIN not in origins
+    forwards = redirector.settings.forwarded_host_header != "none"
+    return {
+        (False, False): DirectProtocol,
+        (False, True): CrossOriginProtocol,
+        (True, False): ForwardedProtocol,
+        (True, True): BothProtocol,
+    }[forwards, listed]
 
 
 class Made(msgspec.Struct, gc=False):
