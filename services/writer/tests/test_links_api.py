@@ -98,6 +98,12 @@ async def test_a_patch_that_changes_nothing_makes_no_version(api):
     assert await api.fetch("SELECT count(*) FROM outbox") == outbox
 
 
+async def test_a_password_is_hashed_in_unicode_form_c(api):
+    await api.create(password="cre\u0300me")
+    stored = await api.fetch("SELECT password_hash FROM links")
+    assert PasswordHasher().verify(stored, "cr\u00e8me")
+
+
 async def test_a_password_can_be_set_and_taken_away(api):
     link = await api.create()
     answer = await api.client.patch(link["self"], json={"password": "p"})

@@ -4,6 +4,8 @@ import asyncio
 
 from argon2 import PasswordHasher
 
+from shortcore.passwords import normalise_password
+
 MAX_PER_BATCH = 100
 """Links with a password that one batch may hold: each hash takes about 20 ms of a core."""
 
@@ -16,4 +18,4 @@ _at_once = asyncio.Semaphore(2)
 async def hash_password(password: str) -> str:
     """Return the hash to store; at most two are computed at once, 19 MiB each."""
     async with _at_once:
-        return await asyncio.to_thread(_hasher.hash, password)
+        return await asyncio.to_thread(_hasher.hash, normalise_password(password))

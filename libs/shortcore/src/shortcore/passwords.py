@@ -1,0 +1,11 @@
+"""The one form of a password's text that is hashed."""
+
+import unicodedata
+
+
+def normalise_password(text: str) -> str:
+    """Return `text` in Normalization Form C (RFC 8265, section 4.2.2).
+
+    Keyboards and systems write "é" as one code point or as two; a visitor cannot see which.
+    """
+    return unicodedata.normalize("NFC", text)
