@@ -10,6 +10,8 @@ from redirector.clients import Clients
 
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")
 
+COMPOSED, DECOMPOSED = "cr\u00e8me", "cre\u0300me"
+
 
 async def post(app, password, **options):
     return await app.http.post("/abc", data={"password": password}, **options)
@@ -32,16 +34,75 @@ async def test_too_many_wrong_passwords_are_refused_for_a_minute(run, table, clo
     await table.link("abc", password_hash=HASH)
     more = {} if with_redis else {"redis_url": "redis://127.0.0.1:1"}
     app = await run(password_attempts=2, **more)
-    statuses = [(await post(app, word)).status_code for word in ("a", "open sesame", "b", "c")]
+    statuses = []
+    for word in ("a", "open sesame", "b", "c"):
+        statuses.append((await post(app, word)).status_code)
+        app.http.cookies.clear()  # the right one's would stand for the password
     assert statuses == [403, 303, 403, 429]
     assert (await post(app, "open sesame")).headers["retry-after"] == "60"
 
 
-@pytest.mark.parametrize("body", [b"", b"password", b"password=%FF&x", b"x" * 5000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"other=1", b"password=%FF&x", b"password=\xff", b"password=&password=open+sesame",
+        b"x" * 5000, b"password=open+sesame" + b"&x" * 8,
+    ],
+)  # fmt: skip
 async def test_a_form_that_cannot_be_read_is_refused(run, table, body):
     await table.link("abc", password_hash=HASH)
     answer = await (await run()).http.post("/abc", content=body)
     assert answer.status_code in {400, 413}
+
+
+@pytest.mark.parametrize("body", [b"password=", b"password", b"password=&x=1"])
+async def test_an_empty_password_asks_again_without_a_check(run, table, body):
+    await table.link("abc", password_hash=HASH)
+    app = await run(password_attempts=1)
+    for _ in range(3):
+        answer = await app.http.post("/abc", content=body)
+        assert (answer.status_code, "<form" in answer.text) == (200, True)
+    assert (await post(app, "open sesame")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        (None, b"password=open+sesame&", 303),
+        ("application/x-www-form-urlencoded; charset=UTF-8", b"&a=1&password=open%20sesame&", 303),
+        ("Application/JSON", b'{"password": "open sesame", "more": [1]}', 303),
+        ("application/json", b'{"password": ""}', 200),
+        ("application/json", b'{"password": "wrong"}', 403),
+        ("application/json", b'{"password": null}', 400),
+        ("application/json", b"{}", 400),
+        ("application/json", b'{"password": "\\ud800"}', 400),
+        ("application/json", b'{"x": ' + b"[" * 4000, 400),
+        ("application/json", b'"\xff"', 400),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n--x--", 415),
+        ("text/plain", b"password=open+sesame", 415),
+    ],
+)  # fmt: skip
+async def test_a_form_and_json_are_read_and_other_types_are_refused_with_a_sentence(
+    run, table, content_type, body, status
+):
+    await table.link("abc", password_hash=HASH)
+    headers = {"content-type": content_type} if content_type else {}
+    answer = await (await run()).http.post("/abc", content=body, headers=headers)
+    assert answer.status_code == status
+    assert ("Send the password as" in answer.text) == (status == 415)
+
+
+@pytest.mark.parametrize("stored", [COMPOSED, DECOMPOSED])
+async def test_a_password_is_right_in_either_unicode_form(run, table, stored):
+    # The writer stores the composed form; hashes from before hold the text as it was sent.
+    hashed = PasswordHasher(time_cost=1, memory_cost=64).hash(stored)
+    await table.link("abc", password_hash=hashed)
+    app = await run()
+    assert (await post(app, DECOMPOSED)).status_code == 303
+    app.http.cookies.clear()
+    assert (await post(app, COMPOSED)).status_code == (303 if stored == COMPOSED else 403)
+    app.http.cookies.clear()
+    assert (await post(app, "creme")).status_code == 403
 
 
 async def test_a_form_that_does_not_arrive_is_not_waited_for(run, table, monkeypatch):

@@ -437,7 +437,47 @@ class RedirectorSettings(_Core, ClickSettings):
         description="Header that names a held link to the CDN (`host/code`), to be dropped by",
     )
     password_attempts: int = Field(
-        10, ge=1, description="Wrong passwords a client may give a link in a minute"
+        10,
+        ge=1,
+        description="Maximum wrong passwords of a client (an IPv4 address or an IPv6 /64) for one "
+        "link in a minute",
+    )
+    password_link_checks_per_s: float = Field(
+        10.0,
+        gt=0,
+        le=1000,
+        description="Maximum password checks of one link a second, over all redirectors, beyond a "
+        "burst; further checks wait their turn",
+    )
+    password_link_burst: int = Field(
+        30,
+        ge=1,
+        le=10_000,
+        description="Password checks of one link that do not wait for that limit; right passwords "
+        "do not count",
+    )
+    password_concurrency: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Maximum password checks that run at once in a process (19 MiB and about 40 ms "
+        "of a core each)",
+    )
+    password_queue_size: int = Field(
+        1024, ge=1, le=100_000, description="Maximum password checks that wait in a process"
+    )
+    password_link_queue_size: int = Field(
+        256, ge=1, le=100_000, description="Maximum password checks of one link that wait"
+    )
+    password_wait_ms: Milliseconds = Field(
+        30_000, gt=0, description="Maximum time that a password check waits for its turn"
+    )
+    password_cookie_ttl_s: int = Field(
+        900,
+        ge=0,
+        le=86_400,
+        description="Lifetime of the cookie that stands for a link's password in the browser of a "
+        "visitor who gave it; 0 sets no cookie",
     )
     trusted_proxies: Words = Field(
         frozenset({"127.0.0.1", "::1"}),

@@ -23,12 +23,15 @@ from redirector.hot import make_fresh, make_hot
 from redirector.invalidation import WAIT_MS, Invalidation
 from redirector.lookup import LinkCache, Lookup
 from redirector.pages import Pages
-from redirector.passwords import Passwords
+from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
+from redirector.passwords.cookie import VisitorCookies
+from redirector.passwords.pace import Pace
+from redirector.passwords.throttle import Throttle
+from redirector.passwords.unlock import Unlock
 from redirector.prepare import make_prepare, prepare_again
 from redirector.redirects import Redirects
 from redirector.respond import Answers
 from redirector.scan import Scan
-from redirector.throttle import Throttle
 from redirector.tracking import Tracking
 from redirector.unknown_hosts import UnknownHosts
 from shortcore.background import Background
@@ -186,16 +189,7 @@ class Redirector:
         )
         fresh = make_fresh(self.cache, self._renew, clock)
         self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
-        throttle = Throttle(
-            self._client,
-            keys,
-            self.store.breaker,
-            secret=settings.code_secret.get_secret_value().encode(),
-            attempts=settings.password_attempts,
-            timeout_ms=settings.redis_timeout_ms,
-            clock=clock,
-        )
-        self._passwords = Passwords(throttle)
+        self._unlock = self._make_unlock(keys, now_ms)
         self.tracking = Tracking(settings, self._client, keys, self.clients, now_ms=now_ms)
         self.redirects = Redirects(
             self.answers,
@@ -204,7 +198,7 @@ class Redirector:
             self.codes.refuses,
             self.lookup,
             self._primary,
-            self._passwords,
+            self._unlock,
             self.tracking.capture,
             self.counts,
             now_ms,
@@ -235,6 +229,45 @@ class Redirector:
     def _renew(self, key: LinkKey) -> None:
         if self.codes.judge(key, self.clock()) is not Existence.ABSENT:
             self.lookup.renew(key)
+
+    def _make_unlock(self, keys: CacheKeys, now_ms: Callable[[], int]) -> Unlock:
+        settings, clock = self.settings, self.clock
+        secret = settings.code_secret.get_secret_value().encode()
+        throttle = Throttle(
+            self._client,
+            keys,
+            self.store.breaker,
+            secret=secret,
+            attempts=settings.password_attempts,
+            timeout_ms=settings.redis_timeout_ms,
+            clock=clock,
+        )
+        pace = Pace(
+            self._client,
+            keys,
+            self.store.breaker,
+            checks_per_s=settings.password_link_checks_per_s,
+            burst=settings.password_link_burst,
+            timeout_ms=settings.redis_timeout_ms,
+            clock=clock,
+        )
+        passwords = Passwords(
+            throttle,
+            pace,
+            concurrency=settings.password_concurrency,
+            queue_size=settings.password_queue_size,
+            link_queue_size=settings.password_link_queue_size,
+            wait_ms=settings.password_wait_ms,
+            waited=Histogram(
+                "shortlinks_password_wait_seconds",
+                "Time from a visitor's password to the start of its check",
+                registry=self.registry,
+                buckets=WAIT_BUCKETS_S,
+            ),
+            clock=clock,
+        )
+        cookies = VisitorCookies(secret, settings.password_cookie_ttl_s, now_ms)
+        return Unlock(self.answers, passwords, cookies)
 
     def _take(self, settings: RedirectorSettings) -> None:
         self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
@@ -314,6 +347,7 @@ class Redirector:
         self.dynamic.export(memory)
         self.tracking.export(memory)
         self.background.export(memory)
+        self._unlock.export(memory)
         registry.register(memory)
         registry.register(self.counts)
         for check in (self._primary.check, self.store.check, feed.check, self.loader.check):
@@ -344,7 +378,7 @@ class Redirector:
         await self.tracking.close()
         await self.background.close()
         await self.lookup.close()
-        self._passwords.close()
+        await self._unlock.close()
         await self.store.close()
         await self._feed_client.aclose()
         await self._primary.close()

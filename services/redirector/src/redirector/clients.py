@@ -74,6 +74,13 @@ def household(address: str) -> str:
     return address
 
 
+def network_of(address: str) -> str:
+    """Return the network that one owner usually holds: an IPv4 /24, or an IPv6 /48."""
+    if ":" in address:
+        return str(ipaddress.IPv6Network((address, 48), strict=False).network_address)
+    return address.rpartition(".")[0] or address
+
+
 def _read(text: str) -> str | None:
     """Return the address in its one form; an IPv4 written as IPv6 as the former."""
     try:

@@ -51,6 +51,14 @@ class Pages:
         self.too_long = self._note("Too long", "This request is longer than a link can take.")
         self.malformed = self._note("Malformed", "This request cannot be read.")
         self.too_late = self._note("Too late", "The rest of this request did not arrive in time.")
+        self.unsupported_form = self._note(
+            "Unsupported form",
+            "Send the password as application/x-www-form-urlencoded or application/json.",
+        )
+        self.passwords_busy = self._note(
+            "One moment, please",
+            "Many passwords are being checked right now, and yours was not. Try again shortly.",
+        )
         self.throttled = self._note(
             "Too many attempts", "Too many wrong passwords. Wait a minute and try again."
         )

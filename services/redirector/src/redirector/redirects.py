@@ -8,18 +8,16 @@ import asyncio
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qs
 
 from redirector import repository
 from redirector.counts import LOCAL_HITS, Counts
 from redirector.domains import Domain, Domains
 from redirector.hot import Fresh
 from redirector.lookup import LinkEntry, Lookup
-from redirector.passwords import Passwords, Verdict
+from redirector.passwords.unlock import Unlock
 from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
 from redirector.respond import Answer, Answers, Plain
-from redirector.throttle import WINDOW_S
 from redirector.tracking import Capture
 from shortcore.clicks import Flag
 from shortcore.errors import DatabaseUnavailable
@@ -72,7 +70,7 @@ class Redirects:
         refuses: Callable[[LinkKey], bool],
         lookup: Lookup,
         primary: Postgres,
-        passwords: Passwords,
+        unlock: Unlock,
         capture: Capture,
         counts: Counts,
         now_ms: Callable[[], int],
@@ -83,7 +81,7 @@ class Redirects:
         self._refuses = refuses
         self._lookup = lookup
         self._primary = primary
-        self._passwords = passwords
+        self._unlock = unlock
         self._capture = capture
         self._values = counts.values
         self._now_ms = now_ms
@@ -178,6 +176,11 @@ class Redirects:
     async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Answer:
         now_ms = self._now_ms()
         decision = resolve(record, ask, now_ms)
+        if decision.outcome is Outcome.PASSWORD and self._unlock.proves(
+            visit.key, record, visit.request.headers
+        ):
+            ask = replace(ask, unlocked=True)
+            decision = resolve(record, ask, now_ms)
         if decision.outcome in _LEAVES and self._leads_back(visit, decision):
             return self._answers.loop
         if decision.outcome is Outcome.COUNT:
@@ -236,28 +239,29 @@ class Redirects:
                 return await self._carry_out(replace(visit, in_use=False), record, ask)
         return self._answers.unavailable
 
-    async def _posted(  # noqa: PLR0911  # one a rule, in their order
-        self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes
-    ) -> Answer:
+    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Answer:
         decision = resolve(record, ask, self._now_ms())
         if decision.outcome in {Outcome.REDIRECT, Outcome.COUNT, Outcome.PREVIEW}:
             return self._answers.get_only
         if decision.outcome is not Outcome.PASSWORD or record.password_hash is None:
             return self._page(visit, record, decision)
-        given = _password(form)
-        if given is None:
-            return self._answers.malformed
-        verdict = await self._passwords.check(
-            visit.key, visit.request.client, record.password_hash, given
+        request, key = visit.request, visit.key
+        proven = self._unlock.proves(key, record, request.headers)
+        if not proven:
+            refusal = await self._unlock.refusal(key, record, request.client, request.headers, form)
+            if refusal is not None:
+                return refusal
+        # The link may have been edited while the check waited for its turn.
+        entry = await self._find(visit.domain, key)
+        if entry is None:
+            return self._answers.unavailable
+        unlocked = entry.record.password_hash == record.password_hash
+        answer = await self._carry_out(
+            replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
         )
-        match verdict:
-            case Verdict.WRONG:
-                return self._answers.password_wrong
-            case Verdict.THROTTLED:
-                return self._answers.throttled(WINDOW_S)
-            case Verdict.BUSY:
-                return self._answers.unavailable
-        return await self._carry_out(visit, record, replace(ask, unlocked=True))
+        if proven or not unlocked:
+            return answer  # a cookie must not renew itself: it would stand for ever
+        return self._unlock.remember(answer, key, record, request.path, request.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +270,3 @@ class _Visit:
     domain: Domain
     key: LinkKey
     in_use: bool
-
-
-def _password(form: bytes) -> str | None:
-    try:
-        fields = parse_qs(form.decode("ascii"), strict_parsing=True, max_num_fields=8)
-    except ValueError:
-        return None
-    values = fields.get("password", [])
-    return values[0] if len(values) == 1 else None

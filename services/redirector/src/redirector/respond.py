@@ -101,6 +101,10 @@ class Answers:
         self.too_long = self.page("malformed", 414, pages.too_long)
         self.malformed = self.page("malformed", 400, pages.malformed)
         self.malformed_host = self.page("malformed_host", 400, pages.malformed)
+        self.unsupported_form = self.page("malformed", 415, pages.unsupported_form)
+        self.passwords_busy = self.page(
+            "passwords_busy", 503, pages.passwords_busy, more=[("retry-after", "5")]
+        )
         self.too_late = self.page("malformed", 408, pages.too_late)
         self.too_large = self.page("malformed", 413, pages.too_long)
         self.robots = self.text("robots", 200, "User-agent: *\nAllow: /\n", "public, max-age=86400")

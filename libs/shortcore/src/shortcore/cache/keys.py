@@ -42,3 +42,7 @@ class CacheKeys:
     def throttle(self, key: LinkKey, client: str) -> str:
         """Name the counter of a client's wrong passwords for a link."""
         return f"{self.prefix}t:{{{key}}}:{client}"
+
+    def pace(self, key: LinkKey) -> str:
+        """Name the schedule of a link's password checks."""
+        return f"{self.prefix}p:{{{key}}}"

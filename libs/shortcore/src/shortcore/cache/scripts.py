@@ -57,3 +57,25 @@ end
 return id
 """
 """Append to the change feed with a link to the entry before."""
+
+BOOK = """
+-- KEYS[1] a schedule of slots; ARGV: ms between slots, slots that a burst may take, slots to book
+-- (-1 gives one back). Returns the ms until the slot that was booked.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- What is no number, or lies further ahead than any number of redirectors could have booked, gives
+-- way, or the link would wait for it for ever.
+local due = redis.pcall('GET', KEYS[1])
+due = type(due) == 'string' and tonumber(due) or now
+if due < now or due > now + (burst + 1000) * interval then due = now end
+local wait = math.max(0, due - now - (burst - 1) * interval)
+due = due + tonumber(ARGV[3]) * interval
+if due > now then
+  redis.call('SET', KEYS[1], string.format('%.0f', due), 'PX', string.format('%.0f', due - now + 1))
+else
+  redis.call('DEL', KEYS[1])
+end
+return math.ceil(wait)
+"""
+"""Book a slot of a schedule (the generic cell rate algorithm)."""

@@ -1,6 +1,7 @@
 """The redirector as an ASGI 3 application (HTTP only)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -34,6 +35,7 @@ def application(redirector: Redirector) -> Application:
     clients = redirector.clients
     capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
+    unavailable = redirector.answers.unavailable
     draining = Phase.DRAINING
     seen = 0
 
@@ -76,7 +78,9 @@ def application(redirector: Redirector) -> Application:
         )
         if request.method != "POST":
             return await answer_slowly(request)
-        return await answer_posted(request, _chunks(receive))
+        body = Body(receive)
+        answer = await unless_gone(answer_posted(request, body.chunks()), body)
+        return answer or unavailable  # the server sends nothing to a client that is gone
 
     return app
 
@@ -87,9 +91,36 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     return b",".join(values).decode("latin-1")
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message = await receive()
-        yield bytes(message.get("body", b""))
-        more = message.get("more_body", False)
+class Body:
+    """The body of a request; after it, the connection says nothing but that the client is gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._read = asyncio.Event()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body in the pieces in which it arrives."""
+        more = True
+        while more:
+            message = await self._receive()
+            yield bytes(message.get("body", b""))
+            more = message.get("more_body", False)
+        self._read.set()
+
+    async def gone(self) -> None:
+        """Wait until the client is gone, which is known only once the body was read."""
+        await self._read.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+async def unless_gone(answering: Coroutine[Any, Any, Answer], body: Body) -> Answer | None:
+    """Return the answer; None once the client is gone, whose password then takes no turn."""
+    answer = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(body.gone())
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        return await answer if answer.done() else None
+    finally:
+        answer.cancel()
+        gone.cancel()

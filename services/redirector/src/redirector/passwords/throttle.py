@@ -1,7 +1,7 @@
-"""How many wrong passwords a client may give a link in a minute.
+"""Limits the wrong passwords of a client for one link in a minute.
 
-Counted in Redis, so that it holds over all redirectors; and in this process as well, so that
-it holds, by process, while Redis is away.
+Counted in Redis, so the limit holds over all redirectors; and in this process as well, so a limit
+per process holds while Redis is down.
 """
 
 import asyncio
@@ -42,12 +42,20 @@ class Throttle:
         self._clock = clock
         self._local: dict[str, tuple[float, int]] = {}
 
+    def is_spent(self, key: LinkKey, address: str) -> bool:
+        """Say whether an attempt of this client was refused in this window, without counting."""
+        ends, count = self._local.get(self._name(key, address), (0.0, 0))
+        return count > self._attempts and ends > self._clock()
+
     async def attempt(self, key: LinkKey, address: str) -> bool:
         """Count one attempt; returns False when it is one too many."""
         name = self._name(key, address)
-        return self._count(name, 1) <= self._attempts and (
-            await self._count_in_redis(name, 1) <= self._attempts
-        )
+        if self._count(name, 1) > self._attempts:
+            return False
+        if await self._count_in_redis(name, 1) <= self._attempts:
+            return True
+        self._local[name] = self._clock() + WINDOW_S, self._attempts + 1  # ask Redis no more
+        return False
 
     async def forgive(self, key: LinkKey, address: str) -> None:
         """Take one attempt back: its password was right."""

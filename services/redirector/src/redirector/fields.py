@@ -1,0 +1,8 @@
+"""Reads single fields out of a request's headers, as the server gives them."""
+
+from collections.abc import Iterable
+
+
+def field_values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the values of all fields called `name` (given in lower case)."""
+    return [value for key, value in headers if len(key) == len(name) and key.lower() == name]

@@ -1,0 +1,226 @@
+"""Checks the password of a link: Argon2 in a few threads, in fair turns.
+
+A check waits in a bounded queue (`turns`). Each link with waiting checks has one task, which takes
+the next one, counts it against the client (`throttle`), waits for the link's slot (`pace`) and for
+a thread, and runs it. Threads are given in the order in which the links asked, so a link whose
+password is being guessed takes one turn in each round, whatever its queue holds.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from prometheus_client import Histogram
+
+from redirector.clients import household, network_of
+from redirector.passwords.pace import Pace
+from redirector.passwords.throttle import Throttle
+from redirector.passwords.turns import Limits, Place, Turns
+from shortcore.links import LinkKey
+from shortcore.metrics import FromMemory
+from shortcore.passwords import normalise_password
+
+log = structlog.stdlib.get_logger(__name__)
+
+PER_NETWORK = 32
+PER_CLIENT = 8
+"""Checks of one link that wait for one network, and for one client."""
+
+WAIT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
+
+_NICE = 10
+_LOG_EVERY_S = 60.0
+
+
+class Verdict(Enum):
+    """What became of an attempt."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    THROTTLED = "throttled"
+    """Too many wrong passwords of this client: nothing was checked."""
+    BUSY = "busy"
+    """No room in the queue, or its turn did not come in time: nothing was checked."""
+
+
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    key: LinkKey
+    place: Place
+    address: str
+    password_hash: str
+    given: str
+    since: float
+    verdict: "asyncio.Future[Verdict]"
+    running: bool = False
+
+
+class Passwords:
+    """`check` gives every attempt its turn, and counts the wrong ones."""
+
+    def __init__(
+        self,
+        throttle: Throttle,
+        pace: Pace,
+        *,
+        concurrency: int,
+        queue_size: int,
+        link_queue_size: int,
+        wait_ms: int,
+        waited: Histogram,
+        clock: Callable[[], float],
+    ) -> None:
+        self.results = dict.fromkeys(("right", "wrong", "client_limit", "queue_full", "timeout", "abandoned", "failed"), 0)  # fmt: skip
+        self.slowed = 0
+        self._throttle = throttle
+        self._pace = pace
+        self._clock = clock
+        self._wait_s = wait_ms / 1000
+        self._hasher = PasswordHasher()
+        self._threads = ThreadPoolExecutor(
+            concurrency, thread_name_prefix="argon2", initializer=_yield_to_the_event_loop
+        )
+        self._free = asyncio.Semaphore(concurrency)
+        self._turns: Turns[_Attempt] = Turns(
+            Limits(queue_size, link_queue_size, PER_NETWORK, PER_CLIENT)
+        )
+        self._links: dict[LinkKey, asyncio.Task[None]] = {}
+        self._log_at = 0.0
+        self._waited = waited
+
+    async def check(self, key: LinkKey, address: str, password_hash: str, given: str) -> Verdict:
+        """Compare `given` with the link's hash (in constant time, as Argon2 does)."""
+        if self._throttle.is_spent(key, address):
+            self.results["client_limit"] += 1
+            return Verdict.THROTTLED
+        loop = asyncio.get_running_loop()
+        place = Place(key, network_of(address), household(address))
+        attempt = _Attempt(
+            key, place, address, password_hash, given, self._clock(), loop.create_future()
+        )
+        dropped = self._turns.put(place, attempt)
+        if dropped is not None:
+            self._end(dropped, Verdict.BUSY, "queue_full")
+        if key not in self._links and len(self._turns):
+            self._links[key] = loop.create_task(self._serve(key))
+        timer = loop.call_later(self._wait_s, self._expire, attempt)
+        try:
+            return await attempt.verdict
+        except asyncio.CancelledError:
+            self.results["abandoned"] += 1
+            raise
+        finally:
+            timer.cancel()
+            self._turns.remove(place, attempt)
+
+    def __len__(self) -> int:
+        """Return how many checks wait in the queue."""
+        return len(self._turns)
+
+    def export(self, memory: FromMemory) -> None:
+        """Add the metrics of password checks."""
+        memory.counter(
+            "shortlinks_password_attempts",
+            "Passwords that visitors sent, by what became of them",
+            lambda: self.results,
+            "result",
+        )
+        memory.counter(
+            "shortlinks_password_slowed",
+            "Password checks that waited for the limit of their link",
+            lambda: self.slowed,
+        )
+        memory.gauge(
+            "shortlinks_password_waiting", "Password checks that wait in the queue", self.__len__
+        )
+
+    async def close(self) -> None:
+        """End the tasks and the threads; what waits is not checked."""
+        tasks = list(self._links.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _serve(self, key: LinkKey) -> None:
+        try:
+            while (attempt := self._turns.take(key)) is not None:
+                try:
+                    await self._decide(attempt)
+                except Exception:  # the others in the queue must get their turn all the same
+                    log.exception("a password check failed")
+                finally:
+                    self._end(attempt, Verdict.BUSY, "failed")
+        finally:
+            del self._links[key]
+            while (attempt := self._turns.take(key)) is not None:  # at the end of the process
+                self._end(attempt, Verdict.BUSY, "failed")
+
+    async def _decide(self, attempt: _Attempt) -> None:
+        key, address = attempt.key, attempt.address
+        if not await self._throttle.attempt(key, address):
+            self._end(attempt, Verdict.THROTTLED, "client_limit")
+            return
+        wait_s = await self._pace.book(key)
+        if wait_s > 0:
+            self._note_slowed(key)
+            await asyncio.sleep(wait_s)
+        async with self._free:
+            if attempt.verdict.done():
+                return
+            attempt.running = True
+            self._waited.observe(self._clock() - attempt.since)
+            right = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._fits, attempt.password_hash, attempt.given
+            )
+        if not right:
+            self._end(attempt, Verdict.WRONG, "wrong")
+            return
+        self._end(attempt, Verdict.RIGHT, "right")
+        await self._throttle.forgive(key, address)
+        await self._pace.give_back(key)
+
+    def _expire(self, attempt: _Attempt) -> None:
+        if not attempt.running:
+            self._end(attempt, Verdict.BUSY, "timeout")
+
+    def _end(self, attempt: _Attempt, verdict: Verdict, result: str) -> None:
+        if not attempt.verdict.done():
+            self.results[result] += 1
+            attempt.verdict.set_result(verdict)
+
+    def _note_slowed(self, key: LinkKey) -> None:
+        self.slowed += 1
+        now = self._clock()
+        if now >= self._log_at:  # anybody on the internet can cause it
+            self._log_at = now + _LOG_EVERY_S
+            log.warning("passwords of a link are being guessed", link=key, waiting=len(self))
+
+    def _fits(self, password_hash: str, given: str) -> bool:
+        normal = normalise_password(given)
+        # Hashes that were made before passwords were normalised hold the text as it was sent.
+        texts = (normal,) if normal == given else (normal, given)
+        return any(self._verify(password_hash, text) for text in texts)
+
+    def _verify(self, password_hash: str, text: str) -> bool:
+        try:
+            return self._hasher.verify(password_hash, text)
+        except InvalidHashError:
+            log.error("a link's password hash is none of Argon2")  # noqa: TRY400  # the trace says no more
+            return False
+        except VerificationError:
+            return False
+
+
+def _yield_to_the_event_loop() -> None:
+    # Linux has a niceness per thread: while both are ready to run, redirects go first.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,0 +1,77 @@
+"""Lets a visitor through a link's password, by a posted password or by the cookie of a visit before."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from redirector.fields import field_values
+from redirector.passwords.check import Passwords, Verdict
+from redirector.passwords.cookie import VisitorCookies
+from redirector.passwords.form import Unreadable, Unsupported, read_password
+from redirector.passwords.throttle import WINDOW_S
+from redirector.respond import Answer, Answers
+from shortcore.links import LinkKey, LinkRecord
+from shortcore.metrics import FromMemory
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Unlock:
+    """`proves` reads the cookie, `refusal` the posted password; `remember` sets the cookie."""
+
+    def __init__(self, answers: Answers, passwords: Passwords, cookies: VisitorCookies) -> None:
+        self.cookies_seen = {"accepted": 0, "refused": 0}
+        self._answers = answers
+        self._passwords = passwords
+        self._cookies = cookies
+        self._refusals = {
+            Verdict.RIGHT: None,
+            Verdict.WRONG: answers.password_wrong,
+            Verdict.THROTTLED: answers.throttled(WINDOW_S),
+            Verdict.BUSY: answers.passwords_busy,
+        }
+
+    def proves(self, key: LinkKey, record: LinkRecord, headers: Headers) -> bool:
+        """Say whether the visitor gave the password of this link before."""
+        proof = self._cookies.proves(key, record, headers)
+        if proof is not None:
+            self.cookies_seen["accepted" if proof else "refused"] += 1
+        return bool(proof)
+
+    async def refusal(
+        self, key: LinkKey, record: LinkRecord, client: str, headers: Headers, body: bytes
+    ) -> Answer | None:
+        """Return the answer to a body without the right password; None if it is right."""
+        content_type = b",".join(field_values(headers, b"content-type")).decode("latin-1")
+        try:
+            given = read_password(content_type, body)
+        except (Unreadable, Unsupported) as error:
+            unsupported = isinstance(error, Unsupported)
+            return self._answers.unsupported_form if unsupported else self._answers.malformed
+        if not given or record.password_hash is None:
+            return self._answers.password
+        verdict = await self._passwords.check(key, client, record.password_hash, given)
+        return self._refusals[verdict]
+
+    def remember(
+        self, answer: Answer, key: LinkKey, record: LinkRecord, path: str, headers: Headers
+    ) -> Answer:
+        """Return `answer` with the cookie of a visitor who gave the right password."""
+        cookie = self._cookies.make(key, record, path, headers)
+        if cookie is None:
+            return answer
+        return msgspec.structs.replace(answer, headers=[*answer.headers, (b"set-cookie", cookie)])
+
+    def export(self, memory: FromMemory) -> None:
+        """Add the metrics of cookies and password checks."""
+        memory.counter(
+            "shortlinks_password_cookies",
+            "Cookies of visitors who gave a link's password before, by what became of them",
+            lambda: self.cookies_seen,
+            "result",
+        )
+        self._passwords.export(memory)
+
+    async def close(self) -> None:
+        """End what checks passwords."""
+        await self._passwords.close()
