@@ -3,7 +3,7 @@
 
 def cut(app):
     """Open both breakers, as a run of failures does; their clock stands still."""
-    for breaker in (app.redirector.store.breaker, app.redirector.redirects._primary.breaker):
+    for breaker in (app.redirector.store.breaker, app.redirector._primary.breaker):
         for _ in range(3):
             breaker.failed()
 

@@ -479,6 +479,12 @@ class RedirectorSettings(_Core, ClickSettings):
         description="Lifetime of the cookie that stands for a link's password in the browser of a "
         "visitor who gave it; 0 sets no cookie",
     )
+    preview_max_visits: int = Field(
+        10,
+        ge=0,
+        description="Greatest `max_visits` of a link for which link-preview bots, prefetches and "
+        "HEAD get the preview page; above it they get the redirect, uncounted",
+    )
     trusted_proxies: Words = Field(
         frozenset({"127.0.0.1", "::1"}),
         description="Addresses or networks whose `X-Forwarded-For` counts (comma separated)",

@@ -6,10 +6,13 @@ would tell one visitor from another, and is short.
 
 import re
 
+from redirector.preview_agents import PREVIEW_AGENTS
+
 BOTS = (
     "bot", "crawl", "spider", "slurp",  # search engines and most others that name themselves
-    "preview", "facebookexternalhit", "whatsapp", "embedly", "cardyb", "mastodon",  # link cards
+    "preview", "whatsapp", "cardyb", "mastodon",  # link cards
     "feedfetcher", "google-", "lighthouse", "headless", "pingdom", "uptime", "monitor",
+    *PREVIEW_AGENTS,
     "curl/", "wget/", "python-", "go-http-client", "java/", "libwww", "httpclient",
 )  # fmt: skip
 """What marks a program in a user agent (in lower case). `bot` not as in Cubot, a make of phones."""

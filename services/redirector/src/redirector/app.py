@@ -34,6 +34,7 @@ from redirector.respond import Answers
 from redirector.scan import Scan
 from redirector.tracking import Tracking
 from redirector.unknown_hosts import UnknownHosts
+from redirector.visits import Visits
 from shortcore.background import Background
 from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
@@ -190,6 +191,7 @@ class Redirector:
         fresh = make_fresh(self.cache, self._renew, clock)
         self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
         self._unlock = self._make_unlock(keys, now_ms)
+        self._visits = Visits(self._primary, settings.preview_max_visits)
         self.tracking = Tracking(settings, self._client, keys, self.clients, now_ms=now_ms)
         self.redirects = Redirects(
             self.answers,
@@ -197,7 +199,7 @@ class Redirector:
             fresh,
             self.codes.refuses,
             self.lookup,
-            self._primary,
+            self._visits,
             self._unlock,
             self.tracking.capture,
             self.counts,
@@ -348,6 +350,7 @@ class Redirector:
         self.tracking.export(memory)
         self.background.export(memory)
         self._unlock.export(memory)
+        self._visits.export(memory)
         registry.register(memory)
         registry.register(self.counts)
         for check in (self._primary.check, self.store.check, feed.check, self.loader.check):

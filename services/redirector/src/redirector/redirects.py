@@ -9,7 +9,6 @@ from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from redirector import repository
 from redirector.counts import LOCAL_HITS, Counts
 from redirector.domains import Domain, Domains
 from redirector.hot import Fresh
@@ -19,10 +18,10 @@ from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
 from redirector.respond import Answer, Answers, Plain
 from redirector.tracking import Capture
+from redirector.visits import Taken, Visits
 from shortcore.clicks import Flag
 from shortcore.errors import DatabaseUnavailable
 from shortcore.links import LinkKey, LinkRecord, link_key
-from shortcore.postgres import Postgres
 
 MAX_QUERY = 8192
 """Characters of a query: as long as a target may be by default."""
@@ -69,7 +68,7 @@ class Redirects:
         fresh: Fresh,
         refuses: Callable[[LinkKey], bool],
         lookup: Lookup,
-        primary: Postgres,
+        visits: Visits,
         unlock: Unlock,
         capture: Capture,
         counts: Counts,
@@ -80,7 +79,7 @@ class Redirects:
         self._fresh = fresh
         self._refuses = refuses
         self._lookup = lookup
-        self._primary = primary
+        self._visits = visits
         self._unlock = unlock
         self._capture = capture
         self._values = counts.values
@@ -210,20 +209,25 @@ class Redirects:
                 return visit.domain.not_found
         return self._fixed[decision.outcome]
 
-    async def _count(
+    async def _count(  # noqa: PLR0911  # one a rule, in their order
         self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
     ) -> Answer:
-        """Redirect only if PostgreSQL has counted this visit of this very version."""
-        count = (
-            repository.has_visits_left if visit.request.method == "HEAD" else repository.count_visit
-        )
+        """Redirect only if PostgreSQL has counted this visit of this very version.
+
+        Link previews, prefetches and HEAD (`visits`) need a visit that is left, and use up none.
+        """
+        request = visit.request
         for _ in range(_ATTEMPTS):
             try:
-                counted = await count(self._primary, visit.key, record.version)
+                taken = await self._visits.take(
+                    visit.key, record.version, request.method, request.headers
+                )
             except DatabaseUnavailable:
                 return self._answers.unavailable  # closed on purpose: the limit is a promise
-            if counted:
-                self._click(visit.request, record)
+            if taken is Taken.PREVIEW:
+                return self._answers.preview_of_limited(record, visit.key)
+            if taken is not None:
+                self._click(request, record)
                 status = 303 if ask.unlocked else decision.status
                 return self._answers.unstored(decision.location, status)
             entry = await self._lookup.newest(visit.key)

@@ -44,7 +44,7 @@ RETURNING true
 """
 
 _LEFT = """
-SELECT true FROM links l JOIN domains d ON d.id = l.domain_id
+SELECT l.max_visits FROM links l JOIN domains d ON d.id = l.domain_id
 WHERE d.host = $1 AND l.code = $2
     AND l.version = $3 AND l.state = 'active' AND l.visits < l.max_visits
 """
@@ -109,12 +109,15 @@ async def find_links(postgres: Postgres, keys: Sequence[LinkKey]) -> dict[LinkKe
 
 async def count_visit(postgres: Postgres, key: LinkKey, version: int) -> bool:
     """Count one visit of a limited link; False if none is left or `version` is not current."""
-    return await _ask(postgres, _COUNT, key, version)
+    async with _answering(postgres) as connection:
+        return await connection.fetchval(_COUNT, *split_key(key), version) is True
 
 
-async def has_visits_left(postgres: Postgres, key: LinkKey, version: int) -> bool:
-    """Say what count_visit would, without counting."""
-    return await _ask(postgres, _LEFT, key, version)
+async def limit_with_visits_left(postgres: Postgres, key: LinkKey, version: int) -> int | None:
+    """Return `max_visits` where count_visit would count one; None where it would not."""
+    async with _answering(postgres) as connection:
+        limit: int | None = await connection.fetchval(_LEFT, *split_key(key), version)
+        return limit
 
 
 async def list_domains(postgres: Postgres) -> list[DomainRow]:
@@ -147,11 +150,6 @@ async def sample_generated(postgres: Postgres) -> Sequence[str]:
     async with _answering(postgres) as connection:
         rows = await connection.fetch(_SAMPLE_GENERATED, _SAMPLED)
     return [row["code"] for row in rows]
-
-
-async def _ask(postgres: Postgres, statement: str, key: LinkKey, version: int) -> bool:
-    async with _answering(postgres) as connection:
-        return await connection.fetchval(statement, *split_key(key), version) is True
 
 
 @contextlib.asynccontextmanager

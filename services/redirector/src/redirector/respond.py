@@ -196,6 +196,10 @@ class Answers:
         """Return the page that shows where a link leads."""
         return self.page("preview", 200, self._pages.preview(record, short), _PRIVATE)
 
+    def preview_of_limited(self, record: LinkRecord, short: str) -> Answer:
+        """Return the preview page instead of a redirect that would use up a visit."""
+        return self.page("limited_preview", 200, self._pages.preview(record, short))
+
     def page(
         self,
         result: str,
