@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -132,6 +132,16 @@ class Stack:
             self.api_key = self.create_key("test")
         return part
 
+    def measured_writer(self, **extra: str) -> Part:
+        """Start a writer that also says how long its event loop was held (`harness.held`)."""
+        here = Path(__file__).parent.parent
+        path = os.pathsep.join([str(here), *filter(None, [os.environ.get("PYTHONPATH")])])
+        argv = [sys.executable, "-m", "harness.held"]
+        part = self._start("writer", argv, {**extra}, public=True, variables={"PYTHONPATH": path})
+        if not self.api_key:
+            self.api_key = self.create_key("test")
+        return part
+
     def relay(self, **extra: str) -> Part:
         """Start a relay and wait until it is ready."""
         return self._start("relay", ["shortlinks-writer", "relay"], extra, public=False)
@@ -171,7 +181,15 @@ class Stack:
             trust_env=False,
         )
 
-    def _start(self, role: str, argv: list[str], extra: Mapping[str, str], *, public: bool) -> Part:
+    def _start(
+        self,
+        role: str,
+        argv: list[str],
+        extra: Mapping[str, str],
+        *,
+        public: bool,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> Part:
         upper = role.upper()
         admin = free_port()
         ports = {f"{upper}_ADMIN_PORT": str(admin)}
@@ -182,9 +200,9 @@ class Stack:
             url = f"http://127.0.0.1:{port}"
         child = Child(
             f"{role}{len(self.parts)}",
-            command(*argv),
+            argv if argv[0] == sys.executable else command(*argv),
             self.folder,
-            environment=self.environment(**ports, **extra),
+            environment=self.environment(**ports, **extra) | dict(variables),
         )
         part = Part(child, f"http://127.0.0.1:{admin}", url)
         self.parts.append(part)

@@ -435,3 +435,16 @@ def test_a_target_on_our_own_host_is_a_loop_however_plain():
         normalise_target("https://go.example/a", OURS)
     with pytest.raises(TargetError, match="https:"):
         normalise_target("http://example.com/", TargetPolicy(schemes=frozenset({"https"})))
+
+
+@pytest.mark.parametrize("label", ["ü" * 8000, "a" * 254, "ab." * 100 + "com"])
+def test_a_host_that_dns_cannot_hold_is_refused(label):
+    with pytest.raises(TargetError) as raised:
+        normalise_target(f"https://{label}/", TargetPolicy())
+    assert raised.value.rule == "host"
+
+
+def test_a_host_of_253_characters_and_a_final_dot_is_taken():
+    host = "a." * 124 + "b.com"
+    assert len(host) == 253
+    assert normalise_target(f"https://{host}./", TargetPolicy()) == f"https://{host}./"

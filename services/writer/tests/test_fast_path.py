@@ -73,7 +73,7 @@ def client_of(app, key: str) -> httpx.AsyncClient:
 async def test_every_body_gets_the_answer_that_the_framework_gives(api, framework, path, body):
     await api.create(code="here")
     plain, gate = framework
-    long = Gate(plain, gate._keys, gate._measures, gate._body_max_bytes)
+    long = Gate(plain, gate._keys, gate._measures, gate._limits)
     if path.endswith("batch") and body[:1] in b"{[5":
         body = b'{"items": [' + body + b"]}"
     answers = []
@@ -93,7 +93,7 @@ async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its
 ):
     plain, gate = framework
     counted = Counted(plain)
-    app = Gate(FastPath(counted, api.parts), gate._keys, gate._measures, gate._body_max_bytes)
+    app = Gate(FastPath(counted, api.parts, gate._limits), gate._keys, gate._measures, gate._limits)
     async with client_of(app, api.key) as client:
         assert (await client.post(LINKS, json=OK)).status_code == 201
         assert (await client.post(f"{LINKS}:batch", json={"items": [OK]})).status_code == 200

@@ -1,5 +1,6 @@
 """Every error is a problem (RFC 9457) that names the field and the rule, and does nothing."""
 
+import gzip
 import json
 import re
 
@@ -127,7 +128,7 @@ async def test_all_broken_rules_are_named_at_once(api):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"target": "https://e.com/",}', b"\xff{}", b"[" * 100_000, b"9" * 5000, b"{}x"],
+    [b"", b"{", b'{"target": "https://e.com/",}', b"\xff{}", b"9" * 5000, b"{}x"],
     ids=lambda body: repr(body[:12]),
 )
 async def test_what_is_no_json_is_refused(api, body):
@@ -140,6 +141,111 @@ async def test_what_is_no_json_is_refused(api, body):
     if body.startswith(b'{"'):
         # Of the comma before the bracket, or of the bracket: parsers blame either.
         assert re.search(r"at character 2[78]\b", problem["detail"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "most"),
+    [
+        (LINKS, b"[" * 100_000, 256),
+        (LINKS, b'{"target":"https://e.com/","tags":[' + b"1," * 300 + b"1]}", 256),
+        (f"{LINKS}/go.test/none", b'{"a":' * 300 + b"1" + b"}" * 300, 256),
+        ("/api/v1/domains", b'{"host":"a.test"' + b',"x":[]' * 300 + b"}", 256),
+        ("/api/v1/keys", b'{"name":[' + b"{}," * 300 + b"{}]}", 256),
+        (f"{LINKS}:batch", b'{"items":[' + b"{}," * 70_000 + b"{}]}", 64_064),
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
+async def test_a_body_of_too_many_values_is_refused_unread(api, path, body, most, kind):
+    method = "PATCH" if path.endswith("none") else "POST"
+    answer = await api.client.request(method, path, content=body, headers={"content-type": kind})
+    problem = check(answer, 422, "invalid-input", pointer="", rule="length")
+    assert f"more than {most} JSON values" in problem["detail"]
+
+
+async def test_an_object_of_too_many_members_is_refused_as_one(api):
+    unknown = {"target": "https://e.com/"} | {f"k{n}": 1 for n in range(40)}
+    problem = check(await api.client.post(LINKS, json=unknown), 422, "invalid-input")
+    assert [each["pointer"] for each in problem["errors"]] == [""]
+    assert "at most 32 members, not 41" in problem["detail"]
+    answer = await api.client.post(f"{LINKS}:batch", json={"items": [unknown]})
+    assert [each["pointer"] for each in answer.json()["items"][0]["problem"]["errors"]] == [
+        "/items/0"
+    ]
+
+
+async def test_an_answer_names_a_bounded_number_of_broken_rules_and_counts_the_others(api):
+    wrong = {f"k{n}": 1 for n in range(30)}
+    item = {"target": 5, **wrong}
+    answer = await api.client.post(f"{LINKS}:batch", json={"items": [item] * 2})
+    for result in answer.json()["items"]:
+        problem = result["problem"]
+        assert len(problem["errors"]) == 8
+        assert problem["detail"].startswith("31 rules are broken")
+        assert "The first 8 are listed, 23 are not." in problem["detail"]
+    atomic = {"items": [item] * 2, "atomic": True}
+    problem = (await api.client.post(f"{LINKS}:batch", json=atomic)).json()
+    assert len(problem["errors"]) == 50
+    assert "The first 50 are listed, 12 are not." in problem["detail"]
+
+
+async def test_a_body_for_one_link_is_much_shorter_than_one_for_many(api):
+    headers = {"content-type": "application/json"}
+    body = json.dumps({"target": "https://e.com/", "note": "n" * 130_000}).encode()
+    for method, path in (
+        ("POST", LINKS),
+        ("PATCH", f"{LINKS}/go.test/x"),
+        ("POST", "/api/v1/keys"),
+        ("PATCH", "/api/v1/domains/go.test"),
+    ):
+        answer = await api.client.request(method, path, content=body + b" " * 3000, headers=headers)
+        problem = check(answer, 413, "body-too-large")
+        assert "131072 bytes" in problem["detail"]
+    many = json.dumps({"items": [{"target": "https://e.com/", "note": "n" * 4000}] * 900})
+    answer = await api.client.post(f"{LINKS}:batch", content=many, headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_a_link_whose_every_field_is_at_its_limit_is_taken_in_the_longest_spelling(api):
+    smile = "\U0001f600"
+    whole = {
+        "target": "https://example.com/" + smile * 680,
+        "expired_target": "https://example.com/" + smile * 680,
+        "title": smile * 512,
+        "note": smile * 4096,
+        "tags": [f"{n:02}" + smile * 62 for n in range(32)],
+        "password": smile * 128,
+        "expires_at": "2090-01-01T00:00:00Z",
+        "max_visits": 10**12,
+        "code": "c" * 64,
+    }
+    body = json.dumps(whole, indent=4)
+    assert len(body) > 90_000
+    headers = {"content-type": "application/json"}
+    answer = await api.client.post(LINKS, content=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize("path", [LINKS, f"{LINKS}:batch", f"{LINKS}:import", "/api/v1/keys"])
+@pytest.mark.parametrize("coding", ["gzip", "br, gzip", "deflate"])
+async def test_a_compressed_body_is_refused(api, path, coding):
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    answer = await api.client.post(path, content=gzip.compress(b"{}" * 1000), headers=headers)
+    problem = check(answer, 415, "unsupported-media-type")
+    assert "Content-Encoding" in problem["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-16"])
+async def test_json_in_another_encoding_than_utf_8_is_refused(api, encoding, kind):
+    body = '{"target":"https://e.com/"}'.encode(encoding)
+    answer = await api.client.post(LINKS, content=body, headers={"content-type": kind})
+    problem = check(answer, 400, "malformed-request")
+    assert "UTF-8" in problem["detail"]
+
+
+async def test_a_query_of_too_many_parameters_is_refused(api):
+    answer = await api.client.get(f"{LINKS}?" + "a&" * 20_000)
+    check(answer, 422, "invalid-input", pointer="?", rule="length")
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1"])

@@ -4,6 +4,7 @@ CSV has a header row with the API's field names; an empty cell is an absent fiel
 joined with commas. JSONL has one object of the API a line.
 """
 
+import contextlib
 import csv
 import enum
 import io
@@ -11,6 +12,8 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import BinaryIO, TextIO
 
 import msgspec
+
+from shortcore.jsonsize import has_more_values
 
 FIELDS = (
     "target", "code", "domain", "status_code", "state", "valid_from", "expires_at",
@@ -21,8 +24,16 @@ FIELDS = (
 READABLE = frozenset(FIELDS) | {"password", "find_if_exists"}
 """The columns that an import knows."""
 
-MAX_ROW = 2 * 1024 * 1024
+MAX_ROW = 256 * 1024
 """Characters of one row at the most: no row may fill the memory."""
+
+MAX_ROW_LINES = 16_384
+"""Lines of one CSV row, whose quoted cells may hold line breaks: a row is read in one piece."""
+
+MAX_ROW_VALUES = 256
+"""JSON values of one row."""
+
+_NAMED = 5  # unknown columns that an error names
 
 _NUMBERS = frozenset({"status_code", "max_visits"})
 _FLAGS = frozenset({"forward_query", "forward_path", "find_if_exists"})
@@ -62,12 +73,23 @@ def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
 
     Close the generator before the file when it is not read to its end.
     """
+    with contextlib.closing(read_lines(file, form)) as lines:
+        for row in lines:
+            if row is not None:
+                yield row
+
+
+def read_lines(file: BinaryIO, form: Format) -> Generator[Row | None, None, None]:
+    """Do what `read_rows` does, and also yield None for each blank line.
+
+    The time to the next value is bounded, as a file of blank lines has no row.
+    """
     text = io.TextIOWrapper(file, "utf-8-sig", newline="" if form is Format.CSV else "\n")
     reader = _read_csv(text) if form is Format.CSV else _read_jsonl(text)
     line = 0
     try:
         for row in reader:
-            line = row.line
+            line = line + 1 if row is None else row.line
             yield row
     except UnicodeDecodeError as error:
         raise UnreadableError(f"after line {line}: the file is not UTF-8: {error}") from error
@@ -75,14 +97,16 @@ def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
         text.detach()  # the file is its opener's to close
 
 
-def _read_csv(text: TextIO) -> Iterator[Row]:
+def _read_csv(text: TextIO) -> Iterator[Row | None]:
     csv.field_size_limit(MAX_ROW)
     rows = _cells(text)
     _, names = next(rows, (1, []))
     header = [name.strip() for name in names]
     if unknown := sorted(set(header) - READABLE):
+        named = ", ".join(name[:64] for name in unknown[:_NAMED])
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise UnreadableError(
-            f"line 1: no such column: {', '.join(unknown)}. Known ones: {', '.join(FIELDS)}"
+            f"line 1: no such column: {named}{more}. Known ones: {', '.join(FIELDS)}"
         )
     if "target" not in header:
         raise UnreadableError("line 1: the header row must name the columns, `target` among them")
@@ -90,6 +114,7 @@ def _read_csv(text: TextIO) -> Iterator[Row]:
         raise UnreadableError("line 1: a column is named twice")
     for line, cells in rows:
         if not cells:
+            yield None
             continue
         if len(cells) > len(header):
             fault = Fault(
@@ -102,9 +127,11 @@ def _read_csv(text: TextIO) -> Iterator[Row]:
 
 def _cells(text: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yield each row's cells with its first line, as a quoted cell may hold line breaks."""
-    reader = csv.reader(_bounded(text), strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     while True:
         line = reader.line_num + 1
+        lines.begin_row()
         try:
             cells = next(reader)
         except StopIteration:
@@ -138,12 +165,20 @@ def _convert(line: int, cells: Mapping[str, str]) -> Row:
     return Row(line, item, tuple(faults))
 
 
-def _read_jsonl(text: TextIO) -> Iterator[Row]:
-    for line, raw in enumerate(_bounded(text), 1):
+def _read_jsonl(text: TextIO) -> Iterator[Row | None]:
+    lines = _Lines(text)
+    for line, raw in enumerate(lines, 1):
+        lines.begin_row()
         if not raw.strip():
+            yield None
+            continue
+        encoded = raw.encode()
+        if has_more_values(encoded, MAX_ROW_VALUES):
+            detail = f"The line holds more than {MAX_ROW_VALUES} JSON values."
+            yield Row(line, {}, (Fault(line, "", "length", detail),))
             continue
         try:
-            item = msgspec.json.decode(raw)
+            item = msgspec.json.decode(encoded)
         except (msgspec.DecodeError, RecursionError) as error:
             yield Row(line, {}, (Fault(line, "", "json", f"The line is not valid JSON: {error}."),))
             continue
@@ -153,10 +188,31 @@ def _read_jsonl(text: TextIO) -> Iterator[Row]:
         yield Row(line, item)
 
 
-def _bounded(text: TextIO) -> Iterator[str]:
-    number = 0
-    while raw := text.readline(MAX_ROW + 1):
-        number += 1
-        if len(raw) > MAX_ROW:
-            raise UnreadableError(f"line {number}: longer than {MAX_ROW} characters")
-        yield raw
+class _Lines:
+    """The lines of a text; raises UnreadableError for a row with too many, or too long ones."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._read = text.readline
+        self._number = 0
+        self._row = 1
+        self._characters = 0
+
+    def begin_row(self) -> None:
+        """Count anew: what comes belongs to the next row."""
+        self._row = self._number + 1
+        self._characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self._read(MAX_ROW + 1)
+        if not raw:
+            raise StopIteration
+        self._number += 1
+        self._characters += len(raw)
+        if self._characters > MAX_ROW:
+            raise UnreadableError(f"line {self._row}: the row has more than {MAX_ROW} characters")
+        if self._number - self._row >= MAX_ROW_LINES:
+            raise UnreadableError(f"line {self._row}: the row has more than {MAX_ROW_LINES} lines")
+        return raw

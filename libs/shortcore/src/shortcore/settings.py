@@ -311,7 +311,10 @@ class WriterSettings(_Core, DomainSettings):
         False, description="Whether a target may hold `user:password@`"
     )
     body_max_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="Length of a request's body at the most"
+        4 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of the body of a batch or an import; other bodies have a lower limit"
+        " (see the API's limits)",
     )
     batch_max_items: int = Field(1000, ge=1, le=10_000, description="Links in one batch")
     idempotency_ttl_s: int = Field(

@@ -23,6 +23,9 @@ _WEB_SCHEMES = frozenset(_WEB_PORTS)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _HAS_SCHEME = re.compile(r"[\x00-\x20]*[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
 _NO_HOST = re.compile(r"[\x00-\x20]*https?:[/\\]*([?#:@]|\Z)", re.ASCII | re.IGNORECASE)
+_LONG_AUTHORITY = re.compile(
+    r"[\x00-\x20]*[a-z][a-z0-9+.-]*:[/\\]*[^/\\?#]{2049}", re.ASCII | re.IGNORECASE
+)
 _HEADER_SAFE = re.compile(r"[!-~]+")
 _NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f/\\?#@%]")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -90,6 +93,8 @@ def normalise_target(raw: str, policy: TargetPolicy) -> str:
     if is_normal(raw, policy):
         return raw
     _check_length(raw, policy)
+    if _LONG_AUTHORITY.match(raw):
+        raise _long_host_error()  # unread, as punycode takes time by the square of its length
     try:
         url = parse_url(raw, ("href", "protocol", "username", "password", "hostname", "port"))
     except ValueError:
@@ -122,6 +127,7 @@ def is_normal(raw: str, policy: TargetPolicy) -> bool:
         and normal[1] in policy.schemes
         and normal[2] not in policy.own_hosts
         and not (policy.own_loopback and normal[2].endswith("localhost"))
+        and len(normal[2]) <= MAX_HOST_LENGTH
         and len(raw) <= policy.max_length
     )
 
@@ -170,6 +176,8 @@ def _check_host(hostname: str, port: int, policy: TargetPolicy) -> None:
     host = hostname.rstrip(".")
     if not host:
         raise _host_error()
+    if len(host) > MAX_HOST_LENGTH:
+        raise _long_host_error()
     here = policy.own_loopback and port == policy.own_port and is_loopback(host)
     if here or host in policy.own_hosts:
         raise TargetError(
@@ -201,4 +209,10 @@ def _scheme_error(policy: TargetPolicy) -> TargetError:
 def _host_error() -> TargetError:
     return TargetError(
         "host", "Name the target's host, such as example.com in https://example.com."
+    )
+
+
+def _long_host_error() -> TargetError:
+    return TargetError(
+        "host", f"Shorten the target's host: it may have {MAX_HOST_LENGTH} characters."
     )

@@ -1,5 +1,6 @@
 """The HTTP application: routes, and every error as a problem."""
 
+import functools
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +18,7 @@ from shortcore.errors import (
     RouteNotFound,
     ShortlinksError,
 )
+from writer.bodies import BodyLimits
 from writer.cors import Cors
 from writer.domains.endpoints import router as domains
 from writer.fast_path import FastPath
@@ -38,23 +40,32 @@ def create_app(parts: Parts) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for router in (links, domains, keys):
-        app.include_router(router)
+    limits = BodyLimits.of(parts.settings)
+    app.state.body_limits = limits
+    _add_routes(app)
     app.exception_handler(ShortlinksError)(_on_error)
     app.exception_handler(RequestValidationError)(_on_invalid)
     app.exception_handler(HTTPException)(_on_framework)
     app.exception_handler(Exception)(_on_fault)
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = document(app, version("shortlinks-writer"))
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    _document()  # here, as the first request for it would hold the event loop
+    app.openapi = _document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     settings = parts.settings
-    gate = Gate(FastPath(app, parts), parts.key_ring, parts.measures, settings.body_max_bytes)
+    gate = Gate(FastPath(app, parts, limits), parts.key_ring, parts.measures, limits)
     origins = settings.writer_cors_origins
     return Cors(gate, origins, parts.measures) if origins else gate
+
+
+def _add_routes(app: FastAPI) -> None:
+    for router in (links, domains, keys):
+        app.include_router(router)
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    app = FastAPI()
+    _add_routes(app)
+    return document(app, version("shortlinks-writer"))
 
 
 async def _on_error(request: Request, error: ShortlinksError) -> Response:

@@ -11,6 +11,7 @@ import msgspec
 from pydantic import ValidationError
 
 from shortcore.admin import Message, Receive, Scope, Send
+from writer.bodies import BATCH, BodyLimits
 from writer.gate import CALLER, ROUTE, Caller
 from writer.idempotency import Answer
 from writer.links.schemas import BatchLinks, CreateLink
@@ -18,23 +19,23 @@ from writer.parts import Parts
 from writer.requests import JSON, attempt_of
 
 _LINKS = "/api/v1/links"
-_BATCH = "/api/v1/links:batch"
 _TYPE = (b"content-type", JSON.encode())
 
 
 class FastPath:
     """Wraps the application: serves a well-formed create, and passes on all else."""
 
-    def __init__(self, app: Any, parts: Parts) -> None:
+    def __init__(self, app: Any, parts: Parts, limits: BodyLimits) -> None:
         self._app = app
+        self._limits = limits
         self._parts = parts
         self._work: Mapping[str, Callable[..., Coroutine[Any, Any, Answer]]] = {
             _LINKS: parts.links.create,
-            _BATCH: parts.batches.create,
+            BATCH: parts.batches.create,
         }
         self._models: Mapping[str, type[CreateLink | BatchLinks]] = {
             _LINKS: CreateLink,
-            _BATCH: BatchLinks,
+            BATCH: BatchLinks,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +46,7 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if headers.get(b"content-type") != _TYPE[1]:
+        if headers.get(b"content-type") != _TYPE[1] or b"content-encoding" in headers:
             await self._app(scope, receive, send)
             return
         message = await receive()
@@ -54,6 +55,8 @@ class FastPath:
         body = message.get("body", b"")
         key = headers.get(b"idempotency-key")
         plain = None
+        scope[ROUTE] = path
+        self._limits.check_json(body, path)
         try:
             item = msgspec.json.decode(body)
             if path == _LINKS and key is None:
@@ -63,7 +66,6 @@ class FastPath:
         except (msgspec.DecodeError, ValidationError, RecursionError, UnicodeDecodeError):
             await self._app(scope, _replayed(message, receive), send)
             return
-        scope[ROUTE] = path
         if plain is not None:
             await _send(await self._parts.links.place(plain), send)
             return

@@ -4,8 +4,19 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+
+MAX_MEMBERS: Final = 32
+"""Members of an object in a body: about twice as many as the fields of a link."""
 
 MAX_TITLE: Final = 512
 MAX_NOTE: Final = 4096
@@ -26,6 +37,18 @@ class Input(BaseModel):
     """A request body: unknown fields are refused and nothing is converted silently."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_members(cls, sent: object) -> object:
+        # Counted first: pydantic makes an error for each unknown member.
+        if isinstance(sent, dict) and len(sent) > MAX_MEMBERS:
+            raise PydanticCustomError(
+                "length",
+                "An object here has at most {most} members, not {members}.",
+                {"most": MAX_MEMBERS, "members": len(sent)},
+            )
+        return sent
 
 
 def _storable(text: str) -> str:
@@ -67,6 +90,17 @@ def _tag(text: str) -> str:
     return text
 
 
+def _few_tags(tags: object) -> object:
+    # Counted first: pydantic makes an error for each bad tag.
+    if isinstance(tags, list) and len(tags) > MAX_TAGS:
+        raise PydanticCustomError(
+            "length",
+            "A link has at most {most} tags, not {tags}.",
+            {"most": MAX_TAGS, "tags": len(tags)},
+        )
+    return tags
+
+
 def _distinct(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
@@ -77,7 +111,12 @@ Note = Annotated[Text, Field(max_length=MAX_NOTE)]
 Url = Annotated[Text, Field(min_length=1)]
 Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
 Tag = Annotated[Text, Field(min_length=1, max_length=MAX_TAG), AfterValidator(_tag)]
-Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS), AfterValidator(_distinct)]
+Tags = Annotated[
+    list[Tag],
+    Field(max_length=MAX_TAGS),
+    AfterValidator(_distinct),
+    BeforeValidator(_few_tags),
+]
 Visits = Annotated[int, Field(ge=1, le=MAX_VISITS)]
 ExactInstant = Annotated[
     datetime,

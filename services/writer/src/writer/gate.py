@@ -14,15 +14,25 @@ from typing import Any
 import structlog
 
 from shortcore.admin import Message, Receive, Scope, Send
-from shortcore.errors import BodyTooLarge, InternalError, MalformedRequest, ShortlinksError
+from shortcore.errors import (
+    BodyTooLarge,
+    FieldError,
+    InternalError,
+    MalformedRequest,
+    ShortlinksError,
+)
 from writer.auth import KeyRing
+from writer.bodies import BodyLimits
 from writer.measures import Measures
-from writer.problems import answer_of
+from writer.problems import answer_of, invalid
 
 _logger = logging.getLogger(__name__)
 log = structlog.stdlib.get_logger(__name__)
 
 PROTECTED = "/api/v1"
+
+MAX_PARAMETERS = 100
+"""Parameters in a query; a list of links with every filter has fewer than 50."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
@@ -43,11 +53,11 @@ ROUTE = "shortlinks.route"
 class Gate:
     """Wraps the application."""
 
-    def __init__(self, app: Any, keys: KeyRing, measures: Measures, body_max_bytes: int) -> None:
+    def __init__(self, app: Any, keys: KeyRing, measures: Measures, limits: BodyLimits) -> None:
         self._app = app
         self._keys = keys
         self._measures = measures
-        self._body_max_bytes = body_max_bytes
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -66,7 +76,9 @@ class Gate:
                 caller.key_id = await self._keys.recognise(
                     None if authorization is None else authorization.decode("latin-1")
                 )
-            bounded = _bounded(headers.get(b"content-length"), receive, self._body_max_bytes)
+            _check_query(scope["query_string"])
+            limit = self._limits.bytes_at(scope["path"])
+            bounded = _bounded(headers.get(b"content-length"), receive, limit)
             await self._app(scope, bounded, answer.send)
         except ShortlinksError as error:
             await answer.tell(error)
@@ -129,6 +141,12 @@ def _request_id(sent: bytes | None) -> str:
 def fault() -> InternalError:
     """Return the error that tells the caller of a fault without telling what it is."""
     return InternalError("Something went wrong here; the log tells more under the request's id.")
+
+
+def _check_query(query: bytes) -> None:
+    if query.count(b"&") >= MAX_PARAMETERS:
+        detail = f"A query has at most {MAX_PARAMETERS} parameters."
+        raise invalid([FieldError("?", "length", detail)])
 
 
 def _bounded(content_length: bytes | None, receive: Receive, limit: int) -> Receive:

@@ -9,8 +9,14 @@ from shortcore.errors import URN, FieldError, InvalidInput, MalformedRequest, Sh
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_MAX_ERRORS = 50
+MAX_ERRORS: Final = 50
+"""Broken rules that one answer names; it says how many there are."""
+
+MAX_ERRORS_OF_MANY: Final = 8
+"""Broken rules that are named of each item of a batch, and of each row of an import."""
+
 _MAX_POINTER = 200
+_MAX_DETAIL = 1000
 
 # pydantic's names change with its releases; these are ours and do not.
 _RULES = {
@@ -35,7 +41,7 @@ _SENTENCES = {
     "extra_forbidden": "There is no such field.",
     "string_unicode": "The text holds half a surrogate pair, which is no character.",
 }
-_OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset"})
+_OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset", "length"})
 
 
 class ProblemField(msgspec.Struct, frozen=True):
@@ -57,17 +63,27 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: list[ProblemField] = []
 
 
-def problem_of(error: ShortlinksError, request_id: str = "") -> Problem:
-    """Return the problem that tells of `error`; `request_id` finds it in our logs."""
+def problem_of(
+    error: ShortlinksError, request_id: str = "", max_errors: int = MAX_ERRORS
+) -> Problem:
+    """Return the problem that tells of `error`; `request_id` finds it in our logs.
+
+    It names the first `max_errors` broken rules.
+    """
+    detail = error.detail
+    if (more := len(error.fields) - max_errors) > 0:
+        detail += f" The first {max_errors} are listed, {more} are not."
     return Problem(
         type=URN + error.type,
         title=error.title,
         status=error.status,
-        detail=_printable(error.detail),
+        detail=_printable(detail, _MAX_DETAIL),
         instance=f"urn:shortlinks:request:{request_id}" if request_id else "",
         errors=[
-            ProblemField(_printable(f.pointer)[:_MAX_POINTER], f.rule, _printable(f.detail))
-            for f in error.fields[:_MAX_ERRORS]
+            ProblemField(
+                _printable(f.pointer, _MAX_POINTER), f.rule, _printable(f.detail, _MAX_DETAIL)
+            )
+            for f in error.fields[:max_errors]
         ],
     )
 
@@ -126,8 +142,8 @@ def _field(fault: Mapping[str, Any], at: str | None) -> FieldError:
 def _summary(fields: Sequence[FieldError]) -> str:
     if len(fields) == 1:
         return fields[0].detail
-    return f"{len(fields)} rules are broken; `errors` names each."
+    return f"{len(fields)} rules are broken; `errors` names them."
 
 
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def _printable(text: str, most: int) -> str:
+    return text[:most].encode("utf-8", "backslashreplace").decode()

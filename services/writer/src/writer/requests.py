@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import Depends, Header, Request
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from shortcore.errors import Unauthorized, UnsupportedMediaType
+from writer.bodies import BodyLimits
 from writer.gate import CALLER, Caller
 from writer.idempotency import KEY, Answer, Attempt, check_key
 from writer.parts import Parts
@@ -28,12 +30,28 @@ class JsonRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             if self.body_field is not None and _has_body(request):
+                refuse_coded(request)
                 kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind not in accepted:
                     raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}.")
+                limits: BodyLimits = request.app.state.body_limits
+                limits.check_json(await _whole_body(request), request.url.path)
             return await handle(request)
 
         return checked
+
+
+def refuse_coded(request: Request) -> None:
+    """Raise UnsupportedMediaType (RFC 9110, 15.5.16) for a compressed body: none is read here."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+
+
+async def _whole_body(request: Request) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        return b""  # nobody waits for the answer
 
 
 def _has_body(request: Request) -> bool:

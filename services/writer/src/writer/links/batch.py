@@ -12,6 +12,7 @@ from shortcore.errors import (
     InvalidInput,
     ShortlinksError,
 )
+from shortcore.turns import Turn
 from writer import idempotency
 from writer.idempotency import Answer, Attempt
 from writer.links.creation import Draft, Placed, chosen
@@ -19,7 +20,7 @@ from writer.links.schemas import BatchAnswer, BatchLinks, BatchResult, CreateLin
 from writer.links.service import LinkService
 from writer.links.stored import StoredLink
 from writer.passwords import MAX_PER_BATCH
-from writer.problems import error_of_validation, invalid, problem_of
+from writer.problems import MAX_ERRORS_OF_MANY, error_of_validation, invalid, problem_of
 
 Prepared = Draft | ShortlinksError
 
@@ -79,7 +80,7 @@ class BatchService:
             outcome = [
                 item if isinstance(item, ShortlinksError) else next(queue) for item in prepared
             ]
-            answer = Answer(200, {}, msgspec.json.encode(self._view(outcome)))
+            answer = Answer(200, {}, msgspec.json.encode(await self._view(outcome)))
             if attempt is not None:
                 await idempotency.store(connection, attempt, answer)
         return answer, [each for each in placed if isinstance(each, StoredLink)]
@@ -96,7 +97,10 @@ class BatchService:
     async def _prepare(self, batch: BatchLinks) -> list[Prepared]:
         prepared: list[Prepared] = []
         codes: set[tuple[int, str]] = set()
+        turn = Turn()
         for index, item in enumerate(batch.items):
+            if turn.over:
+                await turn.give_way()
             at = f"/items/{index}"
             try:
                 draft = self._links.plain(item, at) or await self.draft(item, at)
@@ -113,24 +117,26 @@ class BatchService:
         try:
             link = CreateLink.model_validate(item)
         except ValidationError as error:
-            raise error_of_validation(
-                (dict(fault) for fault in error.errors(include_url=False)), at
-            ) from None
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            raise error_of_validation(map(dict, found), at) from None
         if link.find_if_exists:
             detail = "Many links at once are created, never looked for: leave this out."
             raise invalid([FieldError(f"{at}/find_if_exists", "conflict", detail)])
         return await self._links.draft(link, at)
 
-    def _view(self, outcome: Sequence[Placed]) -> BatchAnswer:
+    async def _view(self, outcome: Sequence[Placed]) -> BatchAnswer:
         views = self._links.views(each for each in outcome if isinstance(each, StoredLink))
-        return BatchAnswer(
-            [
-                BatchResult(each.status, None, problem_of(each))
-                if isinstance(each, ShortlinksError)
-                else BatchResult(201, next(views))
-                for each in outcome
-            ]
-        )
+        results = []
+        turn = Turn()
+        for each in outcome:
+            if turn.over:
+                await turn.give_way()
+            if isinstance(each, ShortlinksError):
+                problem = problem_of(each, max_errors=MAX_ERRORS_OF_MANY)
+                results.append(BatchResult(each.status, None, problem))
+            else:
+                results.append(BatchResult(201, next(views)))
+        return BatchAnswer(results)
 
 
 def claim_code(draft: Draft, codes: set[tuple[int, str]]) -> None:

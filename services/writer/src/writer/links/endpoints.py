@@ -24,6 +24,7 @@ from writer.requests import (
     JsonRoute,
     PartsOf,
     json_response,
+    refuse_coded,
     stored_response,
 )
 
@@ -105,6 +106,7 @@ async def create_links(parts: PartsOf, body: BatchLinks, attempt: AttemptOf) -> 
 )
 async def import_links(request: Request, parts: PartsOf, attempt: AttemptOf) -> Response:
     """Create up to 10,000 links from the rows of a CSV or JSONL file; failed rows are named."""
+    refuse_coded(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     form = FORMATS.get(kind)
     if form is None:

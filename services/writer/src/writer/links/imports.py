@@ -16,7 +16,8 @@ from shortcore.errors import (
     MalformedRequest,
     ShortlinksError,
 )
-from shortcore.linkrows import MAX_ROW, Format, Row, UnreadableError, read_rows
+from shortcore.linkrows import MAX_ROW, Format, Row, UnreadableError, read_lines
+from shortcore.turns import Turn
 from writer import idempotency
 from writer.idempotency import Answer, Attempt
 from writer.links.batch import BatchService, claim_code
@@ -24,12 +25,11 @@ from writer.links.creation import Draft, chosen
 from writer.links.schemas import ImportAnswer, ImportFailure
 from writer.links.service import LinkService
 from writer.passwords import MAX_PER_BATCH
-from writer.problems import invalid, problem_of
+from writer.problems import MAX_ERRORS_OF_MANY, invalid, problem_of
 
 MAX_ROWS: Final = 10_000
 """Rows of one request; its bytes are bounded by `body_max_bytes`, and so is the memory."""
 
-_TURN = 200  # rows (about 5 ms) after which other requests have theirs
 _DECODED = 2000  # plain rows (a tenth of a µs each) for the same
 _AT_ONCE = 2000  # rows of one COPY
 _MS_A_ROW = 1
@@ -97,14 +97,23 @@ class ImportService:
             return await self._read_plain(plain)
         found = _Read()
         codes: set[tuple[int, str]] = set()
-        passwords = 0
+        passwords = blank = 0
+        turn = Turn()
         try:
-            for found.rows, row in enumerate(read_rows(io.BytesIO(body), form), 1):
+            for row in read_lines(io.BytesIO(body), form):
+                if turn.over:
+                    await turn.give_way()
+                if row is None:
+                    blank += 1
+                    if blank > MAX_ROWS:
+                        raise _too_many("blank lines", MAX_ROWS)
+                    continue
+                found.rows += 1
                 passwords += "password" in row.item
-                if found.rows > MAX_ROWS or passwords > MAX_PER_BATCH:
-                    raise _too_many(passwords)
-                if found.rows % _TURN == 0:
-                    await asyncio.sleep(0)
+                if found.rows > MAX_ROWS:
+                    raise _too_many("rows", MAX_ROWS)
+                if passwords > MAX_PER_BATCH:
+                    raise _too_many("links with a password", MAX_PER_BATCH)
                 try:
                     found.add(row.line, await self._draft(row), codes)
                 except (InvalidInput, CodeTaken) as error:
@@ -117,9 +126,10 @@ class ImportService:
         found = _Read(rows=len(rows))
         codes: set[tuple[int, str]] = set()
         plain = self._links.plain_target
+        turn = Turn()
         for line, row in enumerate(rows, 1):
-            if line % _TURN == 0:
-                await asyncio.sleep(0)
+            if turn.over:
+                await turn.give_way()
             try:
                 draft = plain(row.target, row.code)
                 if draft is None:
@@ -162,12 +172,22 @@ class ImportService:
                 ]
             created = read.rows - len(failed)
             failed.sort(key=lambda one: one[0])
-            failures = [ImportFailure(line, problem_of(error)) for line, error in failed]
-            view = ImportAnswer(read.rows, created, failures)
+            view = ImportAnswer(read.rows, created, await _failures(failed))
             answer = Answer(200, {}, msgspec.json.encode(view))
             if attempt is not None:
                 await idempotency.store(connection, attempt, answer)
         return answer, created
+
+
+async def _failures(failed: Sequence[_Numbered]) -> list[ImportFailure]:
+    failures = []
+    turn = Turn()
+    for line, error in failed:
+        if turn.over:
+            await turn.give_way()
+        problem = problem_of(error, max_errors=MAX_ERRORS_OF_MANY)
+        failures.append(ImportFailure(line, problem))
+    return failures
 
 
 async def _plain_rows(body: bytes) -> list[_Plain] | None:
@@ -200,8 +220,6 @@ def _place_of(row: tuple[Draft, int]) -> tuple[int, str]:
     return draft.domain.id, draft.code or ""
 
 
-def _too_many(passwords: int) -> InvalidInput:
-    what, most = ("links with a password", MAX_PER_BATCH) if passwords > MAX_PER_BATCH else (
-        "rows", MAX_ROWS)  # fmt: skip
+def _too_many(what: str, most: int) -> InvalidInput:
     detail = f"One request imports {most} {what} at the most; send several."
     return invalid([FieldError("", "length", detail)])

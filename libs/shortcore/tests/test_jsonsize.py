@@ -1,0 +1,45 @@
+"""Counting the values of a JSON text without decoding it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shortcore.jsonsize import has_more_values
+
+TEXT = st.text(alphabet='a",[{\\\n😀', max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def count(value: object) -> tuple[int, int]:
+    """Return how many values there are, and how many of them are empty containers."""
+    inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    counts = [count(each) for each in inner]
+    empty = isinstance(value, (list, dict)) and not value
+    return 1 + sum(n for n, _ in counts), empty + sum(n for _, n in counts)
+
+
+@given(VALUES, st.booleans())
+def test_no_text_has_more_values_than_it_is_said_to_have(value, ascii_only):
+    text = json.dumps(value, ensure_ascii=ascii_only).encode()
+    values, empty = count(value)
+    assert has_more_values(text, values - 1) or values == 1
+    assert not has_more_values(text, values + empty)
+
+
+@given(VALUES)
+def test_what_stands_in_strings_does_not_count(value):
+    text = json.dumps([json.dumps(value)] * 3).encode()
+    assert not has_more_values(text, 4)
+
+
+@pytest.mark.parametrize(
+    "text", [b"[1,2,3,4", b'{"a":1,"b":2,"c":3,"d":4,}', b'[1,2,3,4,"', b'[1,2,"\\\\",4,\\"']
+)
+def test_text_that_is_cut_off_or_wrong_counts_up_to_its_mistake(text):
+    assert has_more_values(text, 3)
