@@ -40,6 +40,18 @@ class Contract:
         media_type = headers.get("content-type", "")
         said = f"{method} {path}: {status} {media_type} {body[:300]!r}"
         operations = next((found for fits, found in self._paths if fits.fullmatch(path)), None)
+        if method == "OPTIONS" and status == 204 and operations is not None:
+            assert set(operations) <= {name.lower() for name in headers["allow"].split(", ")}, said
+            return
+        if method == "HEAD":
+            assert not body, said
+            if operations is None or "get" not in operations:
+                assert media_type == PROBLEM, said
+                return
+            responses = operations["get"]["responses"]
+            assert str(status) in responses, f"{said} is not documented, but {sorted(responses)}"
+            self._check_headers(responses[str(status)]["headers"], headers, said)
+            return
         if operations is None or method.lower() not in operations:
             assert media_type == PROBLEM, said
             described = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -314,13 +314,13 @@ async def test_paths_and_methods_that_do_not_exist_are_said_so(api):
         check(await api.client.get(path), 404, "route-not-found")
     answer = await api.client.put(LINKS)
     check(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
     one = f"{LINKS}/go.test/none"
-    assert (await api.client.post(one)).headers["allow"] == "DELETE, GET, PATCH"
+    assert (await api.client.post(one)).headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
     for method in ("GET", "PATCH", "DELETE", "PUT"):
         answer = await api.client.request(method, f"{one}:restore")
         check(answer, 405, "method-not-allowed")
-        assert answer.headers["allow"] == "POST"
+        assert answer.headers["allow"] == "OPTIONS, POST"
     for path in ("go.test/none", "other.test/none", "go.test/%00", "a%20b/c", "go.test/ä"):
         for send in (api.client.get, api.client.delete):
             check(await send(f"{LINKS}/{path}"), 404, "link-not-found")

@@ -46,15 +46,18 @@ class AdminApp:
         route = self._routes.get(scope["path"])
         if route is None:
             status, kind, body = 404, _TEXT, b"here are /livez /readyz /health /metrics\n"
+        elif scope["method"] == "OPTIONS":
+            status, kind, body = 204, _TEXT, b""
         elif scope["method"] not in {"GET", "HEAD"}:
             status, kind, body = 405, _TEXT, b"GET or HEAD\n"
         else:
             status, kind, body = route()
-        headers = [
-            (b"content-type", kind.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-        ]
+        headers = [(b"cache-control", b"no-store")]
+        if status in {204, 405}:
+            headers.append((b"allow", b"GET, HEAD, OPTIONS"))
+        if status != 204:  # noqa: PLR2004  # has no body, nor a length (RFC 9110, section 8.6)
+            headers.append((b"content-type", kind.encode()))
+            headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send(
             {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcore.errors import (
@@ -23,6 +23,7 @@ from writer.cors import Cors
 from writer.domains.endpoints import router as domains
 from writer.fast_path import FastPath
 from writer.gate import CALLER, Caller, Gate, fault
+from writer.head import HeadAsGet
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
 from writer.openapi import document
@@ -51,7 +52,8 @@ def create_app(parts: Parts) -> ASGIApp:
     _document()  # here, as the first request for it would hold the event loop
     app.openapi = _document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     settings = parts.settings
-    gate = Gate(FastPath(app, parts, limits), parts.key_ring, parts.measures, limits)
+    inner = HeadAsGet(FastPath(app, parts, limits))
+    gate = Gate(inner, parts.key_ring, parts.measures, limits)
     origins = settings.writer_cors_origins
     return Cors(gate, origins, parts.measures) if origins else gate
 
@@ -87,26 +89,31 @@ async def _on_framework(request: Request, error: HTTPException) -> Response:
     if isinstance(error.__cause__, ShortlinksError):
         return _respond(request, error.__cause__)
     path = request.url.path
+    if error.status_code == 405:  # noqa: PLR2004  # the path exists
+        allow = ", ".join(sorted(_methods(request)))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allow})
+        refused = MethodNotAllowed(f"{request.method} is not possible on {path}.")
+        response = _respond(request, refused)
+        response.headers["allow"] = allow  # RFC 9110, 15.5.6 demands it
+        return response
     known: dict[int, ShortlinksError] = {
         400: MalformedRequest("The body is not valid JSON in UTF-8."),
         404: RouteNotFound(f"The API has no path {path}; see /api/openapi.json."),
-        405: MethodNotAllowed(f"{request.method} is not possible on {path}."),
     }
     found = known.get(error.status_code) or InternalError(str(error.detail))
-    response = _respond(request, found)
-    if error.status_code == 405:  # noqa: PLR2004  # RFC 9110, 15.5.6 demands the header
-        response.headers["allow"] = ", ".join(sorted(_methods(request)))
-    return response
+    return _respond(request, found)
 
 
 def _methods(request: Request) -> set[str]:
     # The framework names those of one route, though several share a path.
-    return {
+    methods = {
         method
-        for route in (*links.routes, *domains.routes, *keys.routes)
-        if isinstance(route, APIRoute) and route.path_regex.match(request.url.path)
+        for route in (*request.app.routes, *links.routes, *domains.routes, *keys.routes)
+        if isinstance(route, Route) and route.path_regex.match(request.url.path)
         for method in route.methods or ()
     }
+    return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
 
 
 def _respond(request: Request, error: ShortlinksError) -> Response:
