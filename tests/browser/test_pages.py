@@ -124,6 +124,10 @@ def test_every_page_fits_narrow_and_wide_windows_can_be_read_and_loads_nothing_e
             create(api, title="Spring sale")["code"] + "+": "Spring sale",
             create(api, password="p", title="Locked")["code"] + "+": "Locked",
             create(api, max_visits=1, title="Few")["code"] + "+": "Few",
+            create(api, title="Long host", target=f"https://{'h' * 60}.{'o' * 60}.example/")["code"]
+            + "+": "Long host",
+            create(api, valid_from="2999-01-01T00:00:00Z")["code"]: "Not open yet",
+            create(api, state="disabled")["code"]: "Switched off",
             gone["code"]: "Gone",
             "nothing-is-here": "Not found",
             "": "Short links",
@@ -150,6 +154,28 @@ def test_every_page_fits_narrow_and_wide_windows_can_be_read_and_loads_nothing_e
                 assert contrasts, said
                 assert [each for each in contrasts if each[1] < LEAST_CONTRAST] == [], said
             assert visitor.complaints == []
+
+
+def test_a_preview_shows_a_long_target_in_full_on_demand_and_its_button_leads_there(
+    chromium: Browser, stack: Stack, elsewhere: str
+) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    target = f"{elsewhere}{'w' * 500}/end"
+    with stack.api(writer) as api:
+        link = create(api, target=target, title="\u202eelas gnirpS\u05d0")
+    here = redirector.url.replace("127.0.0.1", "localhost") + f"/{link['code']}+"
+    with visit(chromium) as visitor:
+        page = visitor.page
+        page.goto(here)
+        expect(page.get_by_role("heading")).to_have_text("[U+202E]elas gnirpS\u05d0")
+        full = page.get_by_text(target, exact=True)
+        expect(full).to_be_hidden()
+        page.get_by_text("Show the whole address").click()
+        expect(full).to_be_visible()
+        page.get_by_role("link", name="Continue to elsewhere.example").click()
+        expect(page).to_have_title("Arrived")
+        assert page.url == target
+        assert visitor.complaints == []
 
 
 def test_a_page_runs_nothing_that_is_put_into_it(chromium: Browser, stack: Stack) -> None:

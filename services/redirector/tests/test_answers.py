@@ -130,11 +130,3 @@ async def test_unknown_hosts_get_the_default_domain_and_others_their_own(run, ta
     assert (await app.get("/abc", headers={"host": "nobody.example"})).status_code == 302
     assert (await app.get("/", headers=other)).headers["location"] == "https://home.example/"
     assert (await app.get("/abc", headers=other)).headers["location"] == "https://lost.example/"
-
-
-async def test_other_methods_are_refused(run, table):
-    await table.link("abc")
-    app = await run()
-    for method in ("PUT", "DELETE", "POST", "OPTIONS"):
-        answer = await app.http.request(method, "/abc")
-        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")

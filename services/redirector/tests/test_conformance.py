@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -50,6 +51,8 @@ async def _fill(url: str) -> None:
         "forever": {"status_code": 301},
         "gone": {"state": "deleted"},
         "off": {"state": "disabled"},
+        "keeps": {"status_code": 307},
+        "later": {"valid_from": datetime(2999, 1, 1, tzinfo=UTC)},
         "circle": {"target": "https://other.example/circle"},
         "forward": {"forward_query": True, "forward_path": True},
         "locked": {"password_hash": PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")},
@@ -111,6 +114,12 @@ REQUESTS = {
     "an unknown host": b"GET /plain HTTP/1.1\r\nHost: 10.0.0.1:81\r\n\r\n",
     "another domain": b"GET /plain HTTP/1.1\r\nHost: OTHER.example\r\n\r\n",
     "a method that is not allowed": get("/plain", "DELETE"),
+    "the methods of a link": get("/plain", "OPTIONS"),
+    "a POST to a link that keeps the method": get("/keeps", "POST", "Content-Length: 5\r\n")
+    + b"hello",
+    "a POST that is not allowed": get("/plain", "POST", "Content-Length: 5\r\n") + b"hello",
+    "a PUT to a protected link": get("/locked", "PUT", "Content-Length: 5\r\n") + b"hello",
+    "a scheduled link": get("/later"),
     "a body with a GET": get("/plain", more="Content-Length: 5\r\n") + b"hello",
 }
 

@@ -98,7 +98,9 @@ def test_without_the_setting_no_answer_mentions_origins(parts, server, path):
     part = parts[f"{server}-off"]
     for _ in range(2):  # a miss, then a hit of the local cache
         assert ask(part, path, Origin=APP).cors() == {}
-    assert ask(part, path, "OPTIONS", Origin=APP, **PREFLIGHT).status == 405
+    answer = ask(part, path, "OPTIONS", Origin=APP, **PREFLIGHT)
+    assert answer.cors() == {}
+    assert answer.status in {204, 404, 410}  # as to any other OPTIONS
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -153,4 +155,5 @@ def test_a_preflight_of_an_unknown_origin_is_refused_and_counted(parts, server):
     assert answer.status == 403
     assert set(answer.cors()) == {"vary"}
     assert part.metric(counted) == before + 1
-    assert ask(part, "/plain", "OPTIONS", Origin=APP).status == 405  # not a preflight
+    plain = ask(part, "/plain", "OPTIONS", Origin=APP)  # not a preflight
+    assert plain.headers["allow"] == "GET, HEAD, OPTIONS"

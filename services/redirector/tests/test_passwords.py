@@ -111,6 +111,7 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(run, table, monkeyp
         await asyncio.Event().wait()
 
     monkeypatch.setattr(redirects, "FORM_WITHIN_S", 0.05)
+    await table.link("abc", password_hash=HASH)
     app = await run()
     async with asyncio.timeout(5):
         assert (await app.http.post("/abc", content=begun())).status_code == 408

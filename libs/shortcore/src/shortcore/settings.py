@@ -439,6 +439,10 @@ class RedirectorSettings(_Core, ClickSettings):
         "surrogate-key",
         description="Header that names a held link to the CDN (`host/code`), to be dropped by",
     )
+    redirect_other_methods: bool = Field(
+        True,
+        description="Redirect POST, PUT, PATCH and DELETE by links with status 307 or 308, too",
+    )
     password_attempts: int = Field(
         10,
         ge=1,

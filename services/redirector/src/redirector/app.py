@@ -204,6 +204,7 @@ class Redirector:
             self.tracking.capture,
             self.counts,
             now_ms,
+            forwards=settings.redirect_other_methods,
         )
         self.loader = DomainLoader(
             self.domains,

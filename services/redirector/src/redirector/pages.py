@@ -8,7 +8,8 @@ from pathlib import Path
 
 import jinja2
 
-from shortcore.links import LinkRecord
+from redirector.display import place_name, shortened, visible
+from shortcore.links import LinkKey, LinkRecord, split_key
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLE = (_TEMPLATES / "page.css").read_text("utf-8").strip()
@@ -38,6 +39,9 @@ class Pages:
             lstrip_blocks=True,
         )
         self.not_found = self._note("Not found", "There is no link here. Check the address.")
+        self.disabled = self._note(
+            "Switched off", "The owner of this link has disabled it. It may be enabled again."
+        )
         self.gone = self._note("Gone", "This link is no longer available.")
         self.loop = self._note(
             "This link leads back here",
@@ -65,18 +69,32 @@ class Pages:
         self.password = self._form(wrong=False)
         self.password_wrong = self._form(wrong=True)
 
+    def not_yet(self, valid_from_ms: int) -> Page:
+        """Return the page of a link that cannot be followed before `valid_from_ms` (Unix ms)."""
+        opens = datetime.fromtimestamp(valid_from_ms / 1000, UTC)
+        return self._render(
+            "scheduled.html",
+            f"{_CLOSED}; form-action 'none'",
+            machine=f"{opens:%Y-%m-%dT%H:%M:%SZ}",
+            opens=f"{opens.day} {opens:%B %Y} at {opens:{'%H:%M:%S' if opens.second else '%H:%M'}} UTC",
+        )
+
     def preview(self, record: LinkRecord, short: str) -> Page:
         """Return the page that shows what `short` (host/code) leads to.
 
         The target stays hidden where seeing it takes a password or a counted visit.
         """
         created = datetime.fromtimestamp(record.created_at_ms / 1000, UTC)
+        target = None if record.password_hash or record.limited else record.target
         return self._render(
             "preview.html",
             f"{_CLOSED}; form-action 'none'",
             short=short,
-            title=record.title,
-            target=None if record.password_hash or record.limited else record.target,
+            code=split_key(LinkKey(short))[1],
+            title=None if record.title is None else visible(record.title),
+            target=target,
+            place=None if target is None else place_name(target),
+            shown=None if target is None else shortened(target),
             locked=record.password_hash is not None,
             created=f"{created:%Y-%m-%d}",
         )

@@ -44,6 +44,8 @@ def make_prepare(answers: Answers, domains: Domains, clock: Callable[[], float])
             return active(key, record, in_use)
         if record.kind is Kind.DELETED:
             return record, answers.gone, 0
+        if record.kind is Kind.DISABLED:
+            return record, answers.disabled, 0
         domain = domains.of_host(split_key(key)[0])
         return record, None if domain.doubtful else domain.not_found, 0
 

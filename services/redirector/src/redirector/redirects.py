@@ -13,6 +13,7 @@ from redirector.counts import LOCAL_HITS, Counts
 from redirector.domains import Domain, Domains
 from redirector.hot import Fresh
 from redirector.lookup import LinkEntry, Lookup
+from redirector.methods import READ, Methods, allowed
 from redirector.passwords.unlock import Unlock
 from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
@@ -32,6 +33,9 @@ MAX_FORM = 4096
 FORM_WITHIN_S = 10.0
 """How long such a form may take to arrive."""
 
+_READS = frozenset({"GET", "HEAD"})
+_PLACES = frozenset({"/", "/robots.txt", "/favicon.ico"})
+_USABLE = frozenset({Outcome.REDIRECT, Outcome.COUNT, Outcome.PASSWORD, Outcome.PREVIEW})
 _LEAVES = frozenset({Outcome.REDIRECT, Outcome.COUNT})
 
 _ATTEMPTS = 3
@@ -58,7 +62,8 @@ class Redirects:
     """Answers requests.
 
     `fresh` gives an entry of the local cache, `refuses` says which keys need no lookup
-    (`existence`), `lookup` finds the others.
+    (`existence`), `lookup` finds the others. `forwards` says whether 307 and 308 also redirect
+    methods that change something.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class Redirects:
         capture: Capture,
         counts: Counts,
         now_ms: Callable[[], int],
+        *,
+        forwards: bool,
     ) -> None:
         self._answers = answers
         self._domains = domains
@@ -84,63 +91,85 @@ class Redirects:
         self._capture = capture
         self._values = counts.values
         self._now_ms = now_ms
+        self._forwards = forwards
         self._fixed = {
+            Outcome.DISABLED: answers.disabled,
             Outcome.EXPIRED: answers.loop,  # as it leads back
             Outcome.GONE: answers.gone,
-            Outcome.NOT_YET: answers.not_yet,
             Outcome.PASSWORD: answers.password,
         }
 
-    async def answer(self, request: Request, form: bytes | None = None) -> Answer:
-        """Answer one request and count it; `form` is the body of a POST."""
-        answer = await self._answer(request, form)
+    async def answer(self, request: Request, body: AsyncIterable[bytes] | None = None) -> Answer:
+        """Answer one request and count it.
+
+        `body` is read only if it should be the form of a password: the server discards the others.
+        """
+        answer = await self._answer(request, body)
         self._values[answer.slot] += 1
         return answer
 
-    async def answer_posted(self, request: Request, body: AsyncIterable[bytes]) -> Answer:
-        """Answer a POST and count it; a body that is too long, or too late, is not waited for."""
-        form = b""
-        try:
-            async with asyncio.timeout(FORM_WITHIN_S):
-                async for piece in body:
-                    form += piece
-                    if len(form) > MAX_FORM:
-                        return self._refuse(self._answers.too_large)
-        except TimeoutError:
-            return self._refuse(self._answers.too_late)
-        return await self.answer(request, form)
-
-    def _refuse(self, answer: Answer) -> Answer:
-        self._values[answer.slot] += 1
-        return answer
-
-    async def _answer(self, request: Request, form: bytes | None) -> Answer:  # noqa: PLR0911  # one a rule, in their order
-        if request.method not in {"GET", "HEAD", "POST"}:
-            return self._answers.get_only
+    async def _answer(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:  # noqa: PLR0911  # one a rule, in their order
         if len(request.query) > MAX_QUERY:
             return self._answers.too_long
+        reads = request.method in _READS
         domain = self._domains.of_header(request.host, count=False)
         if domain.closed is not None:
             return domain.closed
         asked = read_path(request.path)
         if asked is None:
-            posted = request.method == "POST"
-            return self._answers.get_only if posted else self._place(request.path, domain)
+            if not reads and request.path in _PLACES:
+                return self._unlike_get(request, READ)
+            return self._place(request.path, domain)
         if not domain.host:
             return self._answers.unavailable  # it may have links of its own
         key = link_key(domain.host, domain.spelled(asked.code))
         entry = await self._find(domain, key)
         if entry is None:
             return self._answers.unavailable
-        if entry.answer is not None and not (asked.rest or asked.preview or form is not None):
+        if reads and entry.answer is not None and not (asked.rest or asked.preview):
             if isinstance(entry.answer, Plain):
                 self._click(request, entry.record)
             return self._answers.of_entry(entry)
         ask = Ask(request.query, asked.rest, asked.preview)
         visit = _Visit(request, domain, key, entry.renewed)
-        if form is not None:
-            return await self._posted(visit, entry.record, ask, form)
-        return await self._carry_out(visit, entry.record, ask)
+        if reads:
+            return await self._carry_out(visit, entry.record, ask)
+        return await self._with_other_method(visit, entry.record, ask, body)
+
+    async def _with_other_method(
+        self, visit: "_Visit", record: LinkRecord, ask: Ask, body: AsyncIterable[bytes] | None
+    ) -> Answer:
+        decision = resolve(record, ask, self._now_ms())
+        if decision.outcome not in _USABLE:
+            return self._page(visit, record, decision)
+        methods = allowed(decision, forwards=self._forwards)
+        method = visit.request.method
+        if method not in methods or method == "OPTIONS":
+            return self._unlike_get(visit.request, methods)
+        if decision.outcome is not Outcome.PASSWORD:
+            return await self._carry_out(visit, record, ask)
+        form = await self._form(body)
+        return form if isinstance(form, Answer) else await self._posted(visit, record, ask, form)
+
+    def _unlike_get(self, request: Request, methods: Methods) -> Answer:
+        """Tell the methods of what was asked for, if only to refuse this one."""
+        told = self._answers.options if request.method == "OPTIONS" else self._answers.not_allowed
+        return told[methods]
+
+    async def _form(self, body: AsyncIterable[bytes] | None) -> bytes | Answer:
+        """Read a form; one that is too long, or too late, is not waited for."""
+        form = b""
+        if body is None:
+            return form
+        try:
+            async with asyncio.timeout(FORM_WITHIN_S):
+                async for piece in body:
+                    form += piece
+                    if len(form) > MAX_FORM:
+                        return self._answers.too_large
+        except TimeoutError:
+            return self._answers.too_late
+        return form
 
     async def _find(self, domain: Domain, key: LinkKey) -> LinkEntry | None:
         entry = self._fresh(key)
@@ -205,6 +234,8 @@ class Redirects:
             case Outcome.EXPIRED if not self._leads_back(visit, decision):
                 self._click(visit.request, record, int(Flag.EXPIRED))
                 return self._answers.elsewhere(decision.location, "expired")
+            case Outcome.NOT_YET:
+                return self._answers.not_yet(record.valid_from_ms or 0)
             case Outcome.NOT_FOUND:
                 return visit.domain.not_found
         return self._fixed[decision.outcome]
@@ -234,7 +265,7 @@ class Redirects:
             if entry is None:
                 return self._answers.unavailable
             if entry.record.version == record.version:
-                return self._page(visit, record, over(record))
+                return self._page(visit, record, over(record, ask))
             if entry.record.password_hash != record.password_hash:
                 ask = replace(ask, unlocked=False)
             record = entry.record
@@ -244,11 +275,6 @@ class Redirects:
         return self._answers.unavailable
 
     async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Answer:
-        decision = resolve(record, ask, self._now_ms())
-        if decision.outcome in {Outcome.REDIRECT, Outcome.COUNT, Outcome.PREVIEW}:
-            return self._answers.get_only
-        if decision.outcome is not Outcome.PASSWORD or record.password_hash is None:
-            return self._page(visit, record, decision)
         request, key = visit.request, visit.key
         proven = self._unlock.proves(key, record, request.headers)
         if not proven:

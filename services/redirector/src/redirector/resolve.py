@@ -30,6 +30,8 @@ class Outcome(enum.Enum):
     """Over or deleted: 410."""
     NOT_YET = "not_yet"
     """Not valid before a time that will come: a 404 that nobody may remember."""
+    DISABLED = "disabled"
+    """Switched off by its owner, who may enable it again: 404."""
     NOT_FOUND = "not_found"
 
 
@@ -59,6 +61,7 @@ class Decision:
 _ACTIVE = Kind.ACTIVE  # a member of an enum is looked up at the cost of a call
 _NOT_FOUND = Decision(Outcome.NOT_FOUND)
 _NOT_YET = Decision(Outcome.NOT_YET)
+_DISABLED = Decision(Outcome.DISABLED)
 _GONE = Decision(Outcome.GONE)
 _PASSWORD = Decision(Outcome.PASSWORD)
 _PREVIEW = Decision(Outcome.PREVIEW)
@@ -90,6 +93,8 @@ def resolve(record: LinkRecord, ask: Ask, now_ms: int) -> Decision:  # noqa: PLR
     """Decide what `ask` gets at `now_ms` (Unix ms)."""
     if record.kind is Kind.DELETED:
         return _GONE
+    if record.kind is Kind.DISABLED:
+        return _DISABLED
     if record.kind is not Kind.ACTIVE:
         return _NOT_FOUND
     if ask.rest and not _accepts(record, ask.rest):
@@ -97,7 +102,7 @@ def resolve(record: LinkRecord, ask: Ask, now_ms: int) -> Decision:  # noqa: PLR
     if record.valid_from_ms is not None and now_ms < record.valid_from_ms:
         return _NOT_YET
     if record.expires_at_ms is not None and now_ms >= record.expires_at_ms:
-        return over(record)
+        return over(record, ask)
     if ask.preview:
         return _PREVIEW
     if record.password_hash is not None and not ask.unlocked:
@@ -106,10 +111,11 @@ def resolve(record: LinkRecord, ask: Ask, now_ms: int) -> Decision:  # noqa: PLR
     return Decision(outcome, location_of(record, ask), record.status_code)
 
 
-def over(record: LinkRecord) -> Decision:
+def over(record: LinkRecord, ask: Ask) -> Decision:
     """Return the decision for a link past its expiry or its last visit."""
     if record.expired_target is not None:
-        return Decision(Outcome.EXPIRED, record.expired_target, 302)
+        query = ask.query if record.forward_query else ""
+        return Decision(Outcome.EXPIRED, _extended(record.expired_target, query, ""), 302)
     return _GONE
 
 
@@ -117,9 +123,13 @@ def location_of(record: LinkRecord, ask: Ask) -> str:
     """Return the target with what the link forwards put into it."""
     query = ask.query if record.forward_query else ""
     rest = ask.rest if record.forward_path else ""
+    return _extended(record.target, query, rest)
+
+
+def _extended(target: str, query: str, rest: str) -> str:
     if not query and not rest:
-        return record.target
-    head, hash_sign, fragment = record.target.partition("#")
+        return target
+    head, hash_sign, fragment = target.partition("#")
     path, mark, own_query = head.partition("?")
     if rest:
         path = path.removesuffix("/") + escape(rest)

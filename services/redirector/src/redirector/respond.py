@@ -8,6 +8,7 @@ import msgspec
 
 from redirector.cdn import PERMANENT, PERMANENT_MAX_AGE_S, Cdn
 from redirector.counts import Counts
+from redirector.methods import ALL, FORM, READ
 from redirector.pages import Page, Pages
 from shortcore.cache.local import Entry
 from shortcore.links import REDIRECT_STATUSES, LinkKey, LinkRecord
@@ -89,7 +90,7 @@ class Answers:
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
         self.unknown_host = self.page("unknown_host", 404, pages.not_found, brief)
-        self.not_yet = self.page("not_found", 404, pages.not_found)
+        self.disabled = self.page("disabled", 404, pages.disabled, brief)
         self.gone = self.page("gone", 410, pages.gone, brief)
         self.loop = self.page("loop", 508, pages.loop, brief)
         self.unavailable = self.page(
@@ -109,7 +110,15 @@ class Answers:
         self.too_large = self.page("malformed", 413, pages.too_long)
         self.robots = self.text("robots", 200, "User-agent: *\nAllow: /\n", "public, max-age=86400")
         self.no_icon = self.text("icon", 404, "", "public, max-age=86400")
-        self.get_only = self.text("method", 405, "", more=[("allow", "GET, HEAD")])
+        self.not_allowed = {
+            methods: self._not_allowed(", ".join(methods)) for methods in (READ, FORM, ALL)
+        }
+        self.options = {
+            methods: self._answer(
+                "options", 204, [("allow", ", ".join(methods)), ("cache-control", _NO_STORE)], b""
+            )
+            for methods in (READ, FORM, ALL)
+        }
 
     def of_plain(self, key: LinkKey, record: LinkRecord, in_use: bool) -> tuple[Plain, int]:
         """Return the one answer of an active plain link (see `resolve.is_plain`), and its own bytes."""
@@ -186,6 +195,13 @@ class Answers:
         """Return the redirect that stands in for a page (expired, not found, home)."""
         headers = [as_bytes("location", location), self._private, *self._empty]
         return Answer(302, headers, b"", self._counts.answer(result, 302))
+
+    def _not_allowed(self, methods: str) -> Answer:
+        return self.text("method", 405, f"Allowed here: {methods}.\n", more=[("allow", methods)])
+
+    def not_yet(self, valid_from_ms: int) -> Answer:
+        """Return the page of a link that opens at a time that will come."""
+        return self.page("scheduled", 404, self._pages.not_yet(valid_from_ms))
 
     def throttled(self, retry_after_s: int) -> Answer:
         """Return the refusal of one more password."""

@@ -31,7 +31,6 @@ def application(redirector: Redirector) -> Application:
     health = redirector.health
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
-    answer_posted = redirector.redirects.answer_posted
     clients = redirector.clients
     capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
@@ -76,10 +75,10 @@ def application(redirector: Redirector) -> Application:
             scope["headers"],
             peer,
         )
-        if request.method != "POST":
+        if request.method in {"GET", "HEAD"}:
             return await answer_slowly(request)
         body = Body(receive)
-        answer = await unless_gone(answer_posted(request, body.chunks()), body)
+        answer = await unless_gone(answer_slowly(request, body.chunks()), body)
         return answer or unavailable  # the server sends nothing to a client that is gone
 
     return app
