@@ -95,7 +95,8 @@ class Streams:
     popular_once: Stream
     distinct: Stream
     unknown: Stream
-    scan: Stream
+    disguised: Stream
+    invalid: Stream
     zipf: Stream
 
     @classmethod
@@ -105,16 +106,18 @@ class Streams:
         hot = requests.zipf(codes[: plan.hot_links], 100_000, seed=2, exponent=0)
         once = [f"/{code}" for code in codes[: max(plan.hot_links, plan.local_share)]]
         draws = min(1_000_000, 5 * plan.links)
+        unknown = requests.unknown_codes(codes, plan.links, seed=3)
         return cls(
             local=requests.gets(folder / "local.requests", hot),
             local_once=requests.gets(folder / "hot.requests", once[: plan.hot_links]),
             popular_once=requests.gets(folder / "popular.requests", once[: plan.local_share]),
             distinct=requests.gets(folder / "distinct.requests", [f"/{code}" for code in codes]),
-            unknown=requests.gets(
-                folder / "unknown.requests", requests.unknown_codes(codes, plan.links, seed=3)
+            unknown=requests.gets(folder / "unknown.requests", unknown),
+            disguised=requests.gets(
+                folder / "disguised.requests", requests.disguised(unknown[:100_000])
             ),
-            scan=requests.gets(
-                folder / "scan.requests", requests.scan(min(100_000, plan.links), seed=4)
+            invalid=requests.gets(
+                folder / "invalid.requests", requests.invalid(min(100_000, plan.links), seed=4)
             ),
             zipf=requests.gets(folder / "zipf.requests", requests.zipf(codes, draws, seed=5)),
         )
@@ -175,6 +178,7 @@ def _wanted(world: World, plan: Plan, streams: Streams) -> dict[str, Wanted]:
         "redis hit": (streams.distinct, 302, tiny, None, None),
         "postgres hit": (streams.distinct, 302, elsewhere, world.empty_other_redis, None),
         "unknown code": (streams.unknown, 404, {}, None, None),
-        "invalid code": (streams.scan, 404, {}, None, None),
+        "unknown code in every form": (streams.disguised, 404, {}, None, None),
+        "invalid code": (streams.invalid, 404, {}, None, None),
         "zipf mix": (streams.zipf, 302, zipf, None, streams.popular_once),
     }

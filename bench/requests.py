@@ -5,7 +5,7 @@ A record is the request's length in decimal, a line feed, and the request as it 
 
 import random
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -59,7 +59,21 @@ def unknown_codes(known: Sequence[str], count: int, seed: int) -> list[str]:
     return paths
 
 
-def scan(count: int, seed: int) -> list[str]:
+def disguised(paths: Sequence[str]) -> list[str]:
+    """Return `paths` of single codes in every form in which a code may be sent."""
+    forms: list[Callable[[str], str]] = [
+        lambda code: f"/{code}",
+        lambda code: f"/{code[:3]}-{code[3:]}",
+        lambda code: f"/{code}+",
+        lambda code: f"/{code}?x=1",
+        lambda code: f"/%{ord(code[0]):02X}{code[1:]}",
+        lambda code: f"/{code}/more",
+        lambda code: f"/%{ord(code[0]):02X}{code[1:]}%2B?x=1",
+    ]
+    return [forms[at % len(forms)](path[1:]) for at, path in enumerate(paths)]
+
+
+def invalid(count: int, seed: int) -> list[str]:
     """Return paths that name no link: scanners' favourites, and codes with letters of none."""
     choose = random.Random(seed)
     return [
