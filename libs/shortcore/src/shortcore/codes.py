@@ -192,7 +192,9 @@ class CodeSpace:
     def decode_any(self, code: str) -> int | None:
         """Return the id whose code this is in a domain of either kind, or None."""
         id_ = self.decode(code)
-        return self.decode_folded(code) if id_ is None else id_
+        if id_ is not None or code != code.lower():  # most codes of a scan have capitals
+            return id_
+        return self.decode_folded(code)
 
 
 def _gather(tier: "_Tier", number: int) -> int | None:
