@@ -186,5 +186,11 @@ async def test_a_version_that_cannot_be_is_an_entry_that_cannot_be_read(feed, ve
         await feed.read(START, wait_ms=1)
 
 
+async def test_an_entry_without_our_fields_cannot_be_read(feed, client, keys):
+    await client.xadd(keys.changes, {b"of": b"somebody else"})
+    with pytest.raises(FeedUnreadable, match="KeyError"):
+        await feed.read(START, wait_ms=1)
+
+
 def test_ids_compare_as_numbers():
     assert entry_order("9-9") < entry_order("9-10") < entry_order("10-0")

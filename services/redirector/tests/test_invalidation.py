@@ -5,8 +5,9 @@ import time
 
 from harness.proxy import Mode, Proxy
 
+from redirector.invalidation import AT_ONCE
 from shortcore.cache.keys import CacheKeys
-from shortcore.changes import Change, ChangeFeed
+from shortcore.changes import Batch, Change, ChangeFeed
 from shortcore.links import LinkKey
 from shortcore.redis import open_redis
 
@@ -62,3 +63,22 @@ async def test_while_the_feed_is_cut_no_code_is_refused_unasked(
         await relay.append([])
         await until(known.trusted)
         await client.aclose()
+
+
+async def test_requests_have_their_turn_while_very_many_changes_are_applied(run):
+    app = await run()
+    turns, done = 0, asyncio.Event()
+
+    async def others():
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    changes = [Change(LinkKey(f"go.example/code-{number}"), 7, 0) for number in range(20_000)]
+    await app.redirector.invalidation._apply(Batch(changes, "1-1", gap=False))
+    done.set()
+    await task
+    assert turns >= 20_000 // AT_ONCE
+    assert app.redirector.custom_codes.holds("go.example/code-19999")
