@@ -214,9 +214,24 @@ async def test_what_stands_around_a_body_is_bounded(server: Server, kind: str) -
 
 @pytest.mark.parametrize("start", [b"GET /a HTTP/1.1\r\nX: ", b"GET /a HTTP/1.1\r\n", b"GET /"])
 async def test_a_head_without_an_end_is_refused(server: Server, start: bytes) -> None:
-    (answer,) = await server.talk(start, *[b"a" * 8192] * 10, pause_s=0.01)
+    (answer,) = await server.talk(start, *[b"a" * 8192] * 20, pause_s=0.01)
     assert answer[0] == (414 if start == b"GET /" else 431)
     assert str(MAX_HEAD).encode() in answer[1]
+
+
+@pytest.mark.parametrize("extra", [b"", UPGRADE])
+@pytest.mark.parametrize("size", [1, 4_000, 20_000, 70_000])
+async def test_the_bound_of_a_head_does_not_depend_on_how_it_arrives(
+    server: Server, size: int, extra: bytes
+) -> None:
+    for length, status in ((MAX_HEAD - 200, 200), (MAX_HEAD + 200, 431)):
+        head = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + extra + b"X: "
+        sent = head + b"a" * (length - len(head)) + b"\r\n\r\n"
+        pieces = [sent[at : at + size] for at in range(0, len(sent), size)]
+        if size == 1:  # in one piece, then, but for its end
+            pieces = [sent[:-2], sent[-2:-1], sent[-1:]]
+        ((found, _),) = await server.talk(*pieces, pause_s=0.01)
+        assert found == status
 
 
 GET = b"GET /a?b=c HTTP/1.1\r\n"

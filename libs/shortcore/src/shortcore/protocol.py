@@ -23,9 +23,10 @@ MAX_PIPELINED = 128
 """Requests of one connection that may wait behind the one being answered."""
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a request beside its body, beyond those of the read in which it began.
+"""Bytes of a request's line and headers.
 
-The request line, the headers and the trailers count, and so do the sizes and extensions of chunks.
+The same number bounds the trailers together with the sizes and extensions of chunks, beyond those of
+the read in which the body began.
 """
 
 _CHUNK = 20
@@ -48,7 +49,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.stage = BETWEEN
         self.head_bytes = 0
         self.ignoring_upgrade = False
-        self.refusal: Refused | None = None
+        self.refusal: bytes | None = None
+        self.url = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -61,9 +63,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         try:
-            if self.stage:
-                self.count(len(data))
-            self.parser.feed_data(data)
+            if self.stage or len(data) > MAX_HEAD:
+                self.feed_counted(memoryview(data))
+            else:
+                self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.feed_without_upgrade(memoryview(data)[upgrade.args[0] :])
         except httptools.HttpParserError as error:
@@ -71,21 +74,43 @@ class BoundedProtocol(HttpToolsProtocol):
         except Refused as reason:
             self.fail(reason)
 
-    def count(self, size: int) -> None:
-        """Count a read that begins within a request; raises Refused beyond the bound.
+    def feed_counted(self, data: memoryview) -> None:
+        """Parse a read that begins within a request, or is longer than a head may be."""
+        while data:
+            piece, data = data[:MAX_HEAD], data[MAX_HEAD:]
+            if self.stage:
+                self.count(len(piece))
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                self.feed_without_upgrade(piece[upgrade.args[0] :])
 
-        `on_body` takes the body off again. So a body is judged one read late.
+    def count(self, size: int) -> None:
+        """Count bytes within a request; raises Refused beyond the bound.
+
+        `on_body` takes the body off again. So a body is judged one read late. A head that has an
+        end is judged by `check_size`.
         """
         if isinstance(self.parser, Discard):
             return
         if self.stage == HEAD:
             self.head_bytes += size
-            if self.head_bytes > MAX_HEAD:
-                raise _too_long(self.url, self.headers)
+            if self.head_bytes > 2 * MAX_HEAD:
+                raise _too_long(self.url)
             return
         if self.head_bytes > MAX_HEAD:
             raise Refused(431, "trailers", f"Chunk extensions and trailers have {MAX_HEAD} bytes.")
         self.head_bytes = max(0, self.head_bytes) + size
+
+    def check_size(self) -> None:
+        """Judge a head that came in more than one piece; raises Refused.
+
+        What counts is what the parser has read, so that it does not matter where the pieces end.
+        """
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD:
+            raise _too_long(self.url)
+        self.head_bytes = 0
 
     def feed_without_upgrade(self, rest: memoryview) -> None:
         """Read a request again whose Upgrade made the parser stop behind its head, and go on.
@@ -124,6 +149,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start answering, or queue behind the request being answered; raises Refused."""
         method = self.parser.get_method()
+        if self.head_bytes:
+            self.check_size()
         if self.parser.should_upgrade() and method != b"CONNECT":
             self.ignoring_upgrade = True
             return
@@ -176,24 +203,24 @@ class BoundedProtocol(HttpToolsProtocol):
         if reason is None or self.transport.is_closing():
             return
         framing.refused[reason.rule] += 1
+        answer = self.refusal_of(reason)
         self.discard()
         if self.stage == BODY:
-            self.fail_body(reason)
+            self.fail_body(answer)
         elif self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
-            self.refusal = reason
+            self.refusal = answer
         else:
-            self.send_refusal(reason)
+            self.send_refusal(answer)
 
-    def fail_body(self, reason: Refused) -> None:
+    def fail_body(self, answer: bytes) -> None:
         """Refuse a request that is being answered, or is about to be."""
         cycle = self.cycle
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
-            self.refusal = reason
+            self.refusal = answer
             return
-        answered = cycle is None or cycle.response_started  # type: ignore[redundant-expr]  # None at first
-        if not answered:
-            self.send_refusal(reason)
+        if cycle is not None and not cycle.response_started:  # type: ignore[redundant-expr]  # None at first
+            self.send_refusal(answer)
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -209,8 +236,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser = Discard(self.lingering)  # type: ignore[assignment]  # all that is called
         self.flow.resume_reading()
 
-    def send_refusal(self, reason: Refused) -> None:
-        """Answer by the sentence of a rule and close the connection."""
+    def refusal_of(self, reason: Refused) -> bytes:
+        """Return an answer by the sentence of a rule, without a body to HEAD."""
         body = f"{reason}\n".encode()
         lines = [
             *self.server_state.default_headers,
@@ -218,8 +245,15 @@ class BoundedProtocol(HttpToolsProtocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in lines)
-        self.transport.write(STATUS_LINE[reason.status] + head + b"\r\n" + body)
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in lines) + b"\r\n"
+        # Before the target has come, the parser may have the method of the request before.
+        known = reason.rule == "target" or (self.stage and self.url)
+        to_head = known and self.parser.get_method() == b"HEAD"
+        return STATUS_LINE[reason.status] + head + (b"" if to_head else body)
+
+    def send_refusal(self, answer: bytes) -> None:
+        """Send a last answer and close the connection."""
+        self.transport.write(answer)
         self.transport.close()
 
 
@@ -241,8 +275,8 @@ def _reason(error: httptools.HttpParserError) -> Refused | None:
     return Refused(500, "internal", "The request failed.")
 
 
-def _too_long(target: bytes, fields: framing.Fields) -> Refused:
-    if not fields and len(target) > MAX_HEAD // 2:
+def _too_long(target: bytes) -> Refused:
+    if len(target) > MAX_HEAD // 2:
         return Refused(414, "length", f"A request line has {MAX_HEAD} bytes at the most.")
     return Refused(431, "length", f"A request's head has {MAX_HEAD} bytes at the most.")
 

@@ -121,6 +121,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 (method == b"GET" or method == b"HEAD")  # noqa: PLR1714  # faster than a set
                 and (cycle is None or cycle.response_complete)  # type: ignore[redundant-expr]  # None at first
                 and not self.flow.write_paused
+                and not self.head_bytes  # which says that the head came in pieces
                 and health.phase is ready
                 and parser.should_keep_alive()
                 and (domain := self.domain()) is not None
@@ -257,9 +258,9 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             return self.server_state.default_headers[0][1]
 
         def into_asgi(self) -> None:
-            url, headers = self.url, self.headers
+            url, headers, head_bytes = self.url, self.headers, self.head_bytes
             BoundedProtocol.on_message_begin(self)
-            self.url = url
+            self.url, self.head_bytes = url, head_bytes
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
