@@ -501,6 +501,11 @@ class RedirectorSettings(_Core, ClickSettings):
         description="Header by which trusted proxies forward the host that a visitor asked for: "
         "`x-forwarded-host`, `forwarded` (RFC 7239), or `none`: they leave `Host` as it is",
     )
+    clean_pasted_urls: bool = Field(
+        True,
+        description="Whether a short URL with punctuation, blanks or slashes behind its code "
+        "leads where the code alone would: `/code.`, `/code%20`, `//code`, `/code&utm_source=x`",
+    )
     unknown_host: UnknownHostPolicy = Field(
         "default",
         description="Answer to a host that is no domain: `default` serves the default domain's "

@@ -28,6 +28,7 @@ from redirector.passwords.cookie import VisitorCookies
 from redirector.passwords.pace import Pace
 from redirector.passwords.throttle import Throttle
 from redirector.passwords.unlock import Unlock
+from redirector.pasted import clean_path, never
 from redirector.prepare import make_prepare, prepare_again
 from redirector.redirects import Redirects
 from redirector.respond import Answers
@@ -185,8 +186,9 @@ class Redirector:
             max_codes=settings.custom_codes_max,
             clock=clock,
         )
+        clean = clean_path if settings.clean_pasted_urls else never
         self.codes = make_codes(
-            decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock
+            decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock, clean
         )
         fresh = make_fresh(self.cache, self._renew, clock)
         self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
@@ -205,6 +207,7 @@ class Redirector:
             self.counts,
             now_ms,
             forwards=settings.redirect_other_methods,
+            clean=clean,
         )
         self.loader = DomainLoader(
             self.domains,

@@ -12,6 +12,7 @@ from redirector.counts import Counts
 from redirector.custom_codes import CustomCodes
 from redirector.domains import Domains
 from redirector.lookup import LinkCache, LinkEntry
+from redirector.pasted import Clean, clean_path
 from redirector.paths import match_code, read_path
 from redirector.scan import Scan
 from shortcore.codes import MAX_CUSTOM_LENGTH
@@ -61,6 +62,7 @@ def make_codes(  # noqa: C901  # counts four functions
     scan: Scan,
     counts: Counts,
     clock: Callable[[], float],
+    clean: Clean = clean_path,
 ) -> Codes:
     """Return the decision, as closures: each request of a scan calls them.
 
@@ -115,7 +117,10 @@ def make_codes(  # noqa: C901  # counts four functions
             sent = f"{host}/{rest}"
         verdict = known(host, rest, sent, now)
         if verdict is _IMPOSSIBLE:
-            asked = read_path("/" + rest.partition("?")[0])
+            path = "/" + rest.partition("?")[0]
+            asked = read_path(path)
+            if asked is None and (pasted := clean(path)) is not None:
+                asked = read_path(pasted.path)
             if asked is not None:
                 code = domain.spelled(asked.code)
                 verdict = known(host, code, f"{host}/{code}", now)

@@ -15,6 +15,7 @@ from redirector.hot import Fresh
 from redirector.lookup import LinkEntry, Lookup
 from redirector.methods import READ, Methods, allowed
 from redirector.passwords.unlock import Unlock
+from redirector.pasted import Clean, clean_path
 from redirector.paths import read_path
 from redirector.resolve import Ask, Decision, Outcome, over, resolve
 from redirector.respond import Answer, Answers, Plain
@@ -80,7 +81,9 @@ class Redirects:
         now_ms: Callable[[], int],
         *,
         forwards: bool,
+        clean: Clean = clean_path,
     ) -> None:
+        self._clean = clean
         self._answers = answers
         self._domains = domains
         self._fresh = fresh
@@ -104,9 +107,23 @@ class Redirects:
 
         `body` is read only if it should be the form of a password: the server discards the others.
         """
-        answer = await self._answer(request, body)
+        answer = await self._answer_meant(request, body)
         self._values[answer.slot] += 1
         return answer
+
+    async def _answer_meant(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:
+        """Answer a short URL that was pasted with junk behind it as it was meant (`pasted`)."""
+        pasted = self._clean(request.path)
+        if pasted is None:
+            return await self._answer(request, body)
+        if pasted.repeated:
+            answer = await self._answer(request, body)
+            domain = self._domains.of_header(request.host, count=False)
+            if answer is not domain.not_found:
+                return answer
+        query = "&".join(filter(None, (pasted.query, request.query)))
+        answer = await self._answer(replace(request, path=pasted.path, query=query), body)
+        return self._answers.cleaned(answer, 302 if request.method in _READS else 307)
 
     async def _answer(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:  # noqa: PLR0911  # one a rule, in their order
         if len(request.query) > MAX_QUERY:
@@ -185,7 +202,7 @@ class Redirects:
 
     def placed(self, path: str, domain: Domain) -> Answer | None:
         """Return the answer to GET of a path that can be no link's, counted; None for any other."""
-        if domain.closed is None and read_path(path) is not None:
+        if domain.closed is None and (read_path(path) or self._clean(path)) is not None:
             return None
         answer = domain.closed or self._place(path, domain)
         self._values[answer.slot] += 1

@@ -87,6 +87,7 @@ class Answers:
         self._plain: dict[int, Plain] = {
             status: self._make_plain(status) for status in REDIRECT_STATUSES
         }
+        self._to_targets = {*self._held.values(), *(each.slot for each in self._plain.values())}
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
         self.unknown_host = self.page("unknown_host", 404, pages.not_found, brief)
@@ -190,6 +191,18 @@ class Answers:
         """Return a redirect that nobody may keep: it was counted, or took a password."""
         headers = [as_bytes("location", location), self._no_store, *self._empty]
         return Answer(status, headers, b"", self._counts.answer(result, status))
+
+    def cleaned(self, answer: Answer, status: int) -> Answer:
+        """Return the answer to a URL that was pasted with junk.
+
+        A redirect to a link's target becomes one with `status` that nobody may keep.
+
+        Whoever kept it would follow it even after a link is created or changed.
+        """
+        if answer.slot not in self._to_targets:
+            return answer
+        location = next(value for name, value in answer.headers if name == b"location")
+        return self.unstored(location.decode("ascii"), status, "cleaned")
 
     def elsewhere(self, location: str, result: str) -> Answer:
         """Return the redirect that stands in for a page (expired, not found, home)."""
