@@ -42,6 +42,17 @@ async def test_too_many_wrong_passwords_are_refused_for_a_minute(run, table, clo
     assert (await post(app, "open sesame")).headers["retry-after"] == "60"
 
 
+async def test_wrong_passwords_count_over_all_redirectors(run, table, redis_prefix):
+    await table.link("abc", password_hash=HASH)
+    apps = [await run(password_attempts=2) for _ in range(3)]
+    assert [(await post(app, "wrong")).status_code for app in apps] == [403, 403, 429]
+    # Redis refused the third, so its redirector refuses the next ones without asking Redis.
+    redis = apps[2].redirector.store._client
+    await redis.delete(*await redis.keys(f"{redis_prefix}t:*"))
+    assert (await post(apps[2], "open sesame")).status_code == 429
+    assert (await post(apps[0], "open sesame")).status_code == 303
+
+
 @pytest.mark.parametrize(
     "body",
     [
