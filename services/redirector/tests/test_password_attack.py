@@ -177,6 +177,24 @@ async def test_right_passwords_use_up_no_limit(run, table) -> None:
             app.http.cookies.clear()
 
 
+@pytest.mark.parametrize("password_hash", [None, SLOW_HASH])
+async def test_a_form_is_never_sent_on_to_the_target(
+    run, table, redis_prefix, password_hash
+) -> None:
+    await table.link("abc", password_hash=HASH, status_code=307)
+    app = await run(password_link_checks_per_s=0.5, password_link_burst=1)
+    await app.http.post("/abc", data={"password": "wrong"})
+    waiting = asyncio.ensure_future(app.http.post("/abc", data={"password": "open sesame"}))
+    await asyncio.sleep(0.2)  # it waits for the limit of its link
+    await table.edit("abc", password_hash=password_hash)
+    app.redirector.cache.entries.clear()
+    redis = app.redirector.store._client
+    await redis.delete(*await redis.keys(f"{redis_prefix}l:*"))
+    answer = await waiting
+    assert answer.status_code == (303 if password_hash is None else 200)
+    assert ("location" in answer.headers) == (password_hash is None)
+
+
 async def test_a_fault_in_one_check_stops_no_other(run, table, monkeypatch) -> None:
     await table.link("abc", password_hash=HASH)
     app = await run()

@@ -302,7 +302,8 @@ class Redirects:
         entry = await self._find(visit.domain, key)
         if entry is None:
             return self._answers.unavailable
-        unlocked = entry.record.password_hash == record.password_hash
+        # (A link that lost its password meanwhile still gets a 303: a 307 would send the form on.)
+        unlocked = entry.record.password_hash in {None, record.password_hash}
         answer = await self._carry_out(
             replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
         )
