@@ -73,6 +73,7 @@ async def test_a_one_time_link_is_neither_used_up_nor_shown_by_a_preview(run, ta
         answer = await app.get("/abc", headers=headers)
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store"), headers
         assert "secret.example" not in answer.text + str(answer.headers)
+        assert 'href=""' in answer.text  # a person who meets the page follows the link from it
     answer = await app.http.head("/abc")
     assert (answer.status_code, "location" in answer.headers) == (200, False)
     assert await visits(table) == 0

@@ -48,9 +48,7 @@ async def test_a_wrong_password_sets_no_cookie(run, table):
         assert "set-cookie" not in answer.headers
 
 
-async def test_a_cookie_ends_with_its_time_and_with_its_password(
-    run, table, clock, redis_prefix
-):
+async def test_a_cookie_ends_with_its_time_and_with_its_password(run, table, clock, redis_prefix):
     await table.link("abc", password_hash=HASH)
     await table.link("def", id=2, password_hash=HASH)
     app = await run(l1_ttl_s=0.001)

@@ -79,10 +79,11 @@ class Pages:
             opens=f"{opens.day} {opens:%B %Y} at {opens:{'%H:%M:%S' if opens.second else '%H:%M'}} UTC",
         )
 
-    def preview(self, record: LinkRecord, short: str) -> Page:
+    def preview(self, record: LinkRecord, short: str, *, at_link: bool = False) -> Page:
         """Return the page that shows what `short` (host/code) leads to.
 
-        The target stays hidden where seeing it takes a password or a counted visit.
+        The target stays hidden where seeing it takes a password or a counted visit. `at_link` says
+        that the page stands at the link's own address, so that following the link is to ask again.
         """
         created = datetime.fromtimestamp(record.created_at_ms / 1000, UTC)
         target = None if record.password_hash or record.limited else record.target
@@ -90,7 +91,7 @@ class Pages:
             "preview.html",
             f"{_CLOSED}; form-action 'none'",
             short=short,
-            code=split_key(LinkKey(short))[1],
+            link="" if at_link else f"/{split_key(LinkKey(short))[1]}",
             title=None if record.title is None else visible(record.title),
             target=target,
             place=None if target is None else place_name(target),

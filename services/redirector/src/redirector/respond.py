@@ -227,7 +227,8 @@ class Answers:
 
     def preview_of_limited(self, record: LinkRecord, short: str) -> Answer:
         """Return the preview page instead of a redirect that would use up a visit."""
-        return self.page("limited_preview", 200, self._pages.preview(record, short))
+        page = self._pages.preview(record, short, at_link=True)
+        return self.page("limited_preview", 200, page)
 
     def page(
         self,
