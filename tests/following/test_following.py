@@ -57,6 +57,7 @@ class Arrivals:
 
     port: int
     seen: list[bytes] = field(default_factory=list)
+    bodies: list[int] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,10 @@ def site() -> Iterator[Arrivals]:
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
+
+        def do_POST(self) -> None:
+            arrivals.bodies.append(len(self.rfile.read(int(self.headers["content-length"]))))
+            self.do_GET()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -84,9 +89,10 @@ def site() -> Iterator[Arrivals]:
 
 @dataclass(frozen=True)
 class Followed:
-    """A short URL, and the path and query that it leads to, decoded."""
+    """A short URL, its status, and the path and query that it leads to, decoded."""
 
     url: str
+    status: int
     path: bytes
     query: bytes
 
@@ -126,6 +132,7 @@ def links(
             found.append(
                 Followed(
                     f"{redirector.url}/{link['code']}{asked}",
+                    link["status_code"],
                     unquote_to_bytes(target.path),
                     unquote_to_bytes(query),
                 )
@@ -174,25 +181,31 @@ def test_enough_clients_are_there_to_be_tried() -> None:
     assert len(commands()) >= LEAST_CLIENTS, f"only {sorted(commands())}"
 
 
-@pytest.mark.parametrize(
-    "client", ["requests", "httpx", "aiohttp", "curl", "wget", "node", "java", "go"]
-)
-def test_a_client_arrives_at_every_target(
-    client: str, links: list[Followed], site: Arrivals, tmp_path: Path
-) -> None:
+def arrive(
+    client: str, links: list[Followed], site: Arrivals, folder: Path, *, posted: int = 0
+) -> tuple[list[tuple[bytes, bytes]], str]:
+    """Have a client follow the links; return the decoded targets it asked for, and its errors."""
     if client not in commands():
         pytest.skip(f"this machine has no {client}")
     site.seen.clear()
+    site.bodies.clear()
     asked = "\n".join(
         f'url = "{link.url}"\noutput = /dev/null' if client == "curl" else link.url
         for link in links
     )
+    command = list(commands()[client])
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    if posted:
+        (folder / "body").write_bytes(b"x" * posted)
+        environment["FOLLOW_BODY"] = str(posted)
+        options = {"curl": "--data-binary=@body", "wget": "--post-file=body"}
+        if client in options:
+            command[1:1] = options[client].split("=", 1) if client == "curl" else [options[client]]
     done = subprocess.run(
-        commands()[client],
+        command,
         input=asked + "\n",
         env=environment | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=110,  # Go compiles its library the first time
@@ -200,5 +213,25 @@ def test_a_client_arrives_at_every_target(
     )
     arrived = [seen.partition(b"?") for seen in site.seen]
     decoded = [(unquote_to_bytes(path), unquote_to_bytes(query)) for path, _, query in arrived]
-    wanted = [(link.path, link.query) for link in links]
-    assert decoded == wanted, done.stderr[-4000:]
+    return decoded, done.stderr[-4000:]
+
+
+NAMES = ["requests", "httpx", "aiohttp", "curl", "wget", "node", "java", "go"]
+
+
+@pytest.mark.parametrize("client", NAMES)
+def test_a_client_arrives_at_every_target(
+    client: str, links: list[Followed], site: Arrivals, tmp_path: Path
+) -> None:
+    arrived, errors = arrive(client, links, site, tmp_path)
+    assert arrived == [(link.path, link.query) for link in links], errors
+
+
+@pytest.mark.parametrize("client", NAMES)
+def test_a_client_takes_its_body_to_the_target_of_a_link_that_keeps_the_method(
+    client: str, links: list[Followed], site: Arrivals, tmp_path: Path
+) -> None:
+    keeping = [link for link in links if link.status in {307, 308}][:10]
+    arrived, errors = arrive(client, keeping, site, tmp_path, posted=2 * 2**20)
+    assert arrived == [(link.path, link.query) for link in keeping], errors
+    assert site.bodies == [2 * 2**20] * len(keeping), errors

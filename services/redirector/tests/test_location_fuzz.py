@@ -47,12 +47,18 @@ mild = st.lists(
 visitor_bytes = st.one_of(mild, mild, hostile)
 
 
+EVIL = "https://t.example/b\r\nX-Injected: 1\n\t\x7f\u202eé<script>"
+"""A target that the API would never store; somebody wrote it into the table."""
+
 LINKS = f"""
 WITH home AS (INSERT INTO domains (host) VALUES ('localhost') RETURNING id)
 INSERT INTO links (id, domain_id, code, target, forward_query, forward_path, expires_at, expired_target)
 SELECT 1, id, 'fwd', '{BASE}', true, true, NULL, NULL FROM home
 UNION ALL SELECT 1, id, 'old', '{BASE}', true, false, now(), '{BASE}' FROM home
 UNION ALL SELECT 1, id, 'hot', '{BASE}', false, false, NULL, NULL FROM home
+UNION ALL SELECT 1, id, 'row', '{EVIL}', false, false, NULL, NULL FROM home
+UNION ALL SELECT 1, id, 'rule', '{EVIL}', true, true, NULL, NULL FROM home
+UNION ALL SELECT 1, id, 'over', '{BASE}', true, false, now(), '{EVIL}' FROM home
 RETURNING 1
 """
 
@@ -167,3 +173,23 @@ def test_unescaped_utf_8_is_escaped_once_or_refused(part: Part, query: bytes) ->
     assert status in {302, 400}
     if status == 302:
         assert dict(headers)["location"] == b"https://t.example/b?x=1&" + escaped(query) + b"#f"
+
+
+@pytest.mark.parametrize(
+    "path", [b"/row", b"/rule/c%0d%0a?d=\\", b'/over?"<>|', b"/row+", b"/rule+"]
+)
+def test_no_row_of_the_table_gets_into_the_head_as_it_is(part: Part, path: bytes) -> None:
+    for _ in ("from PostgreSQL", "from memory"):
+        answer = send(part, b"GET " + path)
+        [(status, headers)] = heads(answer)
+        if status == 400:  # a stricter parser
+            continue
+        assert {name for name, _ in headers} <= OURS
+        assert status == (200 if path.endswith(b"+") else 302)
+        for name, value in headers:
+            if name == "location":
+                assert value.startswith(b"https://t.example/b"), value
+                assert REFERENCE.fullmatch(value), value
+        assert b"X-Injected: 1" not in answer
+        assert "\u202e".encode() not in answer
+        assert b"<script>" not in answer

@@ -1,11 +1,17 @@
-"""Fetch each URL of the standard input with the library that is named, and follow redirects."""
+"""Fetch each URL of the standard input with the library that is named, and follow redirects.
+
+With FOLLOW_BODY in the environment a POST with so many bytes is sent.
+"""
 
 import asyncio
 import importlib
+import os
 import sys
 
 library = importlib.import_module(sys.argv[1])
 URLS = sys.stdin.read().split()
+BODY = b"x" * int(os.environ.get("FOLLOW_BODY", "0"))
+METHOD = "POST" if BODY else "GET"
 
 
 def complain(url: str, error: Exception) -> None:
@@ -16,7 +22,7 @@ def with_requests() -> None:
     with library.Session() as session:
         for url in URLS:
             try:
-                session.get(url, timeout=10)
+                session.request(METHOD, url, data=BODY, timeout=10)
             except library.RequestException as error:
                 complain(url, error)
 
@@ -25,7 +31,7 @@ def with_httpx() -> None:
     with library.Client(follow_redirects=True, timeout=10) as client:
         for url in URLS:
             try:
-                client.get(url)
+                client.request(METHOD, url, content=BODY)
             except (library.HTTPError, library.InvalidURL) as error:
                 complain(url, error)
 
@@ -34,7 +40,7 @@ async def with_aiohttp() -> None:
     async with library.ClientSession() as session:
         for url in URLS:
             try:
-                async with session.get(url) as answer:
+                async with session.request(METHOD, url, data=BODY or None) as answer:
                     await answer.read()
             except library.ClientError as error:
                 complain(url, error)
