@@ -136,6 +136,18 @@ def test_every_server_gives_the_same_answer(parts: dict[str, Part], name: str) -
     assert len({str(answer) for answer in answers.values()}) == 1, answers
 
 
+@pytest.mark.parametrize("code", ["forward", "locked", "later"])
+def test_a_link_with_rules_that_is_in_memory_is_answered_without_a_lookup(
+    part: Part, code: str
+) -> None:
+    first = talk(part, get(f"/{code}"))[0]
+    misses = 'shortlinks_lookup_total{layer="local",result="miss"}'
+    before = part.metric(misses)
+    for _ in range(3):
+        assert talk(part, get(f"/{code}"))[0].status == first.status
+    assert part.metric(misses) == before
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_made_up_field_in_front_of_the_proxys_own_gives_no_more_attempts(
     parts: dict[str, Part], server: str

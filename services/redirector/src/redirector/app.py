@@ -190,7 +190,7 @@ class Redirector:
         self.codes = make_codes(
             decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock, clean
         )
-        fresh = make_fresh(self.cache, self._renew, clock)
+        self.fresh = fresh = make_fresh(self.cache, self._renew, clock)
         self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
         self._unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)

@@ -53,6 +53,8 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     observe = redirector.sampled.observe
     capture = redirector.tracking.capture
     ask = redirector.lookup.ask
+    entries = redirector.cache.entries
+    fresh = redirector.fresh
     answer_slowly = redirector.redirects.answer
     placed = redirector.redirects.placed
     clients = redirector.clients
@@ -186,7 +188,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
             path = key[len(domain.host) :]
             if domain.host and is_code(path[1:]) and domain.spelled(path) == path:
-                ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]  # a link's key now
+                if key in entries and fresh(key) is not None:  # type: ignore[arg-type]  # a link's key now
+                    self.work(waiting)  # its answer depends on the request or on the time
+                else:
+                    ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]
             elif "?" not in path and (answer := placed(path, domain)) is not None:
                 self.send_shared(waiting, answer)
             else:
