@@ -41,7 +41,8 @@ def create_app(parts: Parts) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    limits = BodyLimits.of(parts.settings)
+    settings = parts.settings
+    limits = BodyLimits.of(settings)
     app.state.body_limits = limits
     _add_routes(app)
     app.exception_handler(ShortlinksError)(_on_error)
@@ -49,9 +50,9 @@ def create_app(parts: Parts) -> ASGIApp:
     app.exception_handler(HTTPException)(_on_framework)
     app.exception_handler(Exception)(_on_fault)
 
-    _document()  # here, as the first request for it would hold the event loop
-    app.openapi = _document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    settings = parts.settings
+    # Here, as the first request for it would hold the event loop.
+    made = _document(settings.target_max_length, settings.batch_max_items)
+    app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     inner = HeadAsGet(FastPath(app, parts, limits))
     gate = Gate(inner, parts.key_ring, parts.measures, limits)
     origins = settings.writer_cors_origins
@@ -64,10 +65,10 @@ def _add_routes(app: FastAPI) -> None:
 
 
 @functools.cache
-def _document() -> dict[str, Any]:
+def _document(max_url: int, max_items: int) -> dict[str, Any]:
     app = FastAPI()
     _add_routes(app)
-    return document(app, version("shortlinks-writer"))
+    return document(app, version("shortlinks-writer"), max_url, max_items)
 
 
 async def _on_error(request: Request, error: ShortlinksError) -> Response:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import msgspec
 
@@ -11,8 +12,9 @@ from writer.problems import invalid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIMIT = 2**63
-_YEARS_AS_US = 250_000_000_000_000_000  # beyond it, a datetime overflows
-_MAX_LENGTH = 200
+_MICROSECOND = timedelta(microseconds=1)
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+MAX_LENGTH: Final = 200
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -30,14 +32,14 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
 def encode_cursor(sort: str, at: datetime, id_: int) -> str:
     """Return the cursor after the link `id_`, whose place in the order is `at`."""
-    at_us = (at - _EPOCH) // timedelta(microseconds=1)
+    at_us = (at - _EPOCH) // _MICROSECOND
     raw = msgspec.json.encode(Cursor(sort, at_us, id_))
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str, sort: str) -> Cursor:
     """Return the cursor in `text`; raises InvalidInput for any other text or another order."""
-    if len(text) > _MAX_LENGTH:
+    if len(text) > MAX_LENGTH:
         raise _refused("This is no cursor; take it from `next` of the page before.")
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -46,7 +48,8 @@ def decode_cursor(text: str, sort: str) -> Cursor:
         raise _refused("This is no cursor; take it from `next` of the page before.") from None
     if cursor.sort != sort:
         raise _refused(f"This cursor belongs to sort={cursor.sort}; begin again without it.")
-    if not (abs(cursor.at_us) < _YEARS_AS_US and 0 <= cursor.id < _LIMIT):
+    # Beyond them no datetime, and no id of PostgreSQL, can be made.
+    if not (0 <= cursor.at_us <= _LAST_US and 0 <= cursor.id < _LIMIT):
         raise _refused("This is no cursor; take it from `next` of the page before.")
     return cursor
 

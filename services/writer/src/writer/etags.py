@@ -4,7 +4,14 @@ import re
 
 from shortcore.errors import MalformedRequest, VersionMismatch
 
-_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+ETAGS_SCHEMA = {
+    "type": "string",
+    "pattern": r'^[ \t]*(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)[ \t]*$',
+}
+"""What If-Match and If-None-Match hold, for the OpenAPI document."""
+
+_TAG = re.compile(r'(W/)?"([!#-~]*)"')
+_LIST = re.compile(ETAGS_SCHEMA["pattern"])
 
 
 def etag(version: int) -> str:
@@ -34,10 +41,6 @@ def none_match(header: str | None, version: int) -> bool:
 
 
 def _tags(header: str, name: str) -> list[tuple[bool, str]]:
-    tags = []
-    for part in header.split(","):
-        match = _TAG.fullmatch(part.strip())
-        if match is None:
-            raise MalformedRequest(f'{name} is a list of tags in quotes, such as "42", or *.')
-        tags.append((match[1] is not None, match[2]))
-    return tags
+    if not _LIST.fullmatch(header):
+        raise MalformedRequest(f'{name} is a list of tags in quotes, such as "42", or *.')
+    return [(match[1] is not None, match[2]) for match in _TAG.finditer(header)]

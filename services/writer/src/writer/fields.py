@@ -15,6 +15,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from shortcore.codes import MAX_CUSTOM_LENGTH
+from shortcore.links import RedirectStatus
+
 MAX_MEMBERS: Final = 32
 """Members of an object in a body: about twice as many as the fields of a link."""
 
@@ -24,11 +27,35 @@ MAX_TAGS: Final = 32
 MAX_TAG: Final = 64
 MAX_PASSWORD: Final = 128
 MAX_VISITS: Final = 10**12
+MAX_URL: Final = 65_536
+"""What `target_max_length` can be set to."""
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
-_TAG = re.compile(r"[^\s,\x00-\x1f\x7f]+")
+# Spelled out, as languages differ on what `\s` is.
+_BLANKS = "\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_TAG = re.compile(rf"[^\x00-\x20,\x7f{_BLANKS}]+")
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_WITHOUT_NUL = {"pattern": r"^[^\u0000]*$"}
+_TAG_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_TAG,
+    "pattern": rf"^[^\u0000-\u0020,\u007f{_BLANKS}]+$",
+}
+_CODE_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_CUSTOM_LENGTH,
+    "pattern": "^[A-Za-z0-9_-]+$",
+}
+_HOST_SCHEMA = {"type": "string", "format": "idn-hostname"}
+_INSTANT_SCHEMA = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^(19[7-9]\d|[2-9]\d{3})-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+}
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -84,6 +111,24 @@ def _whole_ms(instant: datetime) -> datetime:
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
+def _whole(value: object) -> object:
+    # To JSON 5 and 5.0 are one number, and some clients write each as the latter.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: object) -> object:
+    # pydantic also takes "+5", "5.0", "5_0" and " 5 ", which no document describes.
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise PydanticCustomError("type", "Write a whole number in decimal digits.")
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, str) and value not in {"true", "false"}:
+        raise PydanticCustomError("type", "Write true or false.")
+    return value
+
+
 def _tag(text: str) -> str:
     if not _TAG.fullmatch(text):
         raise PydanticCustomError("charset", "A tag holds no blanks, commas or control characters.")
@@ -105,23 +150,52 @@ def _distinct(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra=_WITHOUT_NUL)]
+Code = Annotated[Text, WithJsonSchema(_CODE_SCHEMA)]
+"""A code as somebody chose it; its rules are those of `shortcore.codes`."""
+
+Host = Annotated[Text, WithJsonSchema(_HOST_SCHEMA)]
+"""A host name or address; its rules are those of `shortcore.urls.normalise_host`."""
+
+CodeInPath = Annotated[str, WithJsonSchema(_CODE_SCHEMA)]
+HostInPath = Annotated[str, WithJsonSchema(_HOST_SCHEMA)]
+"""In a path any text is read: what cannot be an address is not found."""
+
+Number = Annotated[int, BeforeValidator(_number)]
+"""A whole number in a path or a query."""
+
+Redirect = Annotated[RedirectStatus, BeforeValidator(_whole)]
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""`true` or `false` in a query."""
+
 Title = Annotated[Text, Field(max_length=MAX_TITLE)]
 Note = Annotated[Text, Field(max_length=MAX_NOTE)]
-Url = Annotated[Text, Field(min_length=1)]
+Url = Annotated[
+    Text,
+    Field(min_length=1),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": MAX_URL}),
+]
+"""An absolute URL; the setting `target_max_length` decides how long it may be."""
+
 Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
-Tag = Annotated[Text, Field(min_length=1, max_length=MAX_TAG), AfterValidator(_tag)]
+Tag = Annotated[
+    Text,
+    Field(min_length=1, max_length=MAX_TAG),
+    AfterValidator(_tag),
+    WithJsonSchema(_TAG_SCHEMA),
+]
 Tags = Annotated[
     list[Tag],
     Field(max_length=MAX_TAGS),
     AfterValidator(_distinct),
     BeforeValidator(_few_tags),
 ]
-Visits = Annotated[int, Field(ge=1, le=MAX_VISITS)]
+Visits = Annotated[int, Field(ge=1, le=MAX_VISITS), BeforeValidator(_whole)]
 ExactInstant = Annotated[
     datetime,
     BeforeValidator(_instant),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
+    WithJsonSchema(_INSTANT_SCHEMA),
 ]
 """A time to compare with, to the microsecond."""
 

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document: answers and problems beside the requests that FastAPI describes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -72,8 +72,11 @@ def _header(name: str, *, always: bool = True) -> dict[str, Any]:
     return {"description": says, "required": always, "schema": schema}
 
 
-def document(app: FastAPI, version: str) -> dict[str, Any]:
-    """Return the whole document."""
+def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[str, Any]:
+    """Return the whole document of a server with these settings.
+
+    `max_url` is the number of characters of a target, `max_items` that of the links in a batch.
+    """
     made = get_openapi(
         title="Shortlinks", version=version, description=description or "", routes=app.routes
     )
@@ -84,8 +87,14 @@ def document(app: FastAPI, version: str) -> dict[str, Any]:
     schemas.update(views)
     for name, example in EXAMPLES.items():
         schemas[name]["examples"] = [msgspec.to_builtins(example)]
+    for schema in _within(schemas):
+        if schema.get("format") == "uri":
+            schema["maxLength"] = max_url
+    schemas["BatchLinks"]["properties"]["items"]["maxItems"] = max_items
     for path in made["paths"].values():
         for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                _without_null(parameter["schema"])
             refused = operation["responses"].get("422", {})
             if "application/json" in refused.get("content", {}):  # the framework's own shape
                 operation["responses"]["422"] = _described(422, "Problem")
@@ -96,6 +105,23 @@ def document(app: FastAPI, version: str) -> dict[str, Any]:
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     return made
+
+
+def _within(schemas: object) -> Iterator[dict[str, Any]]:
+    """Yield every object in a JSON value."""
+    if isinstance(schemas, dict):
+        yield schemas
+    for each in schemas.values() if isinstance(schemas, dict) else schemas:  # type: ignore[attr-defined]  # a list
+        if isinstance(each, (dict, list)):
+            yield from _within(each)
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """Describe an optional parameter as it is: absent, or of its type, but never null."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        schema.update(kinds[0])
 
 
 def _describe_replays(responses: dict[str, dict[str, Any]]) -> None:

@@ -41,7 +41,7 @@ _SENTENCES = {
     "extra_forbidden": "There is no such field.",
     "string_unicode": "The text holds half a surrogate pair, which is no character.",
 }
-_OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset", "length"})
+_OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset", "length", "type"})
 
 
 class ProblemField(msgspec.Struct, frozen=True):

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import Depends, Header, Request
 from fastapi.routing import APIRoute
+from pydantic import WithJsonSchema
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from shortcore.errors import Unauthorized, UnsupportedMediaType
 from writer.bodies import BodyLimits
+from writer.etags import ETAGS_SCHEMA
 from writer.gate import CALLER, Caller
 from writer.idempotency import KEY, Answer, Attempt, check_key
 from writer.parts import Parts
@@ -74,7 +76,9 @@ async def attempt(
             alias="Idempotency-Key",
             description="1 to 255 printable characters: the same request with the same key is"
             " done once and answered the same.",
-            json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": KEY.pattern},
+        ),
+        WithJsonSchema(
+            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY.pattern}
         ),
     ] = None,
 ) -> Attempt | None:
@@ -100,6 +104,7 @@ AttemptOf = Annotated[Attempt | None, Depends(attempt)]
 IfMatch = Annotated[
     str | None,
     Header(alias="If-Match", description='Do it only to this version, such as `"42"` (ETag).'),
+    WithJsonSchema(ETAGS_SCHEMA),
 ]
 
 

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from writer.domains.repository import Domain
 from writer.domains.schemas import CreateDomain, DomainList, EditDomain, view_of
 from writer.etags import etag
+from writer.fields import HostInPath
 from writer.openapi import answers
 from writer.parts import Parts
 from writer.requests import IfMatch, JsonRoute, PartsOf, json_response
@@ -33,7 +34,7 @@ async def add_domain(parts: PartsOf, body: CreateDomain) -> Response:
 @router.get(
     "/{host}", summary="Get a domain", responses=answers(200, "DomainView", 404, sends=("ETag",))
 )
-async def get_domain(parts: PartsOf, host: str) -> Response:
+async def get_domain(parts: PartsOf, host: HostInPath) -> Response:
     """Return one domain."""
     return _one(parts, await parts.domains.get(host))
 
@@ -44,7 +45,7 @@ async def get_domain(parts: PartsOf, host: str) -> Response:
     responses=answers(200, "DomainView", 404, 409, 412, 422, sends=("ETag",)),
 )
 async def edit_domain(
-    parts: PartsOf, host: str, body: EditDomain, if_match: IfMatch = None
+    parts: PartsOf, host: HostInPath, body: EditDomain, if_match: IfMatch = None
 ) -> Response:
     """Merge the body into the domain (RFC 7396)."""
     return _one(parts, await parts.domains.edit(host, body, if_match))
@@ -53,7 +54,7 @@ async def edit_domain(
 @router.delete(
     "/{host}", summary="Remove a domain", status_code=204, responses=answers(204, None, 404, 409)
 )
-async def remove_domain(parts: PartsOf, host: str) -> Response:
+async def remove_domain(parts: PartsOf, host: HostInPath) -> Response:
     """Remove a host without links, which is not the default one."""
     await parts.domains.remove(host)
     return Response(status_code=204)

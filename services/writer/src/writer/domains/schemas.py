@@ -6,7 +6,7 @@ import msgspec
 from pydantic import ConfigDict, Field
 
 from writer.domains.repository import Domain
-from writer.fields import Input, Text, Url
+from writer.fields import Host, Input, Url
 
 
 class EditDomain(Input):
@@ -30,7 +30,7 @@ class CreateDomain(EditDomain):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"host": "go.example.com"}]})
 
-    host: Text = Field(description="A host name, without scheme, port or path.", max_length=300)
+    host: Host = Field(description="A host name, without scheme, port or path.", max_length=300)
 
 
 class DomainView(msgspec.Struct, frozen=True):

@@ -3,15 +3,21 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
+from writer.fields import Number
 from writer.keys.schemas import CreateKey, KeyList, view_of
 from writer.openapi import answers
 from writer.requests import JsonRoute, PartsOf, json_response
 
 router = APIRouter(prefix="/api/v1/keys", tags=["keys"], route_class=JsonRoute)
 
-KeyId = Annotated[int, Path(ge=1, lt=2**63)]
+KeyId = Annotated[
+    Number,
+    Path(ge=1, lt=2**63),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 2**63 - 1}),
+]
 
 
 @router.get("", summary="List keys", responses=answers(200, "KeyList"))

@@ -4,15 +4,24 @@ from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from shortcore.errors import UnsupportedMediaType
 from shortcore.linkrows import Format
-from writer.cursor import decode_cursor, encode_cursor
-from writer.etags import etag, none_match
-from writer.fields import ExactInstant, Tag, Text
+from writer.cursor import MAX_LENGTH, decode_cursor, encode_cursor
+from writer.etags import ETAGS_SCHEMA, etag, none_match
+from writer.fields import (
+    CodeInPath,
+    ExactInstant,
+    Flag,
+    Host,
+    HostInPath,
+    Number,
+    Tag,
+    Text,
+)
 from writer.links import listing
 from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
 from writer.links.stored import StoredLink
@@ -49,14 +58,24 @@ register_url_convertor("code", _Code())
 _ONE = "/links/{domain}/{code:code}"
 
 
+_CURSOR = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_LENGTH,
+    "pattern": "^[A-Za-z0-9_-]+$",
+}
+
+
 class ListQuery(BaseModel):
     """Which links, and how many at once; a parameter that does not exist is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: int = Field(50, ge=1, le=200, description="Links in a page.")
-    cursor: Text | None = Field(None, description="`next` of the page before.")
-    domain: Text | None = None
+    limit: Number = Field(50, ge=1, le=200, description="Links in a page.")
+    cursor: Annotated[Text, WithJsonSchema(_CURSOR)] | None = Field(
+        None, description="`next` of the page before."
+    )
+    domain: Host | None = None
     tag: list[Tag] = Field(default_factory=list, max_length=32, description="All of these.")
     state: Literal["active", "disabled", "deleted", "expired", "scheduled"] | None = Field(
         None, description="All but deleted ones if absent."
@@ -146,9 +165,11 @@ async def list_links(
 )
 async def get_link(
     parts: PartsOf,
-    domain: str,
-    code: str,
-    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+    domain: HostInPath,
+    code: CodeInPath,
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match"), WithJsonSchema(ETAGS_SCHEMA)
+    ] = None,
 ) -> Response:
     """Return one link, also from the trash."""
     link = await parts.links.get(domain, code)
@@ -163,7 +184,7 @@ async def get_link(
     responses=answers(200, "LinkView", 404, 409, 412, 422, sends=("ETag",)),
 )
 async def edit_link(
-    parts: PartsOf, domain: str, code: str, body: EditLink, if_match: IfMatch = None
+    parts: PartsOf, domain: HostInPath, code: CodeInPath, body: EditLink, if_match: IfMatch = None
 ) -> Response:
     """Merge the body into the link (RFC 7396)."""
     return _one(parts, await parts.links.edit(domain, code, body, if_match))
@@ -174,11 +195,11 @@ async def edit_link(
 )
 async def delete_link(
     parts: PartsOf,
-    domain: str,
-    code: str,
+    domain: HostInPath,
+    code: CodeInPath,
     if_match: IfMatch = None,
     *,
-    purge: Annotated[bool, Query(description="Remove a link that is in the trash.")] = False,
+    purge: Annotated[Flag, Query(description="Remove a link that is in the trash.")] = False,
 ) -> Response:
     """Put the link into the trash, or remove it from there for ever."""
     if purge:
@@ -194,7 +215,7 @@ async def delete_link(
     responses=answers(200, "LinkView", 404, 412, sends=("ETag",)),
 )
 async def restore_link(
-    parts: PartsOf, domain: str, code: str, if_match: IfMatch = None
+    parts: PartsOf, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
 ) -> Response:
     """Take the link out of the trash, as an active one."""
     return _one(parts, await parts.links.restore(domain, code, if_match))

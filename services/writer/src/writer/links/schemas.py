@@ -4,10 +4,22 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, WithJsonSchema
 
-from shortcore.links import LinkState, RedirectStatus
-from writer.fields import Input, Instant, Note, Password, Tags, Text, Title, Url, Visits
+from shortcore.links import LinkState
+from writer.fields import (
+    Code,
+    Host,
+    Input,
+    Instant,
+    Note,
+    Password,
+    Redirect,
+    Tags,
+    Title,
+    Url,
+    Visits,
+)
 from writer.links.stored import LinkValues, StoredLink
 from writer.problems import Problem
 
@@ -27,9 +39,9 @@ class CreateLink(Input):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     target: Url = Field(description="Where the link leads: an absolute URL, http or https.")
-    code: Text | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
-    domain: Text | None = Field(None, description="Host of the short URL; the default if absent.")
-    status_code: RedirectStatus | None = Field(
+    code: Code | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
+    domain: Host | None = Field(None, description="Host of the short URL; the default if absent.")
+    status_code: Redirect | None = Field(
         None, description="Status of the redirect; the server's default (302) if absent."
     )
     state: SettableState = "active"
@@ -48,6 +60,10 @@ class CreateLink(Input):
     )
 
 
+# The service says what to do instead of null, which takes no target away.
+_TARGET = TypeAdapter(Url).json_schema()
+
+
 class EditLink(Input):
     """A JSON merge patch (RFC 7396): what is absent stays, null sets a field to its default."""
 
@@ -55,8 +71,8 @@ class EditLink(Input):
         json_schema_extra={"examples": [{"target": "https://example.com/new"}]}
     )
 
-    target: Url | None = None
-    status_code: RedirectStatus | None = None
+    target: Annotated[Url | None, WithJsonSchema(_TARGET)] = None
+    status_code: Redirect | None = None
     state: SettableState | None = None
     valid_from: Instant | None = None
     expires_at: Instant | None = None
@@ -81,7 +97,12 @@ class BatchLinks(Input):
         list[object],
         Field(min_length=1),
         WithJsonSchema(
-            {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/CreateLink"}}
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 10_000,
+                "items": {"$ref": "#/components/schemas/CreateLink"},
+            }
         ),
     ]
     atomic: bool = Field(False, description="Create all or nothing.")
