@@ -10,16 +10,18 @@ import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
 import uvicorn
 
 from shortcore.background import Background
+from shortcore.connections import Connections
 from shortcore.errors import TaskFailed
 from shortcore.health import Health, Phase
 from shortcore.loop_lag import LoopLag
-from shortcore.protocol import JoinedProtocol
+from shortcore.protocol import BoundedProtocol, JoinedProtocol
 from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
@@ -36,10 +38,23 @@ class Server(Protocol):
 
 
 class UvicornServer:
-    """One ASGI app on one port, run inside our own loop and without uvicorn's signal handlers."""
+    """One ASGI app on one port, run inside our own loop and without uvicorn's signal handlers.
 
-    def __init__(self, app: Any, host: str, port: int, **options: Any) -> None:
+    `protocol` speaks HTTP on each of the `connections`, which have the default limits if not given.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        protocol: type[BoundedProtocol] = JoinedProtocol,
+        connections: Connections | None = None,
+        **options: Any,
+    ) -> None:
         self._socket = bind(host, port)
+        self.connections = connections or Connections()
         self._server = _Quiet(
             uvicorn.Config(
                 app,
@@ -48,7 +63,8 @@ class UvicornServer:
                 server_header=False,
                 lifespan="off",
                 ws="none",
-                **{"http": JoinedProtocol, **options},
+                http=partial(protocol, admission=self.connections),  # type: ignore[arg-type]  # uvicorn only calls it
+                **options,
             )
         )
         self._task: asyncio.Task[None] | None = None
@@ -77,6 +93,10 @@ class UvicornServer:
         await self._task
 
 
+MAX_UNSENT = 64 * 1024
+"""Bytes of an answer that the kernel holds before it sends them; more wait in the process."""
+
+
 class _Quiet(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,6 +108,9 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted connections inherit it. The kernel would take megabytes of an answer and then, for
+    # a slow client, nothing for minutes, which looks like a client that does not read.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT)
     try:
         sock.bind((host, port))
     except OSError as error:

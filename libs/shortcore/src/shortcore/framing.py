@@ -13,8 +13,8 @@ MAX_HOST = 255
 Fields = list[tuple[bytes, bytes]]
 
 RULES = (
-    "authorization", "connect", "host", "internal", "length", "syntax", "target", "trailers",
-    "transfer-encoding", "version",
+    "authorization", "connect", "host", "internal", "length", "syntax", "target", "timeout",
+    "trailers", "transfer-encoding", "version",
 )  # fmt: skip
 """The names of all rules; docs/http.md explains each."""
 

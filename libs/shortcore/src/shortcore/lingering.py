@@ -58,7 +58,7 @@ class LingeringTransport(asyncio.Transport):
     ) -> None:
         super().__init__()
         self._transport = transport
-        self._protocol = protocol
+        self._protocol: Lingers | None = protocol
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,7 +71,7 @@ class LingeringTransport(asyncio.Transport):
         """Close the connection, or only its write side while the client may still be sending."""
         if self._timer is not None or self._transport.is_closing():
             return
-        if not self._protocol.unfinished():
+        if self._protocol is None or not self._protocol.unfinished():
             self._transport.close()
             return
         self._timer = self._loop.call_later(LINGER_S, self._transport.abort)
@@ -84,6 +84,7 @@ class LingeringTransport(asyncio.Transport):
 
     def lost(self) -> None:
         """Stop waiting: the connection is gone."""
+        self._protocol = None  # each holds the other, and such garbage is collected seldom
         if self._timer is not None:
             self._timer.cancel()
 

@@ -7,7 +7,7 @@ request. Here such connections are cut, and such a request is read as if it had 
 """
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 import structlog
@@ -16,6 +16,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from shortcore import framing
 from shortcore.framing import Refused
 from shortcore.lingering import MAX_DISCARDED, Discard, Ended, LingeringTransport
+
+if TYPE_CHECKING:
+    from shortcore.connections import Connections
+    from shortcore.deadlines import Connection
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,30 +42,55 @@ BETWEEN, HEAD, BODY = range(3)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection; malformed requests are answered and not logged (anybody can send them)."""
+    """One connection; malformed requests are answered and not logged (anybody can send them).
+
+    `admission` limits the connections, and ends those past a deadline; uvicorn's own timer of
+    idle connections, which each answer would set and each request cancel, is not used.
+    """
+
+    def __init__(
+        self, *arguments: Any, admission: "Connections | None" = None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.admission = admission
+        self.admitted: Connection | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin."""
+        """Begin, unless there are too many connections."""
         super().connection_made(transport)
         self.transport = self.lingering = LingeringTransport(transport, self, self.loop)
-        self.heard = True
+        self.heard = False
+        self.heads = 0
         self.discarded = 0
         self.stage = BETWEEN
         self.head_bytes = 0
+        self.body_bytes = 0
         self.ignoring_upgrade = False
         self.refusal: bytes | None = None
         self.url = b""
+        if self.admission is not None:
+            self.admitted = self.admission.admit(self, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
+        if self.admission is not None and self.admitted is not None:
+            self.admission.release(self.admitted)
         self.lingering.lost()
         super().connection_lost(exc)
+        # Each of these holds this object too, and garbage of that kind is collected seldom.
+        self.admitted = None
+        self.cycle = None  # type: ignore[assignment]  # None at first
+        self.pipeline.clear()
+
+    def resume_writing(self) -> None:
+        """Let the application write again, as the client has read."""
+        if self.admitted is not None:
+            self.admitted.resumed()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come; `heard` says so to who looks after idle connections."""
+        """Parse what has come."""
         self.heard = True
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
         try:
             if self.stage or len(data) > MAX_HEAD:
                 self.feed_counted(memoryview(data))
@@ -148,6 +177,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start answering, or queue behind the request being answered; raises Refused."""
+        self.heads += 1
         method = self.parser.get_method()
         if self.head_bytes:
             self.check_size()
@@ -164,6 +194,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Hand over a part of the body, or drop it once the request is answered."""
         self.head_bytes -= len(body)
+        self.body_bytes += len(body)
         if self.cycle.response_complete:
             self.discarded += len(body)
             if self.discarded > MAX_DISCARDED:
@@ -193,9 +224,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next answer, or refuse what came behind the last one."""
-        last = not self.pipeline
-        super().on_response_complete()
-        if last and self.refusal is not None and not self.transport.is_closing():
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.refusal is not None:
             self.send_refusal(self.refusal)
 
     def fail(self, reason: Refused | None) -> None:
@@ -235,6 +270,38 @@ class BoundedProtocol(HttpToolsProtocol):
         if not isinstance(self.parser, Discard):
             self.parser = Discard(self.lingering)  # type: ignore[assignment]  # all that is called
         self.flow.resume_reading()
+
+    @property
+    def peer(self) -> str:
+        """The TCP peer's address."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def in_head(self) -> bool:
+        """Whether the rest of a head is awaited."""
+        return self.stage == HEAD
+
+    @property
+    def in_body(self) -> bool:
+        """Whether the rest of a body is awaited."""
+        return self.stage == BODY
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is due or on its way."""
+        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the server holds up the reading, and not the client."""
+        return self.flow.read_paused or getattr(self.cycle, "waiting_for_100_continue", False)
+
+    def end(self, *, request_begun: bool) -> None:
+        """Answer 408 if a request has begun and no answer to it has, then close the connection."""
+        if request_begun:
+            self.fail(Refused(408, "timeout", "The request took too long."))
+        else:
+            self.transport.close()
 
     def refusal_of(self, reason: Refused) -> bytes:
         """Return an answer by the sentence of a rule, without a body to HEAD."""

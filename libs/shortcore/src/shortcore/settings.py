@@ -280,8 +280,89 @@ class ClickSettings(_Base):
     )
 
 
+class ConnectionSettings(_Base):
+    """Limits of connections."""
+
+    connections_max: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of connections to the public port of a process; fewer if the "
+        "limit of open files (`ulimit -n`) leaves less",
+    )
+    connections_per_address_max: int = Field(
+        4000,
+        ge=0,
+        le=1_000_000,
+        description="Maximum number of connections from one IPv4 address or IPv6 /64 network to "
+        "the public port; 0: no limit. `trusted_proxies` have no limit",
+    )
+    admin_connections_max: int = Field(
+        64, ge=1, le=10_000, description="Maximum number of connections to the admin port"
+    )
+    admin_connections_per_address_max: int = Field(
+        16,
+        ge=0,
+        le=10_000,
+        description="Maximum number of connections from one IPv4 address or IPv6 /64 network to "
+        "the admin port; 0: no limit. `trusted_proxies` have no limit",
+    )
+    file_descriptors_reserved: int = Field(
+        256,
+        ge=16,
+        le=100_000,
+        description="File descriptors that connections to the public port leave free, for "
+        "PostgreSQL, Redis and logs; those of the admin port are added",
+    )
+    connection_head_timeout_ms: Milliseconds = Field(
+        15_000,
+        gt=0,
+        description="Timeout of a request's line and headers, from the opening of the connection "
+        "or from the first byte of a later request",
+    )
+    connection_body_grace_ms: Milliseconds = Field(
+        10_000,
+        gt=0,
+        description="Interval over which the rate of a request's body is measured",
+    )
+    connection_write_timeout_ms: Milliseconds = Field(
+        30_000,
+        gt=0,
+        description="Interval over which the rate is measured at which a client takes an answer",
+    )
+    connection_min_bytes_per_s: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Minimum rate of a request's body and of an answer that the client takes",
+    )
+    connection_idle_timeout_ms: int = Field(
+        75_000,
+        gt=0,
+        le=3_600_000,
+        description="Timeout of a connection that is kept alive and idle: longer than that of the "
+        "load balancer (usually 60 s), so that it is the load balancer that closes it",
+    )
+    trusted_proxies: Words = Field(
+        frozenset({"127.0.0.1", "::1"}),
+        description="Addresses or networks of proxies (comma separated): their `X-Forwarded-For` "
+        "counts, and their connections have no limit per address",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        return _words(value)
+
+
 class _Core(
-    LogSettings, DynamicFileSettings, PostgresSettings, RedisSettings, CacheSettings, DrainSettings
+    LogSettings,
+    DynamicFileSettings,
+    PostgresSettings,
+    RedisSettings,
+    CacheSettings,
+    DrainSettings,
+    ConnectionSettings,
 ):
     pass
 
@@ -492,10 +573,6 @@ class RedirectorSettings(_Core, ClickSettings):
         description="Greatest `max_visits` of a link for which link-preview bots, prefetches and "
         "HEAD get the preview page; above it they get the redirect, uncounted",
     )
-    trusted_proxies: Words = Field(
-        frozenset({"127.0.0.1", "::1"}),
-        description="Addresses or networks whose `X-Forwarded-For` counts (comma separated)",
-    )
     forwarded_host_header: ForwardedHeader = Field(
         "none",
         description="Header by which trusted proxies forward the host that a visitor asked for: "
@@ -522,9 +599,9 @@ class RedirectorSettings(_Core, ClickSettings):
             raise ValueError("required, as unknown_host is redirect")
         return None if value is None else normalise_target(value, TargetPolicy())
 
-    @field_validator("trusted_proxies", "redirector_cors_origins", mode="before")
+    @field_validator("redirector_cors_origins", mode="before")
     @classmethod
-    def _split_proxies(cls, value: object) -> object:
+    def _split_origins(cls, value: object) -> object:
         return _words(value)
 
 

@@ -10,16 +10,15 @@ import uvloop
 
 from redirector.app import Redirector, open_redirector
 from redirector.serve import asgi, cors, direct, forwarding
-from shortcore import drain, logging
+from shortcore import connections, drain, logging
 from shortcore.admin import AdminApp
+from shortcore.connections import Connections
 from shortcore.drain import Server, UvicornServer
 from shortcore.errors import ConfigurationError, TaskFailed
 from shortcore.garbage import collect_seldom
 from shortcore.loop_lag import LoopLag
+from shortcore.protocol import JoinedProtocol
 from shortcore.settings import RedirectorSettings, load
-
-KEEP_ALIVE_S = 75
-"""Longer than load balancers keep an idle connection, so that it is they who close it."""
 
 
 async def serve(settings: RedirectorSettings) -> None:
@@ -28,6 +27,7 @@ async def serve(settings: RedirectorSettings) -> None:
     Raises ConfigurationError, or OSError when a port is taken.
     """
     redirector = await open_redirector(settings)
+    public, admin = connections.of_settings(settings, redirector.registry)
     collect_seldom()
     await drain.run(
         health=redirector.health,
@@ -37,9 +37,10 @@ async def serve(settings: RedirectorSettings) -> None:
             AdminApp(redirector.health, redirector.registry, "redirector"),
             settings.redirector_host,
             settings.redirector_admin_port,
+            connections=admin,
             **_options(),
         ),
-        public=_server(redirector, settings),
+        public=_server(redirector, settings, public),
         drain_delay_ms=settings.drain_delay_ms,
         drain_timeout_ms=settings.drain_timeout_ms,
         start=[redirector.start],
@@ -66,26 +67,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _server(redirector: Redirector, settings: RedirectorSettings) -> Server:
-    address = settings.redirector_host, settings.redirector_port
-    options = _options()
-    if settings.redirector_server == "direct":
-        options["http"] = direct.direct_protocol(redirector)
+def _server(
+    redirector: Redirector, settings: RedirectorSettings, connections: Connections
+) -> Server:
+    direct_server = settings.redirector_server == "direct"
     application = asgi.application(redirector)
     if settings.forwarded_host_header != "none":
         application = forwarding.forwarding(application, redirector)
     if settings.redirector_cors_origins:
         application = cors.cross_origin(application, redirector)
-    return UvicornServer(application, *address, backlog=4096, **options)
+    return UvicornServer(
+        application,
+        settings.redirector_host,
+        settings.redirector_port,
+        protocol=direct.direct_protocol(redirector) if direct_server else JoinedProtocol,
+        connections=connections,
+        backlog=4096,
+        **_options(),
+    )
 
 
 def _options() -> dict[str, Any]:
     # Client addresses are our own matter (clients.py), and no other path is open to WebSockets.
-    return {
-        "interface": "asgi3",
-        "proxy_headers": False,
-        "timeout_keep_alive": KEEP_ALIVE_S,
-    }
+    return {"interface": "asgi3", "proxy_headers": False}
 
 
 if __name__ == "__main__":

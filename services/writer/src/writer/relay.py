@@ -20,7 +20,7 @@ from dataclasses import replace
 import asyncpg
 import structlog
 
-from shortcore import metrics
+from shortcore import connections, metrics
 from shortcore.admin import AdminApp
 from shortcore.background import Background
 from shortcore.breaker import Breaker
@@ -431,7 +431,12 @@ async def main(settings: RelaySettings) -> None:
     figures = metrics.FromMemory()
     relay.export(figures)
     registry.register(figures)
-    admin = UvicornServer(AdminApp(health, registry, "relay"), "0.0.0.0", settings.relay_admin_port)  # noqa: S104  # a server in a container
+    admin = UvicornServer(
+        AdminApp(health, registry, "relay"),
+        "0.0.0.0",  # noqa: S104  # a server in a container
+        settings.relay_admin_port,
+        connections=connections.of_admin_settings(settings, registry),
+    )
 
     collect_seldom()
 

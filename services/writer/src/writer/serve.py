@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from shortcore import drain
+from shortcore import connections, drain
 from shortcore.admin import AdminApp
 from shortcore.errors import ConfigurationError, DatabaseUnavailable
 from shortcore.garbage import collect_seldom
@@ -38,14 +38,19 @@ async def serve(settings: WriterSettings) -> None:
         if parts.replica is not None:
             health.add(parts.replica.check)
         admin = AdminApp(health, parts.registry, "writer")
+        public_connections, admin_connections = connections.of_settings(settings, parts.registry)
         try:
             admin_server = drain.UvicornServer(
-                admin, settings.writer_host, settings.writer_admin_port
+                admin,
+                settings.writer_host,
+                settings.writer_admin_port,
+                connections=admin_connections,
             )
             public_server = drain.UvicornServer(
                 drain.closing(create_app(parts), health),
                 settings.writer_host,
                 settings.writer_port,
+                connections=public_connections,
                 proxy_headers=False,  # nothing here asks who the peer is
             )
         except OSError as error:

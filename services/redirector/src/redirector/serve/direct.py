@@ -67,35 +67,21 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     seen = 0
 
     class DirectProtocol(BoundedProtocol):
-        """One connection. Its keep-alive timer looks once a period instead of once a request.
+        """One connection.
 
         What each request touches lies in slots: with all that uvicorn's class keeps, an instance's
         dict is too big for CPython to share its keys, and each attribute then is looked up in it.
         """
 
         __slots__ = (
-            "answered", "client", "cycle", "flow", "head_bytes", "headers", "heard", "idle_check",
-            "parser", "server_state", "stage", "timeout_keep_alive_task", "url", "write",
+            "answered", "client", "cycle", "flow", "head_bytes", "headers", "heads", "heard",
+            "parser", "server_state", "stage", "url", "write",
         )  # fmt: skip
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(transport)
             self.answered = False
-            self.idle_check = self.loop.call_later(self.timeout_keep_alive, self.check_idle)
             self.write = transport.write
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.idle_check.cancel()
-            super().connection_lost(exc)
-
-        def check_idle(self) -> None:
-            """Close a connection that sent nothing for a whole period and waits for nothing."""
-            waiting = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
-            if not self.heard and not waiting:
-                self.transport.close()
-                return
-            self.heard = False
-            self.idle_check = self.loop.call_later(self.timeout_keep_alive, self.check_idle)
 
         # A request begins with its URL here: one call of the parser's less, and no scope is made
         # before it is known that ASGI is needed.
@@ -116,6 +102,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def on_headers_complete(self) -> None:
             nonlocal seen
+            self.heads += 1
             parser = self.parser
             method = parser.get_method()
             cycle = self.cycle
@@ -273,6 +260,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
         def on_body(self, body: bytes) -> None:
             if self.answered:
                 self.head_bytes -= len(body)
+                self.body_bytes += len(body)
             else:
                 super().on_body(body)
 
