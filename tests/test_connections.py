@@ -22,6 +22,7 @@ QUICK = {
     "CONNECTION_WRITE_TIMEOUT_MS": "600",
     "CONNECTION_IDLE_TIMEOUT_MS": "600",
 }
+EARLY = {"direct": b"404", "asgi": b"404", "writer": b"401", "admin": b"404"}
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /api/v1/links HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
 
@@ -95,8 +96,8 @@ def test_every_port_ends_connections_that_take_too_long(
                 answers = {sent: rest(sock) for sent, sock in socks.items()}
             assert answers[b""] == b""
             assert answers[GET[:20]].startswith(b"HTTP/1.1 408 ")
-            if listener == "public":  # the admin port answers without reading the body
-                assert answers[POST].startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 401 "))
+            # No handler here reads this body: each answers early, and the rest stalls.
+            assert answers[POST].split(b" ")[1] == EARLY[kind if listener == "public" else "admin"]
             assert answers[GET].startswith(b"HTTP/1.1 ")
             assert b" 408 " not in answers[GET]
             assert answers[GET + GET[:20]].count(b"HTTP/1.1 ") == 2
@@ -108,6 +109,19 @@ def test_every_port_ends_connections_that_take_too_long(
         log = part.child.tail(200)
         for reason in ("silent", "head_timeout", "body_timeout"):
             assert f'"{reason}"' in log
+
+
+def test_the_api_answers_408_to_a_body_that_stalls(
+    server_folder: Path, database_url: str, redis_url: str
+) -> None:
+    with Stack(server_folder, database_url, redis_url, QUICK) as stack:
+        part = stack.writer()
+        key = f"Content-Type: application/json\r\nAuthorization: Bearer {stack.api_key}\r\n\r\n".encode()
+        with opened(part.url) as sock:
+            sock.sendall(POST.replace(b"\r\n\r\n", b"\r\n" + key))
+            assert rest(sock).startswith(b"HTTP/1.1 408 ")
+        assert ended(part, "public", "body_timeout") == 1
+        assert part.metric('shortlinks_http_refused_total{rule="timeout"}') == 1
 
 
 @pytest.mark.parametrize("kind", ["direct", "asgi", "writer"])
