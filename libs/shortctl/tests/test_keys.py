@@ -21,6 +21,16 @@ def test_a_key_is_shown_once_works_and_ends_when_revoked(shortctl, writer):
     assert "revoked" in shortctl("keys", "list").stdout
 
 
+def test_every_key_is_listed_however_many_there_are(admin, database_url):
+    fetch(
+        database_url,
+        "INSERT INTO api_keys (name, prefix, hash)"
+        " SELECT 'key' || n || '.', 'p' || n, '' FROM generate_series(1, 2300) AS n RETURNING 1",
+    )
+    listed = admin("keys", "list").stdout
+    assert all(listed.count(f"key{n}.") == 1 for n in range(1, 2301))
+
+
 def test_only_the_hash_of_a_key_is_kept(admin, database_url):
     key = admin("keys", "create", "--name", "x").stdout.strip()
     row = fetch(database_url, "SELECT api_keys::text FROM api_keys")

@@ -1,6 +1,7 @@
 """Batches, domains and keys."""
 
 import asyncio
+import base64
 
 import pytest
 
@@ -141,3 +142,66 @@ async def test_a_key_revoked_through_another_writer_is_refused_within_5_seconds(
     assert (await api.client.get("/api/v1/links", headers=bearer)).status_code == 200
     api.clock.advance(seconds=5)
     assert (await api.client.get("/api/v1/links", headers=bearer)).status_code == 401
+
+
+async def follow(api, path: str) -> list[dict]:
+    """Return the pages of a list, by `next`, which the header Link names too."""
+    pages = []
+    url = path
+    while True:
+        answer = await api.client.get(url)
+        assert answer.status_code == 200, answer.text
+        pages.append(answer.json())
+        assert f'<{path}>; rel="first"' in answer.headers["link"]
+        cursor = pages[-1]["next"]
+        if cursor is None:
+            assert 'rel="next"' not in answer.headers["link"]
+            return pages
+        url = f"{path}&cursor={cursor}"
+        assert f'<{url}>; rel="next"' in answer.headers["link"]
+
+
+async def test_keys_are_listed_in_pages_without_a_gap_or_a_repetition(api):
+    await api.fetch(
+        "INSERT INTO api_keys (name, prefix, hash)"
+        " SELECT 'n', 'p' || n, '' FROM generate_series(1, 450) AS n RETURNING 1"
+    )
+    ids = await api.fetch("SELECT array_agg(id ORDER BY id) FROM api_keys")
+    assert len((await api.client.get("/api/v1/keys")).json()["items"]) == 50
+    pages = await follow(api, "/api/v1/keys?limit=200")
+    assert [len(page["items"]) for page in pages] == [200, 200, len(ids) - 400]
+    assert [key["id"] for page in pages for key in page["items"]] == ids
+
+
+async def test_domains_are_listed_in_pages_by_host(api):
+    # The longest host there is: its cursor must fit.
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    hosts = sorted([longest, "go.test", *(f"h{n}.test" for n in range(120))])
+    await api.fetch(
+        "INSERT INTO domains (host) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING RETURNING 1",
+        hosts,
+    )
+    assert len((await api.client.get("/api/v1/domains")).json()["items"]) == 50
+    assert (await api.client.get("/api/v1/domains?limit=1")).json()["items"][0]["host"] == longest
+    for limit in (1, 100):
+        pages = await follow(api, f"/api/v1/domains?limit={limit}")
+        assert [domain["host"] for page in pages for domain in page["items"]] == hosts
+
+
+@pytest.mark.parametrize("path", ["/api/v1/keys", "/api/v1/domains"])
+async def test_a_page_of_a_wrong_length_or_after_a_wrong_cursor_is_refused(api, path):
+    wrong = [
+        b'["keys",-1]', b'["keys",9223372036854775808]', b'["keys"]', b'["domains","\\u0000"]',
+        b'["domains","\\ud800"]', b'["domains",""]', b'["-created_at",1,1]', b"[]", b"\xff",
+        b'["keys","a"]', b'["domains",1]', b'["other",1]',
+    ]  # fmt: skip
+    cursors = [base64.urlsafe_b64encode(raw).rstrip(b"=").decode() for raw in wrong]
+    for cursor in (*cursors, "x", "\u00e4", "A" * 5000):
+        answer = await api.client.get(path, params={"cursor": cursor})
+        assert answer.status_code == 422, cursor
+        assert answer.json()["errors"][0]["pointer"] == "?cursor"
+    for limit in ("0", "201", "-1", "x", "9" * 100):
+        answer = await api.client.get(path, params={"limit": limit})
+        assert answer.status_code == 422, limit
+        assert answer.json()["errors"][0]["pointer"] == "?limit"
+    assert (await api.client.get(path, params={"sort": "id"})).status_code == 422

@@ -14,6 +14,9 @@ from writer.keys.secret import digest_of, new_secret
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
+_PAGE = 1000
+"""Keys that are read at once."""
+
 _SPAN = re.compile(r"(\d{1,5})([hd])", re.ASCII)
 
 
@@ -43,8 +46,11 @@ def list_(postgres_url: PostgresUrl = None) -> None:
     """List all keys, without their secrets."""
 
     async def read() -> list[repository.ApiKey]:
+        keys: list[repository.ApiKey] = []
         async with open_database(_url(postgres_url)) as database, database.connection() as sql:
-            return await repository.all_keys(sql)
+            while page := await repository.list_keys(sql, keys[-1].id if keys else 0, _PAGE):
+                keys += page
+        return keys
 
     table = Table("id", "name", "begins with", "created", "last used", "state", box=None)
     now = datetime.now(UTC)

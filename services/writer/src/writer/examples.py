@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from shortcore.errors import URN
-from writer.domains.schemas import DomainList, DomainView
-from writer.keys.schemas import KeyList, KeyView
+from writer.domains.schemas import DomainPage, DomainView
+from writer.keys.schemas import KeyPage, KeyView
 from writer.links.schemas import (
     BatchAnswer,
     BatchResult,
@@ -84,10 +84,10 @@ _KEY = KeyView(
 
 EXAMPLES: Final[dict[str, msgspec.Struct]] = {
     "BatchAnswer": BatchAnswer([BatchResult(201, link=_LINK), BatchResult(409, problem=_FAILED)]),
-    "DomainList": DomainList([_DOMAIN]),
+    "DomainPage": DomainPage([_DOMAIN], None),
     "DomainView": _DOMAIN,
     "ImportAnswer": ImportAnswer(3, 2, [ImportFailure(4, _FAILED)]),
-    "KeyList": KeyList([_KEY]),
+    "KeyPage": KeyPage([_KEY], None),
     "KeyView": _KEY,
     "LinkPage": LinkPage([_LINK], None),
     "LinkView": _LINK,

@@ -1,24 +1,34 @@
 """HTTP for domains."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from writer.cursor import DomainCursor, encode, host_before
 from writer.domains.repository import Domain
-from writer.domains.schemas import CreateDomain, DomainList, EditDomain, view_of
+from writer.domains.schemas import CreateDomain, DomainPage, EditDomain, view_of
 from writer.etags import etag
 from writer.fields import HostInPath
 from writer.openapi import answers
+from writer.paging import PageQuery, link_header
 from writer.parts import Parts
 from writer.requests import IfMatch, JsonRoute, PartsOf, json_response
 
 router = APIRouter(prefix="/api/v1/domains", tags=["domains"], route_class=JsonRoute)
 
 
-@router.get("", summary="List domains", responses=answers(200, "DomainList"))
-async def list_domains(parts: PartsOf) -> Response:
-    """Return every domain by host."""
+@router.get("", summary="List domains", responses=answers(200, "DomainPage", 422, sends=("Link",)))
+async def list_domains(
+    request: Request, parts: PartsOf, query: Annotated[PageQuery, Query()]
+) -> Response:
+    """Return a page of domains, by host."""
     default = parts.domain_book.default_host
-    return json_response(DomainList([view_of(each, default) for each in await parts.domains.all()]))
+    domains = await parts.domains.page(host_before(query.cursor), query.limit + 1)
+    page, more = domains[: query.limit], len(domains) > query.limit
+    cursor = encode(DomainCursor(page[-1].host)) if more else None
+    view = DomainPage([view_of(domain, default) for domain in page], cursor)
+    return json_response(view, headers=link_header(request, cursor))
 
 
 @router.post(

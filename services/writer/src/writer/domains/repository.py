@@ -16,6 +16,7 @@ _OUTBOX = """o AS (INSERT INTO outbox (domain_id, host, code, version)
     SELECT id, host, '', {version} FROM d)"""
 
 _ALL = f"SELECT {_COLUMNS} FROM domains AS d ORDER BY host"  # noqa: S608  # constants only
+_PAGE = f"SELECT {_COLUMNS} FROM domains AS d WHERE host > $1 ORDER BY host LIMIT $2"  # noqa: S608  # constants only
 _ONE = f"SELECT {_COLUMNS} FROM domains AS d WHERE host = $1"  # noqa: S608  # constants only
 _ADD = f"""WITH d AS (
     INSERT INTO domains (host, default_target, not_found_target, case_insensitive)
@@ -72,6 +73,16 @@ class Domain:
 async def all_domains(connection: Connection) -> list[Domain]:
     """Return every domain by host."""
     return [Domain(*row) for row in await connection.fetch(_ALL)]
+
+
+async def list_domains(connection: Connection, after: str, limit: int) -> list[Domain]:
+    """Return the first `limit` domains whose hosts come after `after`, by host."""
+    return [Domain(*row) for row in await connection.fetch(_PAGE, after, limit)]
+
+
+async def find_domain(connection: Connection, host: str) -> Domain | None:
+    """Return one domain."""
+    return _domain(await connection.fetchrow(_ONE, host))
 
 
 async def locked_domain(connection: Connection, host: str) -> Domain | None:

@@ -47,10 +47,11 @@ class DomainView(msgspec.Struct, frozen=True):
     self: str
 
 
-class DomainList(msgspec.Struct, frozen=True):
-    """All domains."""
+class DomainPage(msgspec.Struct, frozen=True):
+    """One page of the list of domains; `next` is the cursor of the following one."""
 
     items: list[DomainView]
+    next: str | None
 
 
 def view_of(domain: Domain, default_host: str) -> DomainView:

@@ -34,19 +34,20 @@ class DomainService:
         self._announcer = announcer
         self._write_timeout_ms = write_timeout_ms
 
-    async def all(self) -> list[Domain]:
-        """Return every domain by host, as old as the replica is late."""
-        return await self._reads.read(repository.all_domains)
+    async def page(self, after: str, limit: int) -> list[Domain]:
+        """Return the first `limit` domains after the host `after`, as old as the replica is late."""
+        return await self._reads.read(
+            lambda connection: repository.list_domains(connection, after, limit)
+        )
 
     async def get(self, host: str) -> Domain:
         """Return one domain as it is now; raises DomainNotFound."""
         host = _known(host)
         async with self._postgres.connection() as connection:
-            domains = await repository.all_domains(connection)
-        for domain in domains:
-            if domain.host == host:
-                return domain
-        raise _not_found(host)
+            domain = await repository.find_domain(connection, host)
+        if domain is None:
+            raise _not_found(host)
+        return domain
 
     async def add(self, new: CreateDomain) -> Domain:
         """Add a host; raises InvalidInput, DomainTaken."""

@@ -2,13 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import WithJsonSchema
 from starlette.responses import Response
 
+from writer.cursor import KeyCursor, encode, key_before
 from writer.fields import Number
-from writer.keys.schemas import CreateKey, KeyList, view_of
+from writer.keys.schemas import CreateKey, KeyPage, view_of
 from writer.openapi import answers
+from writer.paging import PageQuery, link_header
 from writer.requests import JsonRoute, PartsOf, json_response
 
 router = APIRouter(prefix="/api/v1/keys", tags=["keys"], route_class=JsonRoute)
@@ -20,10 +22,16 @@ KeyId = Annotated[
 ]
 
 
-@router.get("", summary="List keys", responses=answers(200, "KeyList"))
-async def list_keys(parts: PartsOf) -> Response:
-    """Return every key without its secret, revoked ones included."""
-    return json_response(KeyList([view_of(key) for key in await parts.keys.all()]))
+@router.get("", summary="List keys", responses=answers(200, "KeyPage", 422, sends=("Link",)))
+async def list_keys(
+    request: Request, parts: PartsOf, query: Annotated[PageQuery, Query()]
+) -> Response:
+    """Return a page of keys without their secrets, oldest first, revoked ones included."""
+    keys = await parts.keys.page(key_before(query.cursor), query.limit + 1)
+    page, more = keys[: query.limit], len(keys) > query.limit
+    cursor = encode(KeyCursor(page[-1].id)) if more else None
+    view = KeyPage([view_of(key) for key in page], cursor)
+    return json_response(view, headers=link_header(request, cursor))
 
 
 @router.post(

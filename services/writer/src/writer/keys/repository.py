@@ -7,7 +7,7 @@ from datetime import datetime
 from shortcore.postgres import Connection
 
 _COLUMNS = "id, name, prefix, created_at, expires_at, last_used_at, revoked_at"
-_ALL = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"  # noqa: S608  # constants only
+_PAGE = f"SELECT {_COLUMNS} FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608  # constants only
 _ADD = f"""INSERT INTO api_keys (name, prefix, hash, expires_at) VALUES ($1, $2, $3, $4)
 RETURNING {_COLUMNS}"""  # noqa: S608  # constants only
 _SECRETS = """SELECT prefix, id, hash, expires_at FROM api_keys
@@ -40,9 +40,9 @@ class KeySecret:
     expires_at: datetime | None
 
 
-async def all_keys(connection: Connection) -> list[ApiKey]:
-    """Return every key, oldest first, revoked ones included."""
-    return [ApiKey(*row) for row in await connection.fetch(_ALL)]
+async def list_keys(connection: Connection, after: int, limit: int) -> list[ApiKey]:
+    """Return the first `limit` keys with an id above `after`, revoked ones included."""
+    return [ApiKey(*row) for row in await connection.fetch(_PAGE, after, limit)]
 
 
 async def add_key(

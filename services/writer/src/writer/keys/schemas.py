@@ -33,10 +33,11 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str = ""
 
 
-class KeyList(msgspec.Struct, frozen=True):
-    """All keys."""
+class KeyPage(msgspec.Struct, frozen=True):
+    """One page of the list of keys; `next` is the cursor of the following one."""
 
     items: list[KeyView]
+    next: str | None
 
 
 def view_of(key: ApiKey, secret: str = "") -> KeyView:

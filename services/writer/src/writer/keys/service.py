@@ -19,10 +19,10 @@ class KeyService:
         self._postgres = postgres
         self._ring = ring
 
-    async def all(self) -> list[ApiKey]:
-        """Return every key, revoked ones included."""
+    async def page(self, after: int, limit: int) -> list[ApiKey]:
+        """Return the first `limit` keys with an id above `after`, revoked ones included."""
         async with self._postgres.connection() as connection:
-            return await repository.all_keys(connection)
+            return await repository.list_keys(connection, after, limit)
 
     async def create(self, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
         """Make a key; returns it and its text, which nobody can show again."""

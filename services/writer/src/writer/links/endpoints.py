@@ -1,16 +1,15 @@
 """HTTP for links."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from shortcore.errors import UnsupportedMediaType
 from shortcore.linkrows import Format
-from writer.cursor import MAX_LENGTH, decode_cursor, encode_cursor
+from writer.cursor import decode_cursor, encode_cursor
 from writer.etags import ETAGS_SCHEMA, etag, none_match
 from writer.fields import (
     CodeInPath,
@@ -18,7 +17,6 @@ from writer.fields import (
     Flag,
     Host,
     HostInPath,
-    Number,
     Tag,
     Text,
 )
@@ -26,6 +24,7 @@ from writer.links import listing
 from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
 from writer.links.stored import StoredLink
 from writer.openapi import answers
+from writer.paging import PageQuery, link_header
 from writer.parts import Parts
 from writer.requests import (
     AttemptOf,
@@ -58,23 +57,9 @@ register_url_convertor("code", _Code())
 _ONE = "/links/{domain}/{code:code}"
 
 
-_CURSOR = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": MAX_LENGTH,
-    "pattern": "^[A-Za-z0-9_-]+$",
-}
-
-
-class ListQuery(BaseModel):
+class ListQuery(PageQuery):
     """Which links, and how many at once; a parameter that does not exist is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    limit: Number = Field(50, ge=1, le=200, description="Links in a page.")
-    cursor: Annotated[Text, WithJsonSchema(_CURSOR)] | None = Field(
-        None, description="`next` of the page before."
-    )
     domain: Host | None = None
     tag: list[Tag] = Field(default_factory=list, max_length=32, description="All of these.")
     state: Literal["active", "disabled", "deleted", "expired", "scheduled"] | None = Field(
@@ -157,7 +142,7 @@ async def list_links(
     page, more = links[: query.limit], len(links) > query.limit
     cursor_on = _cursor_after(query.sort, page[-1]) if more else None
     view = LinkPage([parts.links.view(link) for link in page], cursor_on)
-    return json_response(view, headers={"link": _link_header(request, cursor_on)})
+    return json_response(view, headers=link_header(request, cursor_on))
 
 
 @router.get(
@@ -235,16 +220,3 @@ def _one(parts: Parts, link: StoredLink) -> Response:
 def _cursor_after(sort: str, link: StoredLink) -> str:
     at = link.created_at if sort.endswith("created_at") else link.updated_at
     return encode_cursor(sort, at, link.record.link_id)
-
-
-def _link_header(request: Request, cursor: str | None) -> str:
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-
-    def to(rel: str, more: list[tuple[str, str]]) -> str:
-        query = urlencode(kept + more)
-        return f'<{request.url.path}{"?" if query else ""}{query}>; rel="{rel}"'
-
-    links = [to("first", [])]
-    if cursor is not None:
-        links.append(to("next", [("cursor", cursor)]))
-    return ", ".join(links)
