@@ -87,6 +87,17 @@ async def test_a_switch_takes_effect_when_the_table_is_read_again(app, table):
     assert (await app.get("/sale", headers=HEADERS)).status_code == 302
 
 
+async def test_a_code_that_was_unknown_in_capitals_is_found_after_the_switch(app, table, clock):
+    await table.connection.execute("UPDATE domains SET case_insensitive = false")
+    await app.redirector.loader.load()
+    assert (await app.get("/SALE", headers=HEADERS)).status_code == 404
+    await table.connection.execute("UPDATE domains SET case_insensitive = true")
+    await app.redirector.loader.load()
+    for _ in range(3):  # a cached 404 that is asked for is renewed and would stay
+        assert (await app.get("/SALE", headers=HEADERS)).status_code == 302
+        clock.advance(4.5)
+
+
 def test_a_copy_of_the_table_from_the_release_before_can_be_read():
     from redirector.domain_loader import _decoder, _encoder  # noqa: PLC0415
 

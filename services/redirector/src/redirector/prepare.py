@@ -42,11 +42,14 @@ def make_prepare(answers: Answers, domains: Domains, clock: Callable[[], float])
     def prepare(key: LinkKey, record: LinkRecord, in_use: bool) -> Prepared[Plain | Answer | None]:
         if record.kind is _ACTIVE:
             return active(key, record, in_use)
+        host, code = split_key(key)
+        domain = domains.of_host(host)
+        if domain.spelled(code) != code:
+            return record, None, 0  # the domain became case-insensitive: another key counts now
         if record.kind is Kind.DELETED:
             return record, answers.gone, 0
         if record.kind is Kind.DISABLED:
             return record, answers.disabled, 0
-        domain = domains.of_host(split_key(key)[0])
         return record, None if domain.doubtful else domain.not_found, 0
 
     return prepare
