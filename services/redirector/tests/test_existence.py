@@ -128,6 +128,19 @@ async def test_cached_misses_are_not_renewed_while_a_scan_repeats_them(scanned, 
         assert asked(scanned) == before
 
 
+async def test_a_scan_does_not_lead_unknown_codes_back_to_the_host_that_was_asked(run, table, clock):
+    await table.domain(HOST, not_found_target="http://127.0.0.1:8001/lost")
+    app = await run(unknown_lookups_per_s=5)
+    await trust(app, clock)
+    for code in made_up(20):
+        assert (await app.get(f"/{code}")).headers["location"] == "http://127.0.0.1:8001/lost"
+    before = asked(app)
+    [code] = made_up(1)
+    answer = await app.get(f"/{code}", headers={"host": "127.0.0.1:8001"})
+    assert answer.status_code == 404
+    assert asked(app) == before, "it was looked up"
+
+
 async def test_without_a_scan_every_code_is_asked_for(run, clock):
     app = await run()
     await trust(app, clock)
