@@ -128,7 +128,9 @@ async def test_cached_misses_are_not_renewed_while_a_scan_repeats_them(scanned, 
         assert asked(scanned) == before
 
 
-async def test_a_scan_does_not_lead_unknown_codes_back_to_the_host_that_was_asked(run, table, clock):
+async def test_a_scan_does_not_lead_unknown_codes_back_to_the_host_that_was_asked(
+    run, table, clock
+):
     await table.domain(HOST, not_found_target="http://127.0.0.1:8001/lost")
     app = await run(unknown_lookups_per_s=5)
     await trust(app, clock)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import signal
 import socket
 from urllib.parse import urlsplit
 
@@ -99,7 +100,7 @@ async def test_the_passwords_of_clients_that_hung_up_take_no_turn(run, table) ->
     app = await run(
         password_link_checks_per_s=0.001, password_link_burst=1, trusted_proxies="192.0.2.9"
     )
-    passwords = app.redirector._unlock._passwords
+    passwords = app.redirector.unlock._passwords
     assert (await app.http.post("/abc", data={"password": "wrong"})).status_code == 403
     posts = [
         asyncio.ensure_future(
@@ -145,7 +146,31 @@ async def test_a_check_waits_no_longer_than_its_limit(run, table) -> None:
     answer = await app.http.post("/abc", data={"password": "open sesame"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "password" in answer.text
-    assert app.redirector._unlock._passwords.results["timeout"] == 1
+    assert app.redirector.unlock._passwords.results["timeout"] == 1
+
+
+async def test_a_check_that_waits_is_answered_when_the_process_stops(
+    server_folder, database_url, redis_url, table
+) -> None:
+    await table.link("abc", host="localhost", password_hash=HASH)
+    with Stack(server_folder, database_url, redis_url) as stack:
+        part = stack.redirector(
+            PASSWORD_LINK_CHECKS_PER_S="0.001", PASSWORD_LINK_BURST="1", DRAIN_TIMEOUT_MS="1000"
+        )
+        async with Visitor(part.url) as first, Visitor(part.url) as second:
+            assert (await post(first, "/abc", "wrong", "192.0.2.1")).status == 403
+            waiting = [
+                asyncio.ensure_future(post(each, "/abc", "x", f"192.0.2.{number}"))
+                for number, each in enumerate((first, second), 2)
+            ]
+            async with asyncio.timeout(10):
+                # One has its turn and waits for the limit of the link, the other waits in the queue.
+                while part.metric("shortlinks_password_waiting") < 1:  # noqa: ASYNC110  # a metric of another process
+                    await asyncio.sleep(0.01)
+            part.child.send(signal.SIGTERM)
+            for answer in await asyncio.gather(*waiting):
+                assert (answer.status, answer.header("retry-after")) == (503, "5")
+                assert answer.header("connection") == "close"
 
 
 async def test_more_than_may_wait_is_answered_at_once(run, table) -> None:
@@ -161,7 +186,7 @@ async def test_more_than_may_wait_is_answered_at_once(run, table) -> None:
     ]
     answers = await asyncio.gather(*posts)
     assert {answer.status_code for answer in answers} == {503}
-    results = app.redirector._unlock._passwords.results
+    results = app.redirector.unlock._passwords.results
     assert results["queue_full"] + results["timeout"] == len(posts)
     assert results["queue_full"] >= 5
 
@@ -206,7 +231,7 @@ async def test_a_fault_in_one_check_stops_no_other(run, table, monkeypatch) -> N
 
 async def test_counters_of_many_addresses_are_bounded(run, table) -> None:
     app = await run(redis_url="redis://127.0.0.1:1")
-    throttle = app.redirector._unlock._passwords._throttle
+    throttle = app.redirector.unlock._passwords._throttle
     for _, address in zip(range(12_000), addresses(), strict=False):
         await throttle.attempt(LinkKey("go.example/abc"), address)
     assert len(throttle._local) == 10_000

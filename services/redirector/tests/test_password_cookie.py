@@ -83,7 +83,7 @@ async def test_a_forged_cookie_opens_nothing(run, table, clock):
         assert (await get(app, text)).status_code == 200, text
     assert (await get(stranger, cookie)).status_code == 200
     assert (await get(app, cookie)).status_code == 303
-    assert app.redirector._unlock.cookies_seen["refused"] >= 10
+    assert app.redirector.unlock.cookies_seen["refused"] >= 10
 
 
 async def test_a_shorter_lifetime_counts_for_cookies_made_before(run, table):

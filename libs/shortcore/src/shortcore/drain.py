@@ -148,13 +148,15 @@ async def run(
     drain_delay_ms: int,
     drain_timeout_ms: int,
     start: Sequence[Callable[[], Awaitable[None]]] = (),
+    stopping: Callable[[], None] = lambda: None,
     flush: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> None:
     """Serve until a signal comes or a task of `background` fails, then end in order.
 
     `start` runs after the admin port answers and before the process is ready; a signal cuts it
-    short, as it may be waiting for what never comes. Each of `flush` runs at the end even if one
-    before it failed. `lag` is measured all the time.
+    short, as it may be waiting for what never comes. `stopping` is called when the public port stops
+    accepting: it answers requests that would wait for longer than `drain_timeout_ms`. Each of `flush`
+    runs at the end even if one before it failed. `lag` is measured all the time.
 
     Raises TaskFailed at the end if a task of `background` failed.
     """
@@ -185,6 +187,7 @@ async def run(
             log.info("draining", delay_ms=drain_delay_ms)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(hurry.wait(), drain_delay_ms / 1000)
+            stopping()
             if public is not None:
                 await public.stop(drain_timeout_ms / 1000)
     finally:

@@ -192,7 +192,7 @@ class Redirector:
         )
         self.fresh = fresh = make_fresh(self.cache, self._renew, clock)
         self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
-        self._unlock = self._make_unlock(keys, now_ms)
+        self.unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)
         self.tracking = Tracking(settings, self._client, keys, self.clients, now_ms=now_ms)
         self.redirects = Redirects(
@@ -202,7 +202,7 @@ class Redirector:
             self.codes.refuses,
             self.lookup,
             self._visits,
-            self._unlock,
+            self.unlock,
             self.tracking.capture,
             self.counts,
             now_ms,
@@ -353,7 +353,7 @@ class Redirector:
         self.dynamic.export(memory)
         self.tracking.export(memory)
         self.background.export(memory)
-        self._unlock.export(memory)
+        self.unlock.export(memory)
         self._visits.export(memory)
         registry.register(memory)
         registry.register(self.counts)
@@ -385,7 +385,7 @@ class Redirector:
         await self.tracking.close()
         await self.background.close()
         await self.lookup.close()
-        await self._unlock.close()
+        await self.unlock.close()
         await self.store.close()
         await self._feed_client.aclose()
         await self._primary.close()

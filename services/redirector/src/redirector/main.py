@@ -44,6 +44,7 @@ async def serve(settings: RedirectorSettings) -> None:
         drain_delay_ms=settings.drain_delay_ms,
         drain_timeout_ms=settings.drain_timeout_ms,
         start=[redirector.start],
+        stopping=redirector.unlock.refuse_waiting,
         flush=[redirector.close],
     )
 

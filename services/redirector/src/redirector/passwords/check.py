@@ -48,7 +48,7 @@ class Verdict(Enum):
     THROTTLED = "throttled"
     """Too many wrong passwords of this client: nothing was checked."""
     BUSY = "busy"
-    """No room in the queue, or its turn did not come in time: nothing was checked."""
+    """No room in the queue, no turn in time, or the process stops: nothing was checked."""
 
 
 @dataclass(eq=False, slots=True)
@@ -78,7 +78,10 @@ class Passwords:
         waited: Histogram,
         clock: Callable[[], float],
     ) -> None:
-        self.results = dict.fromkeys(("right", "wrong", "client_limit", "queue_full", "timeout", "abandoned", "failed"), 0)  # fmt: skip
+        self.results = dict.fromkeys((
+            "right", "wrong", "client_limit", "queue_full", "timeout", "abandoned", "failed",
+            "shutdown",
+        ), 0)  # fmt: skip
         self.slowed = 0
         self._throttle = throttle
         self._pace = pace
@@ -93,11 +96,16 @@ class Passwords:
             Limits(queue_size, link_queue_size, PER_NETWORK, PER_CLIENT)
         )
         self._links: dict[LinkKey, asyncio.Task[None]] = {}
+        self._waiting: set[_Attempt] = set()
+        self._stopping = False
         self._log_at = 0.0
         self._waited = waited
 
     async def check(self, key: LinkKey, address: str, password_hash: str, given: str) -> Verdict:
         """Compare `given` with the link's hash (in constant time, as Argon2 does)."""
+        if self._stopping:
+            self.results["shutdown"] += 1
+            return Verdict.BUSY
         if self._throttle.is_spent(key, address):
             self.results["client_limit"] += 1
             return Verdict.THROTTLED
@@ -111,7 +119,8 @@ class Passwords:
             self._end(dropped, Verdict.BUSY, "queue_full")
         if key not in self._links and len(self._turns):
             self._links[key] = loop.create_task(self._serve(key))
-        timer = loop.call_later(self._wait_s, self._expire, attempt)
+        timer = loop.call_later(self._wait_s, self._expire, attempt, "timeout")
+        self._waiting.add(attempt)
         try:
             return await attempt.verdict
         except asyncio.CancelledError:
@@ -119,6 +128,7 @@ class Passwords:
             raise
         finally:
             timer.cancel()
+            self._waiting.discard(attempt)
             self._turns.remove(place, attempt)
 
     def __len__(self) -> int:
@@ -141,6 +151,15 @@ class Passwords:
         memory.gauge(
             "shortlinks_password_waiting", "Password checks that wait in the queue", self.__len__
         )
+
+    def refuse_waiting(self) -> None:
+        """End every check that has not begun, and refuse new ones.
+
+        A turn may come later than the end of the process (`password_wait_ms`, `drain_timeout_ms`).
+        """
+        self._stopping = True
+        for attempt in tuple(self._waiting):
+            self._expire(attempt, "shutdown")
 
     async def close(self) -> None:
         """End the tasks and the threads; what waits is not checked."""
@@ -188,9 +207,9 @@ class Passwords:
         await self._throttle.forgive(key, address)
         await self._pace.give_back(key)
 
-    def _expire(self, attempt: _Attempt) -> None:
+    def _expire(self, attempt: _Attempt, result: str) -> None:
         if not attempt.running:
-            self._end(attempt, Verdict.BUSY, "timeout")
+            self._end(attempt, Verdict.BUSY, result)
 
     def _end(self, attempt: _Attempt, verdict: Verdict, result: str) -> None:
         if not attempt.verdict.done():

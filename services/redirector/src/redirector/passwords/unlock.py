@@ -72,6 +72,10 @@ class Unlock:
         )
         self._passwords.export(memory)
 
+    def refuse_waiting(self) -> None:
+        """Answer the password checks that wait or come from now on: the process stops."""
+        self._passwords.refuse_waiting()
+
     async def close(self) -> None:
         """End what checks passwords."""
         await self._passwords.close()
