@@ -58,6 +58,11 @@ class Serving:
     def open(self):
         return self.registry.get_sample_value("shortlinks_connections_open", {"listener": "public"})
 
+    def incomplete(self):
+        return self.registry.get_sample_value(
+            "shortlinks_incomplete_requests_bytes", {"listener": "public"}
+        )
+
     @contextlib.asynccontextmanager
     async def connected(self, host="127.0.0.1", **options):
         reader, writer = await asyncio.open_connection(host, self.port, **options)
@@ -224,6 +229,78 @@ async def test_a_body_that_began_fast_and_stalls_is_answered_408(serve):
         assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
         assert time.monotonic() - started < 5
     assert served.ended("body_timeout") == 1
+
+
+@pytest.mark.parametrize("sent", [b"GET / HT", POST])
+async def test_a_client_that_was_too_slow_does_not_keep_its_place(serve, sent):
+    served = await serve(**PATIENT | {"head_s": 0.4, "body_grace_s": 0.4, "bytes_per_s": 2000})
+    async with served.connected() as (reader, writer):
+        writer.write(sent)
+        assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
+        began = time.monotonic()
+        trickling = asyncio.create_task(trickle(writer, b"x" * 1000, 0.05))  # it does not close
+        await until(lambda: served.open() == 0)
+        assert time.monotonic() - began < 2
+        await trickling
+
+
+HEAD_OF_60_KB = b"GET / HTTP/1.1\r\nHost: a\r\nX-Y: " + b"z" * 60_000
+FIELDS = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A:b\r\n" * 300
+"""1.5 KB, which the parser turns into 300 times as many bytes as a field takes."""
+BODY_OF_60_KB = POST.replace(b"1000", b"60010") + b"x" * 60_000
+
+
+@pytest.mark.parametrize(
+    ("sent", "rest"),
+    [
+        pytest.param((HEAD_OF_60_KB,), b"\r\n\r\n", id="head"),
+        pytest.param((HEAD_OF_60_KB[:40_000], HEAD_OF_60_KB[40_000:]), b"\r\n\r\n", id="pieces"),
+        pytest.param((FIELDS,), b"\r\n", id="fields"),
+        pytest.param((BODY_OF_60_KB,), b"x" * 10, id="body"),
+        pytest.param((BODY_OF_60_KB[:100], BODY_OF_60_KB[100:]), b"x" * 10, id="later body"),
+    ],
+)
+async def test_incomplete_requests_have_a_bound_together(serve, logged, sent, rest):
+    served = await serve(**PATIENT | {"incomplete_bytes": 200_000})
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(served.connected()) for _ in range(6)]
+        for number, (_, writer) in enumerate(clients):
+            for piece in sent:
+                before = served.incomplete(), served.ended("incomplete_limit")
+                writer.write(piece)
+                await until(
+                    lambda before=before: (
+                        (served.incomplete(), served.ended("incomplete_limit")) != before
+                    )
+                )
+            assert served.ended("incomplete_limit") == max(0, number - 2)
+        assert 150_000 < served.incomplete() <= 200_000
+        for reader, _ in clients[:3]:  # those that began first
+            assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
+        assert await served.answers(), "a request that is complete at once is served"
+        for reader, writer in clients[3:]:
+            writer.write(rest)
+            assert b" 200 " in await ended(reader, b"\r\n\r\n")
+        assert served.incomplete() == 0
+    assert logged() == ["incomplete_limit"]
+
+
+async def test_an_incomplete_request_that_is_lost_is_no_longer_counted(serve):
+    served = await serve(**PATIENT)
+    for _ in range(3):
+        async with served.connected() as (_, writer):
+            writer.write(HEAD_OF_60_KB)
+            await until(lambda: served.incomplete() > 60_000)
+        await until(lambda: served.incomplete() == 0)
+
+
+async def test_one_request_alone_is_not_ended_for_all(serve):
+    served = await serve(**PATIENT | {"incomplete_bytes": 1000})
+    async with served.connected() as (reader, writer):
+        writer.write(BODY_OF_60_KB)
+        await until(lambda: served.incomplete() > 60_000)
+        writer.write(b"x" * 10)
+        assert b" 200 " in await ended(reader, b"\r\n\r\n60010")
 
 
 async def test_a_slow_but_fair_body_is_read_to_its_end(serve):

@@ -22,6 +22,7 @@ class Limits:
     write_s: float = 30.0
     bytes_per_s: int = 512
     idle_s: float = 75.0
+    incomplete_bytes: int = 64 * 2**20
 
 
 def public_limits(settings: ConnectionSettings) -> Limits:
@@ -65,6 +66,7 @@ def _limits(settings: ConnectionSettings, connections: int, per_address: int) ->
         write_s=settings.connection_write_timeout_ms / 1000,
         bytes_per_s=settings.connection_min_bytes_per_s,
         idle_s=settings.connection_idle_timeout_ms / 1000,
+        incomplete_bytes=settings.incomplete_requests_max_bytes,
     )
 
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from shortcore.connection_limits import Limits, admin_limits, public_limits
 from shortcore.deadlines import Connection, Watched
+from shortcore.incomplete import IncompleteRequests
 from shortcore.networks import Networks, client_of
 from shortcore.refusals import ConnectionMetrics, Reason, Refusals
 from shortcore.settings import ConnectionSettings
@@ -46,8 +47,11 @@ class Connections:
         self._clock = clock
         self._refusals = Refusals(name, clock)
         if metrics is not None:
-            self._refusals.export(metrics, lambda: self.count, limits.connections)
+            self._refusals.export(
+                metrics, lambda: self.count, lambda: self.incomplete.bytes, limits.connections
+            )
         self.count = 0
+        self.incomplete = IncompleteRequests[Connection](limits.incomplete_bytes)
         self._admitted = 0
         self._of_client: dict[str | bytes, int] = {}
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
@@ -80,6 +84,7 @@ class Connections:
     def release(self, connection: Connection) -> None:
         """Forget a connection that was admitted and is now closed."""
         self._parts[connection.number % _PARTS].discard(connection)
+        self.incomplete.drop(connection)
         self.count -= 1
         client = connection.client
         if client is not None:
@@ -88,6 +93,13 @@ class Connections:
                 self._of_client[client] = left
             else:
                 del self._of_client[client]
+
+    def received(self, connection: Connection, size: int, *, begins: bool) -> None:
+        """Count `size` bytes of a request that is not complete yet; end those that delay too much."""
+        self.incomplete.add(connection, size, begins=begins)
+        while (slow := self.incomplete.excess()) is not None:
+            self._refusals.note(Reason.INCOMPLETE_LIMIT, slow.protocol.peer)
+            slow.protocol.end(request_begun=True)
 
     def _client(self, peer: str) -> str | bytes | None:
         if not self._limits.per_address or not peer:

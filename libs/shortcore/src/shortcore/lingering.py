@@ -14,6 +14,9 @@ MAX_DISCARDED = 16 * 2**20
 LINGER_S = 10.0
 """How long a client may go on sending after the write side was closed, in seconds."""
 
+TIMEOUT_LINGER_S = 0.5
+"""The same for a client that was too slow: its connection must not keep its place for longer."""
+
 
 class Ended(Exception):
     """Ends the parsing of what has come behind the last request that is answered."""
@@ -50,7 +53,7 @@ class Lingers(Protocol):
 class LingeringTransport(asyncio.Transport):
     """A transport whose `close` waits for a client that may still be sending.
 
-    The connection ends when the client closes it, or after LINGER_S.
+    The connection ends when the client closes it, or after LINGER_S (TIMEOUT_LINGER_S after `hurry`).
     """
 
     def __init__(
@@ -61,6 +64,12 @@ class LingeringTransport(asyncio.Transport):
         self._protocol: Lingers | None = protocol
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
+        self._linger_s: float | None = None
+
+    def hurry(self) -> None:
+        """Linger for TIMEOUT_LINGER_S at most, unless the client is still taking an answer."""
+        if not self._transport.get_write_buffer_size():
+            self._linger_s = TIMEOUT_LINGER_S
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send `data`; nothing follows a last answer."""
@@ -74,7 +83,8 @@ class LingeringTransport(asyncio.Transport):
         if self._protocol is None or not self._protocol.unfinished():
             self._transport.close()
             return
-        self._timer = self._loop.call_later(LINGER_S, self._transport.abort)
+        linger_s = LINGER_S if self._linger_s is None else self._linger_s
+        self._timer = self._loop.call_later(linger_s, self._transport.abort)
         self._protocol.discard()
         self._transport.write_eof()
 

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from shortcore import framing
 from shortcore.framing import Refused
+from shortcore.incomplete import FIELD_BYTES
 from shortcore.lingering import MAX_DISCARDED, Discard, Ended, LingeringTransport
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.heard = False
         self.heads = 0
         self.discarded = 0
+        self.held = 0
+        self.held_fields = 0
         self.stage = BETWEEN
         self.head_bytes = 0
         self.body_bytes = 0
@@ -94,10 +97,14 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             if self.stage or len(data) > MAX_HEAD:
                 self.feed_counted(memoryview(data))
+                self.hold(len(data))
             else:
                 self.parser.feed_data(data)
+                if self.stage:
+                    self.hold(len(data))  # type: ignore[unreachable]  # the parser changes the stage
         except httptools.HttpParserUpgrade as upgrade:
             self.feed_without_upgrade(memoryview(data)[upgrade.args[0] :])
+            self.hold(len(data))
         except httptools.HttpParserError as error:
             self.fail(_reason(error))
         except Refused as reason:
@@ -113,6 +120,32 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
                 self.feed_without_upgrade(piece[upgrade.args[0] :])
+
+    def hold(self, size: int) -> None:
+        """Count a read of `size` bytes if the request that it ends in is not complete.
+
+        The read may have begun with other requests: this one is then taken for larger than it is
+        until it is complete.
+        """
+        if self.admission is None or self.admitted is None:
+            return
+        if self.stage == BETWEEN or not self.keeps():
+            self.admission.incomplete.drop(self.admitted)
+            return
+        number = self.heads + (self.stage == HEAD)
+        begins, self.held = number != self.held, number
+        fields = len(self.headers)
+        size += FIELD_BYTES * (fields if begins else fields - self.held_fields)
+        self.held_fields = fields
+        self.admission.received(self.admitted, size, begins=begins)
+
+    def keeps(self) -> bool:
+        """Say whether what comes of the request is kept: the rest of an answered one is dropped."""
+        if isinstance(self.parser, Discard):
+            return False
+        if self.stage == HEAD:
+            return True
+        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
 
     def count(self, size: int) -> None:
         """Count bytes within a request; raises Refused beyond the bound.
@@ -269,6 +302,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Drop what comes from now on, up to a bound."""
         if not isinstance(self.parser, Discard):
             self.parser = Discard(self.lingering)  # type: ignore[assignment]  # all that is called
+        self.url, self.headers = b"", []
+        if self.admission is not None and self.admitted is not None:
+            self.admission.incomplete.drop(self.admitted)
         self.flow.resume_reading()
 
     @property
@@ -299,6 +335,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def end(self, *, request_begun: bool) -> None:
         """Answer 408 if a request has begun and no answer to it has, then close the connection."""
         if request_begun:
+            self.lingering.hurry()
             self.fail(Refused(408, "timeout", "The request took too long."))
         else:
             self.transport.close()

@@ -23,6 +23,7 @@ class Reason(enum.Enum):
     BODY_TIMEOUT = "body_timeout"
     WRITE_TIMEOUT = "write_timeout"
     IDLE = "idle"
+    INCOMPLETE_LIMIT = "incomplete_limit"
 
 
 _UNLOGGED = {Reason.IDLE}  # the normal end of a connection that is kept alive
@@ -41,6 +42,12 @@ class ConnectionMetrics:
         self._open = Gauge(
             "shortlinks_connections_open", "Open connections", ["listener"], registry=registry
         )
+        self._incomplete = Gauge(
+            "shortlinks_incomplete_requests_bytes",
+            "Bytes of requests that have begun to arrive and are not complete",
+            ["listener"],
+            registry=registry,
+        )
         self._max = Gauge(
             "shortlinks_connections_max",
             "Maximum number of open connections",
@@ -49,10 +56,15 @@ class ConnectionMetrics:
         )
 
     def listener(
-        self, name: str, open_now: Callable[[], int], maximum: int
+        self,
+        name: str,
+        open_now: Callable[[], int],
+        incomplete_bytes: Callable[[], int],
+        maximum: int,
     ) -> dict[Reason, Callable[[], None]]:
         """Export the figures of one listener; returns what counts a connection for each reason."""
         self._open.labels(name).set_function(open_now)
+        self._incomplete.labels(name).set_function(incomplete_bytes)
         self._max.labels(name).set(maximum)
         return {reason: self._ended.labels(name, reason.value).inc for reason in Reason}
 
@@ -67,9 +79,15 @@ class Refusals:
         self._unlogged = dict.fromkeys(Reason, 0)
         self._next_line = dict.fromkeys(Reason, 0.0)
 
-    def export(self, metrics: ConnectionMetrics, open_now: Callable[[], int], maximum: int) -> None:
+    def export(
+        self,
+        metrics: ConnectionMetrics,
+        open_now: Callable[[], int],
+        incomplete_bytes: Callable[[], int],
+        maximum: int,
+    ) -> None:
         """Count in `metrics` from now on."""
-        self._count = metrics.listener(self._listener, open_now, maximum)
+        self._count = metrics.listener(self._listener, open_now, incomplete_bytes, maximum)
 
     def note(self, reason: Reason, peer: str) -> None:
         """Count one connection, and log it unless a line about this reason is recent."""

@@ -343,6 +343,12 @@ class ConnectionSettings(_Base):
         description="Timeout of a connection that is kept alive and idle: longer than that of the "
         "load balancer (usually 60 s), so that it is the load balancer that closes it",
     )
+    incomplete_requests_max_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Maximum size of all requests to one port of a process that have begun to arrive "
+        "and are not complete; beyond it, those that began first are answered 408",
+    )
     trusted_proxies: Words = Field(
         frozenset({"127.0.0.1", "::1"}),
         description="Addresses or networks of proxies (comma separated): their `X-Forwarded-For` "
