@@ -116,8 +116,7 @@ def test_servers_that_are_down_or_answer_nonsense_end_no_process(
         parts = [stack.redirector(), stack.writer(), stack.relay()]
         redirector = parts[0]
         assert answers("/known", 302)(redirector)
-        # asyncpg itself spins for ever over bytes of no protocol.
-        for wire in (redis,) if mode is Mode.GARBAGE else (redis, postgres):
+        for wire in (redis, postgres):
             wire.set(mode)
             until(lambda: '"ok":false' in redirector.ask("/health")[1])
             time.sleep(4)  # longer than every retry interval of the tasks but those of a minute

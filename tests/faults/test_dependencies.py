@@ -85,6 +85,13 @@ def redis_wire(mode: Mode, *, delay_ms: float = 0) -> Callable[[Rig], AbstractCo
 
 
 @contextmanager
+def postgres_garbage(rig: Rig) -> Iterator[None]:
+    rig.postgres_wire.set(Mode.GARBAGE)
+    yield
+    rig.postgres_wire.set(Mode.PASS)
+
+
+@contextmanager
 def redis_full(rig: Rig) -> Iterator[None]:
     with rig.valkey() as client:
         client.config_set("maxmemory-policy", "noeviction")
@@ -179,6 +186,7 @@ FAULTS = [
     Fault("Redis a read-only replica", redis_replica, {}),
     Fault("PostgreSQL stopped", postgres_stopped, NO_POSTGRES),
     Fault("PostgreSQL paused (SIGSTOP)", postgres_paused, NO_POSTGRES),
+    Fault("PostgreSQL answers garbage", postgres_garbage, NO_POSTGRES),
     Fault("PostgreSQL out of connections", postgres_full, NO_POSTGRES),
     Fault("PostgreSQL read-only", postgres_read_only, {"create": {503}}),
     Fault(

@@ -10,6 +10,9 @@ import asyncpg
 from shortcore.breaker import Breaker
 from shortcore.errors import DatabaseUnavailable, ShortlinksError
 from shortcore.health import Dependency
+from shortcore.postgres_wire import check_messages
+
+check_messages()  # before the first connection, whoever opens it
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
