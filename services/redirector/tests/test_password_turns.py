@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redirector.clients import network_of
 from redirector.passwords.turns import Limits, Place, Turns
+from shortcore.networks import network_of
 
 WIDE = Limits(1000, 1000, 1000, 1000)
 

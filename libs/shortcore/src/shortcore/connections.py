@@ -53,7 +53,7 @@ class Connections:
         self.count = 0
         self.incomplete = IncompleteRequests[Connection](limits.incomplete_bytes)
         self._admitted = 0
-        self._of_client: dict[str | bytes, int] = {}
+        self._of_client: dict[str, int] = {}
         self._parts: list[set[Connection]] = [set() for _ in range(_PARTS)]
         self._swept = 0
         self._silent: deque[Connection] = deque(maxlen=_SILENT)
@@ -101,7 +101,7 @@ class Connections:
             self._refusals.note(Reason.INCOMPLETE_LIMIT, slow.protocol.peer)
             slow.protocol.end(request_begun=True)
 
-    def _client(self, peer: str) -> str | bytes | None:
+    def _client(self, peer: str) -> str | None:
         if not self._limits.per_address or not peer:
             return None
         if self._trusted is not None and self._trusted.hold(peer):

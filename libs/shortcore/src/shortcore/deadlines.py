@@ -61,7 +61,7 @@ class Connection:
         self,
         protocol: Watched,
         transport: asyncio.Transport,
-        client: str | bytes | None,
+        client: str | None,
         number: int,
         now: float,
     ) -> None:

@@ -34,12 +34,20 @@ class Networks:
         return any(read in network for network in self._networks)
 
 
-def client_of(address: str) -> str | bytes:
-    """Return what stands for the client behind a peer's address: an IPv4 address, or an IPv6 /64.
+def client_of(address: str) -> str:
+    """Return what stands for the client behind an address: an IPv4 address, or an IPv6 /64.
 
-    One client usually has a whole /64, and can change the lower half of its address at will.
+    One client usually has a whole /64, and can change the lower half of its address at will. Text
+    that is no address stands for itself.
     """
     if ":" not in address:
         return address
     read = ipaddress.IPv6Address(address)
-    return str(read.ipv4_mapped) if read.ipv4_mapped else read.packed[:8]
+    return str(read.ipv4_mapped or ipaddress.IPv6Address(read.packed[:8] + bytes(8)))
+
+
+def network_of(address: str) -> str:
+    """Return the network that one owner usually holds: an IPv4 /24, or an IPv6 /48."""
+    if ":" in address:
+        return str(ipaddress.IPv6Network((address, 48), strict=False).network_address)
+    return address.rpartition(".")[0] or address

@@ -3,12 +3,8 @@
 import ipaddress
 import socket
 from collections.abc import Iterable
-from functools import lru_cache
 
-from shortcore.errors import ConfigurationError
-
-_PROXIES = 1024
-"""Addresses of which it is remembered whether they are trusted."""
+from shortcore.networks import Networks
 
 
 class Clients:
@@ -18,12 +14,7 @@ class Clients:
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
-        try:
-            self._trusted = [ipaddress.ip_network(text, strict=False) for text in trusted]
-        except ValueError as error:
-            raise ConfigurationError(f"SHORTLINKS_TRUSTED_PROXIES: {error}") from error
-        # Each request asks for the same few proxies.
-        self._trusts = lru_cache(_PROXIES)(self._is_trusted)
+        self._trusts = Networks(trusted, "SHORTLINKS_TRUSTED_PROXIES").hold
 
     def address(self, peer: str | None, forwarded: str) -> str:
         """Return the first address from the right that is no trusted proxy of ours.
@@ -61,24 +52,6 @@ class Clients:
             left, _, last = left.rpartition(",")
             address = _read(last.strip())
         return hops
-
-    def _is_trusted(self, address: str) -> bool:
-        read = ipaddress.ip_address(address)
-        return any(read in network for network in self._trusted)
-
-
-def household(address: str) -> str:
-    """Return what one client can change at will masked away: the lower half of an IPv6."""
-    if ":" in address:
-        return str(ipaddress.IPv6Network((address, 64), strict=False).network_address)
-    return address
-
-
-def network_of(address: str) -> str:
-    """Return the network that one owner usually holds: an IPv4 /24, or an IPv6 /48."""
-    if ":" in address:
-        return str(ipaddress.IPv6Network((address, 48), strict=False).network_address)
-    return address.rpartition(".")[0] or address
 
 
 def _read(text: str) -> str | None:

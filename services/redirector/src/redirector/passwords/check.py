@@ -20,12 +20,12 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from prometheus_client import Histogram
 
-from redirector.clients import household, network_of
 from redirector.passwords.pace import Pace
 from redirector.passwords.throttle import Throttle
 from redirector.passwords.turns import Limits, Place, Turns
 from shortcore.links import LinkKey
 from shortcore.metrics import FromMemory
+from shortcore.networks import client_of, network_of
 from shortcore.passwords import normalise_password
 
 log = structlog.stdlib.get_logger(__name__)
@@ -110,7 +110,7 @@ class Passwords:
             self.results["client_limit"] += 1
             return Verdict.THROTTLED
         loop = asyncio.get_running_loop()
-        place = Place(key, network_of(address), household(address))
+        place = Place(key, network_of(address), client_of(address))
         attempt = _Attempt(
             key, place, address, password_hash, given, self._clock(), loop.create_future()
         )

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable
 from hashlib import blake2b
 
-from redirector.clients import household
 from shortcore.breaker import Breaker, State
 from shortcore.cache.keys import CacheKeys
 from shortcore.links import LinkKey
+from shortcore.networks import client_of
 from shortcore.redis import AWAY, Client
 
 WINDOW_S = 60
@@ -64,7 +64,7 @@ class Throttle:
         await self._count_in_redis(name, -1)
 
     def _name(self, key: LinkKey, address: str) -> str:
-        digest = blake2b(household(address).encode(), key=self._secret, digest_size=12)
+        digest = blake2b(client_of(address).encode(), key=self._secret, digest_size=12)
         return self._keys.throttle(key, digest.hexdigest())
 
     def _count(self, name: str, step: int) -> int:
