@@ -157,6 +157,13 @@ async def test_both_servers_take_the_forwarded_host(
         refused = 'shortlinks_redirects_total{result="malformed_host",status="400"}'
         assert part.metric(refused) == 4
         connection.close()
+        address, port = urlsplit(part.url).netloc.split(":")
+        for hosts in (b"Host: a b\r\n", b"Host: localhost\r\nHost: localhost\r\n", b""):
+            with socket.create_connection((address, int(port)), timeout=10) as sock:
+                sock.sendall(
+                    b"GET /plain HTTP/1.1\r\n" + hosts + b"Forwarded: host=go.example\r\n\r\n"
+                )
+                assert sock.makefile("rb").read().startswith(b"HTTP/1.1 400 "), hosts
         # A spoofed header from a peer that is not trusted.
         part = stack.redirector(
             REDIRECTOR_SERVER=server, FORWARDED_HOST_HEADER="forwarded", TRUSTED_PROXIES="192.0.2.1"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from redirector.clients import Clients
+from shortcore.framing import is_host
 from shortcore.settings import ForwardedHeader
 
 MAX_LENGTH = 2048
@@ -47,7 +48,8 @@ def field(fields: Fields, name: bytes) -> str:
 def make_forwarded(header: ForwardedHeader, clients: Clients) -> Forwarded:
     """Return the function that takes the host of a request from `header`.
 
-    It leaves a request alone whose peer is not trusted, or which has no such header.
+    It leaves a request alone whose peer is not trusted, which has no such header, or whose Host
+    names no host: that is refused, whatever is forwarded.
     """
     if header == "none":
         return lambda fields, _: fields
@@ -62,8 +64,11 @@ def make_forwarded(header: ForwardedHeader, clients: Clients) -> Forwarded:
         host = read(value, fields, address, clients) if value else None
         if host is None:
             return fields
-        sent = host.encode("ascii")
-        return [(key, sent if key.lower() == b"host" else old) for key, old in fields]
+        replaced = [place for place, (key, _) in enumerate(fields) if key.lower() == b"host"]
+        if all(is_host(fields[place][1].rstrip(b" \t")) for place in replaced):
+            for place in replaced:
+                fields[place] = fields[place][0], host.encode("ascii")
+        return fields
 
     return forwarded
 

@@ -1,6 +1,7 @@
 """Answers preflight requests, and adds the origin that asks where a list of origins is allowed.
 
-Credentials are never allowed: a redirect depends on no cookie.
+Credentials are never allowed. The one cookie, that of a link's password, is for visitors who follow
+the link themselves.
 """
 
 from redirector.app import Redirector
