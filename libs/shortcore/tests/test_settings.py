@@ -71,6 +71,13 @@ def test_all_faults_are_told_at_once_one_line_each(monkeypatch):
         assert any(line.startswith(f"SHORTLINKS_{name}: ") for line in lines)
 
 
+@pytest.mark.parametrize("rate", ["0", "1e-300", "1001", "nan"])
+def test_a_rate_of_password_checks_that_no_timer_can_keep_is_refused(monkeypatch, rate):
+    monkeypatch.setenv("SHORTLINKS_PASSWORD_LINK_CHECKS_PER_S", rate)
+    (line,) = faults(RedirectorSettings)
+    assert line.startswith("SHORTLINKS_PASSWORD_LINK_CHECKS_PER_S: ")
+
+
 def test_no_fault_shows_a_secret(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_CODE_SECRET", "hush")
     assert "hush" not in "\n".join(faults())

@@ -538,7 +538,7 @@ class RedirectorSettings(_Core, ClickSettings):
     )
     password_link_checks_per_s: float = Field(
         10.0,
-        gt=0,
+        ge=0.001,
         le=1000,
         description="Maximum password checks of one link a second, over all redirectors, beyond a "
         "burst; further checks wait their turn",
