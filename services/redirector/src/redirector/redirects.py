@@ -169,9 +169,9 @@ class Redirects:
         return form if isinstance(form, Answer) else await self._posted(visit, record, ask, form)
 
     def _unlike_get(self, request: Request, methods: Methods) -> Answer:
-        """Tell the methods of what was asked for, if only to refuse this one."""
-        told = self._answers.options if request.method == "OPTIONS" else self._answers.not_allowed
-        return told[methods]
+        """Return the answer that names the allowed methods: 204 to OPTIONS, else 405."""
+        answers = self._answers
+        return (answers.options if request.method == "OPTIONS" else answers.not_allowed)[methods]
 
     async def _form(self, body: AsyncIterable[bytes] | None) -> bytes | Answer:
         """Read a form; one that is too long, or too late, is not waited for."""

@@ -195,9 +195,8 @@ class Answers:
     def cleaned(self, answer: Answer, status: int) -> Answer:
         """Return the answer to a URL that was pasted with junk.
 
-        A redirect to a link's target becomes one with `status` that nobody may keep.
-
-        Whoever kept it would follow it even after a link is created or changed.
+        A redirect to a link's target becomes one with `status` that no cache stores: the same URL leads
+        elsewhere once a link with that very code is created, or this link is changed.
         """
         if answer.slot not in self._to_targets:
             return answer
