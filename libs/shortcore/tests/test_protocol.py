@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvicorn
 
-from shortcore.protocol import JoinedProtocol
+from shortcore.protocol import BoundedProtocol, JoinedProtocol
 
 HEAD = {
     "type": "http.response.start",
@@ -45,16 +45,29 @@ class Written(asyncio.Transport):
         pass
 
 
-async def answered(app, request=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
-    """Return the writes of the answer, and whether the connection was closed after it."""
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def connected(app, protocol_class=JoinedProtocol):
+    """Return a connection to `app` and its transport."""
     config = uvicorn.Config(app, log_config=None, lifespan="off", date_header=False)
     config.load()
-    protocol = JoinedProtocol(config, uvicorn.server.ServerState(), {})
+    protocol = protocol_class(config, uvicorn.server.ServerState(), {})
     transport = Written()
     protocol.connection_made(transport)
-    protocol.data_received(request)
+    return protocol, transport
+
+
+async def some_turns():
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def answered(app, request=GET):
+    """Return the writes of the answer, and whether the connection was closed after it."""
+    protocol, transport = connected(app)
+    protocol.data_received(request)
+    await some_turns()
     return transport.writes, transport.closed
 
 
@@ -97,3 +110,35 @@ async def test_a_request_that_is_none_is_answered_before_the_connection_is_close
     writes, closed = await answered(None, b"\x00\r\n\r\n")
     assert b"".join(writes).startswith(b"HTTP/1.1 400")
     assert closed
+
+
+async def test_a_request_with_others_queued_behind_it_learns_that_the_client_is_gone():
+    messages = []
+
+    async def app(scope, receive, send):
+        messages.append((await receive())["type"])
+        messages.append((await receive())["type"])
+
+    protocol, transport = connected(app)
+    protocol.data_received(GET * 3)
+    await some_turns()
+    transport.closed = True
+    protocol.connection_lost(ConnectionResetError())
+    await some_turns()
+    assert messages == ["http.request", "http.disconnect"]
+
+
+async def test_an_answer_that_waits_for_a_reader_is_not_written_once_the_client_is_gone(caplog):
+    async def app(scope, receive, send):
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"body"})
+
+    protocol, transport = connected(app, BoundedProtocol)
+    protocol.pause_writing()
+    protocol.data_received(GET * 3)
+    await some_turns()
+    assert not transport.writes
+    transport.closed = True  # uvloop raises an error if somebody writes now, and so does this one
+    protocol.connection_lost(ConnectionResetError())
+    await some_turns()
+    assert not caplog.records

@@ -19,6 +19,8 @@ from shortcore.incomplete import FIELD_BYTES
 from shortcore.lingering import MAX_DISCARDED, Discard, Ended, LingeringTransport
 
 if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
     from shortcore.connections import Connections
     from shortcore.deadlines import Connection
 
@@ -55,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.admission = admission
         self.admitted: Connection | None = None
+        self.running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin, unless there are too many connections."""
@@ -79,9 +82,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.admission is not None and self.admitted is not None:
             self.admission.release(self.admitted)
         self.lingering.lost()
+        running = self.running
+        if running is not None and not running.response_complete:
+            # uvicorn marks the newest request only, and this one may have others queued behind it.
+            running.disconnected = True
+            running.message_event.set()
         super().connection_lost(exc)
         # Each of these holds this object too, and garbage of that kind is collected seldom.
         self.admitted = None
+        self.running = None
         self.cycle = None  # type: ignore[assignment]  # None at first
         self.pipeline.clear()
 
@@ -223,6 +232,10 @@ class BoundedProtocol(HttpToolsProtocol):
             raise TooManyPipelined
         self.stage = BODY
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: "RequestResponseCycle", app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """Hand over a part of the body, or drop it once the request is answered."""
