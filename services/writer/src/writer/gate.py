@@ -34,6 +34,9 @@ PROTECTED = "/api/v1"
 MAX_PARAMETERS = 100
 """Parameters in a query; a list of links with every filter has fewer than 50."""
 
+_LENGTH_DIGITS = 20
+"""Digits of the largest Content-Length that the parser accepts (64 bits)."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
 
@@ -154,7 +157,9 @@ def _bounded(content_length: bytes | None, receive: Receive, limit: int) -> Rece
     if content_length is not None:
         if not content_length.isdigit():
             raise MalformedRequest("Content-Length is no number.")
-        if int(content_length) > limit:
+        # int() refuses a number of thousands of digits, and zeros in front are allowed.
+        digits = content_length.lstrip(b"0")
+        if len(digits) > _LENGTH_DIGITS or int(digits or b"0") > limit:
             raise too_large
     left = limit
 
