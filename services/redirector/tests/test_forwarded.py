@@ -154,6 +154,15 @@ async def test_both_servers_take_the_forwarded_host(
                 assert crossing.getheader("access-control-allow-origin") == origin
             assert ask("/plain", Forwarded='host="go.example').status == 400
             assert ask("/plain", Forwarded="x" * 9000).status == 400
+            # The proxy's own Host is judged before it is replaced.
+            broken = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+            sent = {"Host": "a b", "Forwarded": "host=go.example"}
+            broken.request("GET", "/plain", headers=sent)
+            assert broken.getresponse().status == 400
+            broken.close()
+        for path in ("/plain", "/abc?a=1", "/nothing", "/", "/plain+"):
+            # A cache in front must not give one host's answer to another.
+            assert ask(path).getheader("vary") == "Origin, Forwarded"
         refused = 'shortlinks_redirects_total{result="malformed_host",status="400"}'
         assert part.metric(refused) == 4
         connection.close()

@@ -95,7 +95,7 @@ class Redirector:
             Pages(),
             Cdn(settings.cdn_max_age_s, settings.cdn_stale_s, settings.cdn_key_header),
             not_found_max_age_s=int(min(negative_s, 5)),
-            every=every_answer(settings.redirector_cors_origins),
+            every=every_answer(settings.redirector_cors_origins, settings.forwarded_host_header),
         )
         self.unknown_hosts = UnknownHosts(clock)
         self.domains = Domains(
