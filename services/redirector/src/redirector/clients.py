@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from shortcore.networks import Networks
 
+MAX_HOPS = 32
+"""Entries of `X-Forwarded-For` that are read, from its end."""
+
 
 class Clients:
     """Reads `X-Forwarded-For` from its end, as far as each hop is one of `trusted`.
@@ -25,7 +28,8 @@ class Clients:
         address = _read(peer or "")
         if address is None:
             return "unknown"
-        for text in reversed(forwarded.split(",") if forwarded else []):
+        entries = forwarded.rsplit(",", MAX_HOPS) if forwarded else []
+        for text in entries[: -MAX_HOPS - 1 : -1]:
             if not self._trusts(address):
                 break
             hop = _read(text.strip())
