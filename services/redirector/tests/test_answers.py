@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from redirector.redirects import MAX_REST
 from redirector.resolve import Ask, Outcome, resolve
 from shortcore.links import Kind, LinkRecord
 
@@ -67,10 +68,33 @@ async def test_query_and_path_are_forwarded_into_their_places(run, table):
     assert (await app.http.get("/abc/%2E%2E/x")).status_code == 404
 
 
-@pytest.mark.parametrize("rest", ["/..", "/a/%2e%2E/b", "/..\\..\\admin", "/a\\%2e%2e"])
+async def test_a_forwarded_path_has_a_bound(run, table):
+    await table.link("abc", "https://t.example/", forward_path=True)
+    app = await run()
+    longest = "/" + "x" * (MAX_REST - 1)
+    assert (await app.get(f"/abc{longest}")).headers["location"] == f"https://t.example{longest}"
+    assert (await app.http.get(f"/abc{longest}x")).status_code == 414
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/..", "/a/%2e%2E/b", "/..\\..\\admin", "/a\\%2e%2e", "/..%2f..%2Fadmin", "/a%5c..%5Cadmin",
+        "/%2e%2e%2fadmin", "/..;/admin", "/..;a=b/admin", "/.%3b/admin", "/a/.",
+    ],
+)  # fmt: skip
 def test_nothing_that_climbs_out_of_the_target_is_forwarded(rest):
     record = LinkRecord(1, Kind.ACTIVE, target="https://example.com/app/", forward_path=True)
     assert resolve(record, Ask(rest=rest), 0).outcome is Outcome.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "rest", ["/...", "/a..", "/..a", "/%252e%252e/a", "/a;..", "/a%2Fb", "/.a;b"]
+)
+def test_names_with_dots_are_forwarded(rest):
+    record = LinkRecord(1, Kind.ACTIVE, target="https://example.com/app/", forward_path=True)
+    decision = resolve(record, Ask(rest=rest), 0)
+    assert decision.location == f"https://example.com/app{rest}"
 
 
 async def test_a_visit_limit_is_exact_over_two_redirectors(run, table):

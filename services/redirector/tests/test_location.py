@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from urllib.parse import unquote_to_bytes
 
 import hypothesis
@@ -66,6 +67,18 @@ def test_any_target_becomes_a_reference_to_the_same_place(raw):
 def test_a_forwarded_part_never_ends_the_part_that_it_is_put_into(part):
     escaped = escape(part)
     assert re.fullmatch(PART, escaped)
+    assert unquote_to_bytes(escaped) == unquote_to_bytes(part)
+
+
+@pytest.mark.parametrize("piece", ["<", "%", "%<", "\u00e9"])
+def test_the_longest_query_is_escaped_in_little_time(piece):
+    part = piece * (8192 // len(piece))
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        escaped = escape(part)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.002
     assert unquote_to_bytes(escaped) == unquote_to_bytes(part)
 
 

@@ -21,7 +21,8 @@ _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&
 _CLEAN_PART = re.compile(_PART)
 _CLEAN = re.compile(rf"(?:[a-z]+://{_ADDRESS}(?=[/?#]|\Z))?{_PART}(?:#{_PART})?")
 _IN_BRACKETS = re.compile(rf"([a-zA-Z][a-zA-Z0-9+.\-]*://(?:[^/?#]*@)?)({_ADDRESS})(?=[/?#]|\Z)")
-_FORBIDDEN = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
+_FORBIDDEN = re.compile(r"(?:%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%])+")
+_ESCAPES = [f"%{byte:02X}" for byte in range(256)]
 
 
 def as_reference(url: str) -> str:
@@ -54,4 +55,4 @@ def escape(part: str) -> str:
 
 
 def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))
+    return "".join(map(_ESCAPES.__getitem__, match[0].encode("utf-8", "surrogateescape")))

@@ -28,6 +28,9 @@ from shortcore.links import LinkKey, LinkRecord, link_key
 MAX_QUERY = 8192
 """Characters of a query: as long as a target may be by default."""
 
+MAX_REST = 8192
+"""Characters of the path after a code."""
+
 MAX_FORM = 4096
 """Bytes of a form with a password."""
 
@@ -134,9 +137,9 @@ class Redirects:
             return domain.closed
         asked = read_path(request.path)
         if asked is None:
-            if not reads and request.path in _PLACES:
-                return self._unlike_get(request, READ)
-            return self._place(request.path, domain)
+            return self._without_code(request, domain)
+        if len(asked.rest) > MAX_REST:
+            return self._answers.too_long
         if not domain.host:
             return self._answers.unavailable  # it may have links of its own
         key = link_key(domain.host, domain.spelled(asked.code))
@@ -152,6 +155,11 @@ class Redirects:
         if reads:
             return await self._carry_out(visit, entry.record, ask)
         return await self._with_other_method(visit, entry.record, ask, body)
+
+    def _without_code(self, request: Request, domain: Domain) -> Answer:
+        if request.method not in _READS and request.path in _PLACES:
+            return self._unlike_get(request, READ)
+        return self._place(request.path, domain)
 
     async def _with_other_method(
         self, visit: "_Visit", record: LinkRecord, ask: Ask, body: AsyncIterable[bytes] | None

@@ -143,5 +143,7 @@ def _accepts(record: LinkRecord, rest: str) -> bool:
     if not record.forward_path:
         return rest == "/"  # many a program adds a slash at the end
     # Browsers resolve `..` (also escaped) before they ask, and take `\` for `/`: what they left in
-    # would climb out of the target.
-    return not any(unquote(segment) in {".", ".."} for segment in _SEPARATOR.split(rest))
+    # would climb out of the target. Many servers decode `%2F` before they resolve, and some leave
+    # out the parameters of a segment (`..;x`).
+    segments = _SEPARATOR.split(unquote(rest))
+    return not any(segment.partition(";")[0] in {".", ".."} for segment in segments)
