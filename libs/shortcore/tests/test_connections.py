@@ -365,6 +365,19 @@ async def test_an_idle_connection_is_closed_and_not_logged(serve, logged):
     assert logged() == []
 
 
+async def test_the_rest_of_a_body_is_not_taken_for_the_begin_of_a_head(serve):
+    serving = await serve(**PATIENT | {"head_s": 0.4})
+    async with serving.connected() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+        await asyncio.sleep(0.3)  # a look at the connection comes in between
+        writer.write(b"cde")
+        await ended(reader, b"\r\n\r\n5")
+        await asyncio.sleep(1)  # idle
+        writer.write(GET)
+        assert (await ended(reader, b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert serving.ended("head_timeout") == 0
+
+
 async def test_a_busy_connection_is_never_ended(serve):
     served = await serve(**QUICK)
     async with served.connected() as (reader, writer):

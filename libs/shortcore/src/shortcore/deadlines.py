@@ -54,7 +54,8 @@ class Connection:
 
     __slots__ = (
         "_body_bytes", "_body_since", "_drained", "_head_begun", "_head_since", "_heads",
-        "_idle_since", "_pending", "_write_since", "client", "number", "protocol", "transport",
+        "_idle_since", "_in_body", "_pending", "_write_since", "client", "number", "protocol",
+        "transport",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class Connection:
         self._head_since: float | None = now
         self._head_begun = False
         self._idle_since = now
+        self._in_body = False
         self._body_since = now
         self._body_bytes = 0
         self._write_since = now
@@ -104,6 +106,9 @@ class Connection:
             self._heads = protocol.heads
             self._begin_anew(now)
             heard = False  # it was that head
+        elif self._in_body:
+            heard = False  # it was the rest of that body
+        self._in_body = protocol.in_body
         if protocol.reading_paused:
             self._begin_anew(now)
         elif protocol.in_body:
