@@ -440,6 +440,50 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_the_requests_id(a
     assert "inside" not in json.dumps(problem)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", f"{LINKS}:import", "text/csv"),
+        ("POST", f"{LINKS}:batch", "application/json"),
+        ("POST", LINKS, "application/json"),
+        ("PATCH", f"{LINKS}/go.example/abc", "application/json"),
+        ("POST", "/api/v1/domains", "application/json"),
+        ("POST", "/api/v1/keys", "application/json"),
+    ],
+)
+@pytest.mark.parametrize("idempotency_key", [None, b"once"])
+async def test_a_body_that_breaks_off_is_no_fault_of_ours_and_changes_nothing(
+    api, method, path, kind, idempotency_key
+):
+    headers = [
+        (b"authorization", f"Bearer {api.key}".encode()),
+        (b"content-type", kind.encode()),
+        (b"content-length", b"1000"),
+    ]
+    if idempotency_key:
+        headers.append((b"idempotency-key", idempotency_key))
+    scope = {
+        "type": "http", "http_version": "1.1", "method": method, "scheme": "http", "path": path,
+        "raw_path": path.encode(), "query_string": b"", "headers": headers,
+    }  # fmt: skip
+    messages = [
+        {"type": "http.request", "body": b"target\nhttps://e.com/\n", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent = []
+
+    async def receive():
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message):
+        sent.append(message)
+
+    await api.client._transport.app(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert await api.fetch("SELECT count(*) FROM links") == 0
+    assert await api.fetch("SELECT count(*) FROM idempotency") == 0
+
+
 async def test_the_requests_id_is_taken_over_if_it_is_harmless(api):
     answer = await api.client.get(LINKS, headers={"X-Request-Id": "abc-123"})
     assert answer.headers["x-request-id"] == "abc-123"

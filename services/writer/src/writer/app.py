@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -48,6 +49,7 @@ def create_app(parts: Parts) -> ASGIApp:
     app.exception_handler(ShortlinksError)(_on_error)
     app.exception_handler(RequestValidationError)(_on_invalid)
     app.exception_handler(HTTPException)(_on_framework)
+    app.exception_handler(ClientDisconnect)(_on_disconnect)
     app.exception_handler(Exception)(_on_fault)
 
     # Here, as the first request for it would hold the event loop.
@@ -77,6 +79,11 @@ async def _on_error(request: Request, error: ShortlinksError) -> Response:
 
 async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
     return _respond(request, error_of_validation(error.errors()))
+
+
+async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:
+    """Answer for a body that broke off: nobody reads it, and it must not count as a fault of ours."""
+    return _respond(request, MalformedRequest("The body broke off."))
 
 
 async def _on_fault(request: Request, _: Exception) -> Response:
