@@ -189,3 +189,28 @@ async def test_what_comes_behind_a_request_that_waits_is_answered_after_it(
             "https://cold.example/", "https://hot.example/", "https://rules.example/?a=1", None,
             "https://hot.example/",
         ]  # fmt: skip
+
+
+async def test_an_answer_in_place_of_100_continue_closes_the_connection(
+    server: str, server_folder: Path, database_url: str, redis_url: str, table
+) -> None:
+    """The client may leave out the body then, and its next request would be taken for that body."""
+    for code, status in (("hot", 302), ("kept", 307)):
+        await table.link(code, host="localhost", status_code=status)
+    with Stack(server_folder, database_url, redis_url) as stack:
+        part = stack.redirector(REDIRECTOR_SERVER=server)
+        address = urlsplit(part.url)
+
+        def ask_all(*requests: bytes) -> bytes:
+            with socket.create_connection((address.hostname, address.port), timeout=5) as sock:
+                sock.sendall(b"".join(requests))
+                return sock.makefile("rb").read()
+
+        for start in (b"GET /hot", b"GET /hot", b"HEAD /hot", b"POST /kept", b"POST /hot"):
+            head = start + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+            answer = ask_all(head, b"Expect: 100-continue\r\n\r\n")
+            assert answer.startswith((b"HTTP/1.1 30", b"HTTP/1.1 405")), start
+            # With the whole body there is no doubt where the next request begins.
+            last = b"GET /hot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            answers = ask_all(head, b"Expect: 100-continue\r\n\r\n12345", last)
+            assert answers.count(b"HTTP/1.1 ") == 2, start

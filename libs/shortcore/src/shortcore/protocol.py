@@ -66,6 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.heard = False
         self.heads = 0
         self.discarded = 0
+        self.expected = 0
         self.held = 0
         self.held_fields = 0
         self.stage = BETWEEN
@@ -136,6 +137,9 @@ class BoundedProtocol(HttpToolsProtocol):
         The read may have begun with other requests: this one is then taken for larger than it is
         until it is complete.
         """
+        if self.stage == BODY and self.expected != self.heads:
+            self.expected = self.heads
+            self.close_behind_expectation()
         if self.admission is None or self.admitted is None:
             return
         if self.stage == BETWEEN or not self.keeps():
@@ -147,6 +151,19 @@ class BoundedProtocol(HttpToolsProtocol):
         size += FIELD_BYTES * (fields if begins else fields - self.held_fields)
         self.held_fields = fields
         self.admission.received(self.admitted, size, begins=begins)
+
+    def close_behind_expectation(self) -> None:
+        """Close the connection after the answer to a request that awaits a 100 (Continue).
+
+        An answer may come instead of the 100, and the client then need not send the body (RFC 9110,
+        section 10.1.1). Its next request would be taken for that body.
+        """
+        if not any(name.lower() == b"expect" for name, _ in self.headers):
+            return
+        if self.answering:
+            self.cycle.keep_alive = False
+        else:
+            self.transport.close()
 
     def keeps(self) -> bool:
         """Say whether what comes of the request is kept: the rest of an answered one is dropped."""
