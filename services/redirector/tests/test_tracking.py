@@ -232,10 +232,13 @@ async def test_a_batch_of_unknown_fate_is_sent_again_under_its_number(
     # Else that could have the connection: the batch would wait for a new one, and never be sent.
     monkeypatch.setattr(store, "CLOCK_EVERY_S", 600)
     await table.link("abc")
-    app = await run(redis_url=valkey.url, clicks_partitions=1, redis_timeout_ms=50)
+    # A busy machine may take 50 ms for any call: a timeout closes the connection on which the batch
+    # must be sent before Redis stops to answer.
+    app = await run(redis_url=valkey.url, clicks_partitions=1, redis_timeout_ms=500)
     stream = app.redirector.tracking.streams[0]
     assert (await app.get("/abc")).status_code == 302
     await eventually(lambda: stream.sent == 1)
+    await eventually(lambda: app.count("fill", "offered") == 1)
     valkey.pause()
     assert (await app.get("/abc")).status_code == 302
     await eventually(lambda: stream._away)
