@@ -2,17 +2,22 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 
 import asyncpg
 import httpx
 import pytest
+from harness.proxy import Mode, Proxy
 from harness.stack import Stack
 
 from shortctl.devparts import command
 from shortctl.embedded import EmbeddedPostgres
 from shortctl.ports import free_port
+from writer.domains import repository
 from writer.migrations import upgrade
+from writer.parts import open_parts
+from writer.serve import start_with_postgres
 
 LINK = {"target": "https://example.com/"}
 
@@ -188,6 +193,33 @@ def test_a_taken_port_stops_the_start_with_one_line(server_folder, database_url,
         said = refusal(run("serve", POSTGRES_URL=database_url, WRITER_PORT=port))
         assert f"127.0.0.1:{port}" in said
         assert said.count("\n") == 1
+
+
+def test_a_taken_port_stops_the_start_before_postgresql_is_asked(server_folder, database_url):
+    with socket.create_server(("127.0.0.1", 0)) as other, Proxy(database_url) as wire:
+        wire.set(Mode.BLACK_HOLE)
+        port = str(other.getsockname()[1])
+        for settings in ({"WRITER_PORT": port}, {"WRITER_ADMIN_PORT": port}):
+            said = refusal(run("serve", POSTGRES_URL=wire.url, **settings))
+            assert f"127.0.0.1:{port}" in said
+            assert said.count("\n") == 1
+
+
+async def test_a_start_goes_on_when_postgresql_answers_late_once(settings, monkeypatch):
+    reads = []
+
+    async def all_domains(connection):
+        reads.append(1)
+        if len(reads) == 1:
+            raise TimeoutError
+        return await read(connection)
+
+    read = repository.all_domains
+    monkeypatch.setattr(repository, "all_domains", all_domains)
+    async with open_parts(settings) as parts:
+        await start_with_postgres(parts, "the URL")
+        assert parts.domain_book.default is not None
+        assert len(reads) >= 2
 
 
 def test_the_writer_starts_and_creates_without_redis(server_folder, database_url):

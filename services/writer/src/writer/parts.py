@@ -67,7 +67,7 @@ class Parts:
     async def start(self) -> None:
         """Read what the first request needs, and begin the work beside the requests.
 
-        Raises DatabaseUnavailable.
+        Raises DatabaseUnavailable, before any work has begun.
         """
         self.dynamic.read()
         await self.domain_book.open()

@@ -11,11 +11,10 @@ from shortcore.errors import ConfigurationError, DatabaseUnavailable
 from shortcore.garbage import collect_seldom
 from shortcore.health import Health
 from shortcore.loop_lag import LoopLag
-from shortcore.postgres import Postgres
 from shortcore.schema import check_schema
 from shortcore.settings import WriterSettings, redact_url
 from writer.app import create_app
-from writer.parts import open_parts
+from writer.parts import Parts, open_parts
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,8 +29,6 @@ async def serve(settings: WriterSettings) -> None:
     does not fit. Redis may be away.
     """
     async with open_parts(settings) as parts:
-        await _fitting_schema(parts.postgres, redact_url(settings.postgres_url.get_secret_value()))
-        await parts.start()
         health = Health()
         health.add(parts.postgres.check)
         health.add(parts.cache.check)
@@ -55,6 +52,7 @@ async def serve(settings: WriterSettings) -> None:
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error
+        await start_with_postgres(parts, redact_url(settings.postgres_url.get_secret_value()))
         collect_seldom()
         await drain.run(
             health=health,
@@ -68,13 +66,17 @@ async def serve(settings: WriterSettings) -> None:
         )
 
 
-async def _fitting_schema(postgres: Postgres, shown_url: str) -> None:
-    """Wait for PostgreSQL to come up, as both may be starting, then check its schema."""
+async def start_with_postgres(parts: Parts, shown_url: str) -> None:
+    """Wait for PostgreSQL to come up, as both may be starting, check its schema, and start.
+
+    Raises ConfigurationError if it does not answer within WAIT_FOR_POSTGRES_S.
+    """
     deadline = time.monotonic() + WAIT_FOR_POSTGRES_S
     while True:
         try:
-            async with postgres.connection() as connection:
+            async with parts.postgres.connection() as connection:
                 await check_schema(connection)
+            await parts.start()
         except DatabaseUnavailable as error:
             if time.monotonic() > deadline:
                 raise ConfigurationError(f"{shown_url}: {error.detail}") from error
