@@ -20,7 +20,9 @@ _PLACE = re.compile(r"(https?)://((?:[a-z0-9_-]+\.)+[a-z]+)(?::([0-9]{1,5}))?(?=
 _WEB = re.compile(r"https?:", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _MAX_HEADER = 300
-_AFTER_SLASHES = len("https://")
+AFTER_SLASHES = len("https://")
+"""Where to look for the slash that ends the authority of a target."""
+
 _REMEMBERED = 4096
 _MAX_REMEMBERED = 128
 
@@ -49,20 +51,21 @@ class OwnHosts:
         self._hosts = frozenset(hosts)
         near = {f"www.{host}" for host in self._hosts}
         self._near = near | {host.removeprefix("www.") for host in self._hosts}
-        self._known: dict[str, Leads] = {}
+        self.known: dict[str, Leads] = {}
+        """What was found of targets that begin so; public for `prepare`, which reads it directly."""
 
     def leads(self, target: str) -> Leads:
         """Say where `target` leads, whatever request is redirected to it."""
         # Up to the slash that ends the authority. With more slashes in front this is no URL.
-        start = target[: target.find("/", _AFTER_SLASHES) + 1]
-        known = self._known.get(start)
+        start = target[: target.find("/", AFTER_SLASHES) + 1]
+        known = self.known.get(start)
         if known is None:
             place = place_of(start)
             known = self._decide(place or place_of(target))
             if place is not None and len(start) <= _MAX_REMEMBERED:
-                if len(self._known) >= _REMEMBERED:
-                    self._known.clear()
-                self._known[start] = known
+                if len(self.known) >= _REMEMBERED:
+                    self.known.clear()
+                self.known[start] = known
         return known
 
     def _decide(self, place: Place | None) -> Leads:

@@ -27,16 +27,19 @@ class Floors:
 
     def get(self, key: LinkKey) -> int:
         """Return the floor of `key`, 0 if none is remembered."""
-        tag, start = self._place(key)
-        at = self._find(tag, start)
-        return 0 if at < 0 else int(_CELL.unpack_from(self._table, at)[1])
+        # As `_place` and `_find`, without their calls: each link that is put into the cache asks.
+        tag = hash(key) or 1
+        start = tag % self._buckets * _BUCKET
+        at = self._table.find(_TAG.pack(tag), start, start + _BUCKET)
+        return 0 if at < 0 or at % _SIZE else int(_CELL.unpack_from(self._table, at)[1])
 
     def remember(self, key: LinkKey, version: int) -> None:
         """Let `version` (above 0) be the floor of `key`."""
         table = self._table
-        tag, start = self._place(key)
-        at = self._find(tag, start)
-        if at < 0:
+        tag = hash(key) or 1
+        start = tag % self._buckets * _BUCKET
+        at = table.find(_TAG.pack(tag), start, start + _BUCKET)
+        if at < 0 or at % _SIZE:
             at = start + _BUCKET - _SIZE  # of what was remembered first
         table[start + _SIZE : at + _SIZE] = table[start:at]
         _CELL.pack_into(table, start, tag, version)

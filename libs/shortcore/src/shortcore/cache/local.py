@@ -170,7 +170,10 @@ class LocalCache(Generic[T]):
             and self._clock() < before.fresh_until
         )
         record, answer, own_bytes = self._prepare(key, record, renewed)
-        _, _, refresh_at, fresh_until, stale_until = self._times_of(record, read_at)
+        times = self._times.get(record.kind is _ABSENT)
+        if times is None or not times[0] <= read_at < times[1]:
+            times = self._times_of(record, read_at)
+        _, _, refresh_at, fresh_until, stale_until = times
         if read_at < self._expired_at:
             # It was on its way when `expire` was called: read before changes were lost.
             refresh_at = fresh_until = read_at
@@ -256,20 +259,19 @@ class LocalCache(Generic[T]):
             entry.fresh_until = min(entry.fresh_until, now)
 
     def _times_of(self, record: LinkRecord, read_at: float) -> Times:
+        """Return the times of an entry read at `read_at`, and keep them for others of its tick."""
         negative = record.kind is _ABSENT
-        times = self._times.get(negative)
-        if times is None or not times.since <= read_at < times.before:
-            life = self.life(record)
-            tick = life / TICKS
-            since = min(read_at, read_at // tick * tick)
-            until = since + life
-            times = self._times[negative] = Times(
-                since,
-                since + tick,
-                refresh_at=since + life * self._refresh_ahead,
-                fresh_until=until,
-                stale_until=until if negative else until + self._stale_s,
-            )
+        life = self.life(record)
+        tick = life / TICKS
+        since = min(read_at, read_at // tick * tick)
+        until = since + life
+        times = self._times[negative] = Times(
+            since,
+            since + tick,
+            refresh_at=since + life * self._refresh_ahead,
+            fresh_until=until,
+            stale_until=until if negative else until + self._stale_s,
+        )
         return times
 
     def _place(self, key: LinkKey, entry: Entry[T], before: Entry[T] | None) -> None:
@@ -303,5 +305,9 @@ class LocalCache(Generic[T]):
 
 
 def _grains(key: LinkKey, record: LinkRecord, own_bytes: int) -> int:
-    texts = len(record.target) + len(record.title or "") + len(record.expired_target or "")
-    return -(-(ENTRY_OVERHEAD_BYTES + len(key) + texts + own_bytes) // GRAIN)
+    size = ENTRY_OVERHEAD_BYTES + len(key) + len(record.target) + own_bytes
+    if record.title is not None:
+        size += len(record.title)
+    if record.expired_target is not None:
+        size += len(record.expired_target)
+    return -(-size // GRAIN)

@@ -174,7 +174,11 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.stage = body
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
             path = key[len(domain.host) :]
-            if domain.host and is_code(path[1:]) and domain.spelled(path) == path:
+            if (
+                domain.host
+                and is_code(path[1:])
+                and not (domain.case_insensitive and domain.spelled(path) != path)
+            ):
                 if key in entries and fresh(key) is not None:  # type: ignore[arg-type]  # a link's key now
                     self.work(waiting)  # its answer depends on the request or on the time
                 else:
