@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from redirector.location import as_reference, escape
+from shortcore.links import is_simple_target
 from shortcore.urls import TargetError, TargetPolicy, normalise_target
 
 # RFC 3986, appendix A, with an authority that holds a registered name or an IPv6 address.
@@ -100,3 +101,29 @@ async def test_each_kind_of_redirect_sends_a_reference_and_the_preview_shows_the
         "https://t.example/%5Ba%5D/%5Bx%5D?q=%7Bb%7D%7C%25&%22%3Cy%3E%22#c%23d"
     )
     assert sent.replace("&", "&amp;") in (await app.get("/plain+")).text
+
+
+@pytest.mark.parametrize(
+    ("target", "simple"),
+    [
+        ("https://example.com", True),
+        ("http://a.b.example.com:8080/x/y?z=1&u=:@", True),
+        ("https://example.com/a[b]", False),
+        ("https://example.com/?a|b", False),
+        ("https://example.com/100%25", False),
+        ("https://example.com/#part", False),
+        ("https://example.com/\r\nset-cookie:a=b", False),
+        ("https://localhost/", False),
+        ("https://go.localhost/", False),
+        ("https://go.localhost:8001", False),
+        ("https://127.0.0.1/", False),
+        ("https://[::1]/", False),
+        ("https://u@example.com/", False),
+        ("https://exämple.com/", False),
+        ("mailto:a@example.com", False),
+    ],
+)
+def test_a_simple_target_needs_no_escape_and_has_a_public_host(target: str, simple: bool) -> None:
+    assert is_simple_target(target) is simple
+    if simple:
+        assert as_reference(target) is target

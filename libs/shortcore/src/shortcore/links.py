@@ -1,6 +1,7 @@
 """A link as the redirector sees it, and the key that names it everywhere."""
 
 import enum
+import re
 from typing import Literal, NewType, get_args
 
 import msgspec
@@ -74,6 +75,23 @@ class LinkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     forward_path: bool = False
     title: str | None = None
     created_at_ms: int = 0
+    simple_target: bool = False
+    """`is_simple_target` was true for the target when the record was made; False says nothing."""
+
+
+_SIMPLE_TARGET = re.compile(
+    r"https?://(?:[a-z0-9_-]+\.)+(?!localhost[/:?]|localhost\Z)[a-z]+(?::[0-9]{1,5})?"
+    r"(?:[/?][A-Za-z0-9\-._~!$&'()*+,;=:@/?]*+)?"
+)
+
+
+def is_simple_target(target: str) -> bool:
+    """Say whether `target` is a web URL on a public host name, with no character to be escaped.
+
+    Such a target stands in a `Location` header as it is (RFC 3986), and its host is a name with a
+    dot: no address, and no name of this machine.
+    """
+    return _SIMPLE_TARGET.fullmatch(target) is not None
 
 
 def absent(version: int = 0) -> LinkRecord:

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from shortcore.links import Kind, LinkRecord, LinkState
+from shortcore.links import Kind, LinkRecord, LinkState, is_simple_target
 
 RECORD_COLUMNS = """
     l.version, l.state, l.id, l.target, l.status_code,
@@ -51,4 +51,5 @@ def record_of(row: Row) -> LinkRecord:
         forward_path=row["forward_path"],
         title=row["title"],
         created_at_ms=row["created_at_ms"],
+        simple_target=is_simple_target(row["target"]),
     )

@@ -32,7 +32,7 @@ def as_reference(url: str) -> str:
     escape already stays as it is, so the function changes nothing the second time. A host that is
     not ASCII (the writer never stores one) becomes punycode.
     """
-    if is_clean(url) or _CLEAN.fullmatch(url):  # the first is faster
+    if not url.encode().translate(None, _PLAIN) or _CLEAN.fullmatch(url):  # the first is faster
         return url
     if not url.isascii():
         with contextlib.suppress(ValueError):  # no URL: it is escaped as any other text
@@ -44,11 +44,6 @@ def as_reference(url: str) -> str:
     else:
         head = escape(address[1]) + address[2] + escape(head[address.end() :])
     return head + hash_sign + escape(fragment)
-
-
-def is_clean(url: str) -> bool:
-    """Say whether `url` has none of the characters that might have to be percent-encoded."""
-    return not url.encode().translate(None, _PLAIN)
 
 
 def escape(part: str) -> str:

@@ -20,11 +20,10 @@ _PLACE = re.compile(r"(https?)://((?:[a-z0-9_-]+\.)+[a-z]+)(?::([0-9]{1,5}))?(?=
 _WEB = re.compile(r"https?:", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _MAX_HEADER = 300
-AFTER_SLASHES = len("https://")
-"""Where to look for the slash that ends the authority of a target."""
-
+_AFTER_SLASHES = len("https://")
 _REMEMBERED = 4096
 _MAX_REMEMBERED = 128
+_FEW = 4
 
 
 class Leads(enum.Enum):
@@ -51,21 +50,25 @@ class OwnHosts:
         self._hosts = frozenset(hosts)
         near = {f"www.{host}" for host in self._hosts}
         self._near = near | {host.removeprefix("www.") for host in self._hosts}
-        self.known: dict[str, Leads] = {}
-        """What was found of targets that begin so; public for `prepare`, which reads it directly."""
+        self._known: dict[str, Leads] = {}
+        names = {host.removeprefix("www.") for host in self._hosts}
+        self.suspicious = (*names, "\r", "\n") if len(names) <= _FEW else ("",)
+        """Texts of which a target on one of these hosts, or on a near one, has at least one; and
+        ends of line, which whoever can write to Redis could put into a header. With many hosts it
+        is the empty text, which every target has."""
 
     def leads(self, target: str) -> Leads:
         """Say where `target` leads, whatever request is redirected to it."""
         # Up to the slash that ends the authority. With more slashes in front this is no URL.
-        start = target[: target.find("/", AFTER_SLASHES) + 1]
-        known = self.known.get(start)
+        start = target[: target.find("/", _AFTER_SLASHES) + 1]
+        known = self._known.get(start)
         if known is None:
             place = place_of(start)
             known = self._decide(place or place_of(target))
             if place is not None and len(start) <= _MAX_REMEMBERED:
-                if len(self.known) >= _REMEMBERED:
-                    self.known.clear()
-                self.known[start] = known
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[start] = known
         return known
 
     def _decide(self, place: Place | None) -> Leads:

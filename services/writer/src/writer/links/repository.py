@@ -9,7 +9,7 @@ from operator import attrgetter
 import asyncpg
 
 from shortcore.folded_codes import fold_code
-from shortcore.links import Kind, LinkRecord, LinkState, Version
+from shortcore.links import Kind, LinkRecord, LinkState, Version, is_simple_target
 from shortcore.postgres import Connection
 from shortcore.rows import RECORD_COLUMNS, record_of
 from writer.links.stored import LinkValues, NewLink, StoredLink
@@ -338,6 +338,7 @@ def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
         forward_path=values.forward_path,
         title=values.title,
         created_at_ms=((at - _EPOCH) // _US + 500) // 1000,  # rounded, as RECORD_COLUMNS does
+        simple_target=is_simple_target(values.target),
     )
     return StoredLink(
         host=new.host,
