@@ -141,6 +141,6 @@ async def links(database_url: str) -> AsyncIterator[Links]:
 async def one(
     database_url: str, redis_url: str, redis_prefix: str, links: Links
 ) -> AsyncIterator[Stack]:
-    """One relay, which does nothing by itself yet."""
-    async with stack(database_url, redis_url, redis_prefix) as made:
+    """One relay, which does nothing by itself yet, and repeats nothing as its machine is busy."""
+    async with stack(database_url, redis_url, redis_prefix, relay_redis_timeout_ms=10_000) as made:
         yield made
