@@ -269,3 +269,21 @@ async def _writable(sock: socket.socket) -> None:
         await done.wait()
     finally:
         asyncio.get_running_loop().remove_writer(sock)
+
+
+def test_the_body_of_an_answered_get_is_dropped_within_a_bound(part: Part) -> None:
+    host, port = part.url.removeprefix("http://").split(":")
+    mib = b"x" * (1 << 20)
+    with (
+        socket.create_connection((host, int(port)), timeout=5) as sock,
+        sock.makefile("rb") as stream,
+    ):
+        for _ in range(2):  # each request has a bound of its own
+            sock.sendall(get("/plain", more=f"Content-Length: {10 << 20}\r\n") + mib * 10)
+            answer = read(stream)
+            assert answer.status == 302, answer
+        sock.sendall(get("/plain", more=f"Content-Length: {100 << 20}\r\n"))
+        answer = read(stream)
+        assert answer.status == 302, answer
+        with pytest.raises(ConnectionError):
+            sock.sendall(mib * 100)

@@ -259,11 +259,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self.head_bytes -= len(body)
         self.body_bytes += len(body)
         if self.cycle.response_complete:
-            self.discarded += len(body)
-            if self.discarded > MAX_DISCARDED:
-                self.transport.abort()
-                raise Ended
+            self.drop(body)
         super().on_body(body)
+
+    def drop(self, body: bytes) -> None:
+        """Count a part of a body that nobody reads; cuts the connection beyond the bound."""
+        self.discarded += len(body)
+        if self.discarded > MAX_DISCARDED:
+            self.transport.abort()
+            raise Ended
 
     def on_chunk_header(self) -> None:
         """Begin a chunk; behind the last one come trailers, which are dropped.

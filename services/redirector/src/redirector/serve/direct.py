@@ -81,6 +81,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(transport)
             self.answered = False
+            self.discarding: list[tuple[bytes, bytes]] | None = None
             self.write = transport.write
 
         # A request begins with its URL here: one call of the parser's less, and no scope is made
@@ -265,6 +266,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             if self.answered:
                 self.head_bytes -= len(body)
                 self.body_bytes += len(body)
+                if self.discarding is not self.headers:  # the first part of this request's body
+                    self.discarding = self.headers
+                    self.discarded = 0
+                self.drop(body)
             else:
                 super().on_body(body)
 
