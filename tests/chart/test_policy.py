@@ -185,10 +185,10 @@ def test_a_dynamic_setting_rolls_no_pod(newest_helm: str) -> None:
         ("redirector.settings.l1_max_entries=5000", {"redirector"}),
         ("credentials.revision=second", {"writer", "redirector", "relay"}),
         ("links.defaultDomain=sho.rt", {"writer", "redirector", "relay"}),
-        ("images.redirector.tag=v9", {"redirector"}),
-        ("images.writer.tag=v9", {"writer", "relay"}),
-        ("relay.replicas=3", set()),
-        ("redirector.autoscaling.enabled=true", set()),
+        ("redirector.image.tag=v9", {"redirector"}),
+        ("writer.image.tag=v9", {"writer", "relay"}),
+        ("relay.replicaCount=3", set()),
+        ("redirector.autoscaling.enabled=false", set()),
         ("metrics.serviceMonitor.enabled=true", set()),
     ],
 )
@@ -210,9 +210,9 @@ def test_a_job_has_a_new_name_exactly_when_its_pod_is_another(newest_helm: str) 
         return {name_of(each): each["spec"] for each in found if each["kind"] == "Job"}
 
     before = jobs()
-    for same in ("writer.replicas=3", "dynamic.log_level=debug", "settings.redis_timeout_ms=9"):
+    for same in ("relay.replicaCount=3", "dynamic.log_level=debug", "settings.redis_timeout_ms=9"):
         assert jobs(same) == before
-    for other in ("images.writer.tag=v9", "commonLabels.team=a", "podSecurityContext.runAsUser=5"):
+    for other in ("writer.image.tag=v9", "commonLabels.team=a", "podSecurityContext.runAsUser=5"):
         after = jobs(other)
         assert len(after) == len(before)
         assert not after.keys() & before.keys(), other

@@ -6,10 +6,10 @@ from chart.rendering import ROOT, Refused, template
 REFUSED = {
     # What the schema says.
     "postgresql.mode=oracle": "'bundled', 'cnpg', 'external'",
-    "wrter.replicas=1": "'wrter' not allowed",
-    "writer.replics=1": "'replics' not allowed",
-    "writer.replicas=many": "got string, want integer",
-    "images.writer.digest=latest": "/images/writer/digest",
+    "wrter.replicaCount=1": "'wrter' not allowed",
+    "writer.replicaCnt=1": "'replicaCnt' not allowed",
+    "writer.replicaCount=many": "got string, want integer",
+    "writer.image.digest=latest": "/writer/image/digest",
     "links.defaultDomain=https://sho.rt": "/links/defaultDomain",
     "dynamic.log_level=loud": "/dynamic/log_level",
     "dynamic.default_status_code=200": "/dynamic/default_status_code",
@@ -26,39 +26,57 @@ REFUSED = {
     "postgresql.mode=external,postgresql.external.existingSecret=a,postgresql.external.readHost=b": (
         "postgresql.external.host is not"
     ),
-    "postgresql.tls.mode=require": "The bundled PostgreSQL speaks no TLS",
+    "postgresql.tls.mode=require": "The bundled PostgreSQL has no TLS",
     "cache.mode=external": "set cache.external.hosts",
     "cache.mode=external,cache.external.hosts={a:1},cache.external.topology=sentinel": "masterName",
     "cache.mode=external,cache.external.hosts={a:1,b:2}": "choose sentinel or cluster",
     "cache.mode=external,cache.external.hosts={a:1},cache.external.topology=cluster,cache.external.database=2": (
         "a cluster has one database"
     ),
-    "credentials.generate=false": "nobody gives code-secret, postgresql-password",
+    "credentials.generate=false": "no Secret is named for code-secret, postgresql-password",
     "edge.enabled=true,writer.enabled=false": "edge.enabled needs",
-    "writer.autoscaling.enabled=true,writer.autoscaling.keda.enabled=true": "choose one; KEDA",
     "redirector.autoscaling.minReplicas=11": "minReplicas (11) is more than maxReplicas (10)",
-    "writer.autoscaling.enabled=true,writer.autoscaling.targetCPU=0": "would never scale",
-    "writer.autoscaling.keda.enabled=true": "needs triggers",
-    "writer.rollout.maxSurge=0": "no rollout could ever begin",
-    "writer.ingress.enabled=true": "writer.ingress.enabled needs writer.ingress.hosts",
-    "writer.ingress.tls.issuer=a,writer.ingress.tls.clusterIssuer=b": "choose one",
-    "redirector.httpRoute.enabled=true": "redirector.httpRoute.parentRefs",
+    "writer.autoscaling.targetCPUUtilizationPercentage=null": "would never scale",
+    "writer.autoscaling.keda.enabled=true": "/writer/autoscaling/keda/triggers",
+    "writer.strategy.rollingUpdate.maxSurge=0": "no rollout could ever begin",
+    "writer.ingress.enabled=true": "/writer/ingress/hosts",
+    "redirector.httpRoute.enabled=true": "/redirector/httpRoute/parentRefs",
     "settings.redis_url=redis://a": "settings.redis_url is not set here, but by cache",
     "writer.settings.writer_port=1": "writer.settings.writer_port is not set here",
     "relay.settings.log_level=info": "by dynamic.log_level",
-    "settings.redisTimeoutMs=40": "settings.redisTimeoutMs is no name of a setting",
+    "settings.redisTimeoutMs=40": "settings.redisTimeoutMs is not the name of a setting",
     "writer.podSpec.serviceAccountName=mine": "writer.podSpec.serviceAccountName is written by",
     "redirector.service.spec.ports=80": "redirector.service.spec.ports is written by the chart",
     # Connections.
-    "redirector.replicas=60": "postgresql.maxConnections is 200",
-    "redirector.autoscaling.enabled=true,redirector.autoscaling.maxReplicas=60": (
-        "redirector 61 pods x 4"
+    "redirector.autoscaling.enabled=false,redirector.replicaCount=60": (
+        "postgresql.maxConnections is 200"
     ),
+    "redirector.autoscaling.maxReplicas=60": ("redirector 61 pods x 4"),
     "postgresql.mode=cnpg,postgresql.maxConnections=40": "pooler 2 pods x 20",
     "postgresql.mode=cnpg,postgresql.cnpg.pooler.maxClientConnections=20": (
         "with one of its 2 pods away it accepts 20"
     ),
 }
+
+
+RENAMED = {
+    "images.writer.tag=v9": "writer.image, redirector.image",
+    "writer.replicas=3": "writer.replicas is now writer.replicaCount.",
+    "redirector.pdb.enabled=false": "redirector.pdb is now redirector.podDisruptionBudget.",
+    "relay.rollout.maxSurge=2": "relay.rollout is now relay.strategy.rollingUpdate.",
+    "edge.autoscaling.targetCPU=50": "is now edge.autoscaling.targetCPUUtilizationPercentage.",
+    "writer.ingress.path=/": "writer.ingress.path is now writer.ingress.hosts[].paths[].path.",
+    "writer.ingress.hosts={api.sho.rt}": "writer.ingress.hosts is now a list of objects: [{host: api.sho.rt}].",
+    "edge.ingress.tls.enabled=true": "edge.ingress.tls is now a list",
+    "postgresql.bundled.replica.replicas=2": "postgresql.bundled.replica.replicaCount.",
+}
+
+
+@pytest.mark.parametrize("sets", RENAMED)
+def test_a_former_name_is_refused_with_the_new_one(helm: str, sets: str) -> None:
+    with pytest.raises(Refused) as refused:
+        template(helm, sets=[sets])
+    assert RENAMED[sets] in str(refused.value)
 
 
 @pytest.mark.parametrize("sets", REFUSED)
@@ -71,11 +89,12 @@ def test_what_cannot_work_is_refused_with_a_sentence(helm: str, sets: str) -> No
 @pytest.mark.parametrize(
     "sets",
     [
-        # All that 200 have room for: 39 pods x 4 + 3 x (3 + 1) + 3 x 8 + 8.
-        "redirector.replicas=38",
-        "redirector.replicas=60,postgresql.maxConnections=0",
-        "redirector.replicas=60,postgresql.maxConnections=400",
-        "redirector.replicas=60,postgresql.mode=cnpg",
+        # The most that 200 connections allow: 33 x 4 + 3 x (3 + 1) + 6 x 8 + 8.
+        "redirector.autoscaling.enabled=false,redirector.replicaCount=32",
+        "redirector.autoscaling.maxReplicas=32",
+        "redirector.autoscaling.maxReplicas=60,postgresql.maxConnections=0",
+        "redirector.autoscaling.maxReplicas=60,postgresql.maxConnections=400",
+        "redirector.autoscaling.maxReplicas=60,postgresql.mode=cnpg",
     ],
 )
 def test_what_fits_the_server_is_rendered(helm: str, sets: str) -> None:
@@ -84,7 +103,7 @@ def test_what_fits_the_server_is_rendered(helm: str, sets: str) -> None:
 
 def test_one_redirector_more_than_fits_is_refused(helm: str) -> None:
     with pytest.raises(Refused, match=r"make 204, but postgresql\.maxConnections is 200"):
-        template(helm, sets=["redirector.replicas=39"])
+        template(helm, sets=["redirector.autoscaling.maxReplicas=33"])
 
 
 def test_an_older_kubernetes_is_refused(helm: str) -> None:

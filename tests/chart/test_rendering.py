@@ -87,7 +87,7 @@ def notes_of(*sets: str) -> str:
 
 
 def test_the_notes_lead_to_where_the_parts_are_reached() -> None:
-    hosts = ("writer.ingress.enabled=true,writer.ingress.hosts={api.sho.rt}",)
+    hosts = ("writer.ingress.enabled=true,writer.ingress.hosts[0].host=api.sho.rt",)
     route = "redirector.httpRoute.enabled=true,redirector.httpRoute.hostnames={sho.rt}"
     notes = notes_of(*hosts, f"{route},redirector.httpRoute.parentRefs[0].name=web")
     assert "curl http://api.sho.rt/api/v1/links" in notes

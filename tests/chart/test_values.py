@@ -32,7 +32,8 @@ def objects(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]
         if "properties" in schema:
             yield path, schema
         for key, value in schema.items():
-            yield from objects(value, f"{path}/{key}")
+            if key not in {"if", "then"}:  # conditions: they close nothing
+                yield from objects(value, f"{path}/{key}")
     elif isinstance(schema, list):
         for number, value in enumerate(schema):
             yield from objects(value, f"{path}/{number}")
@@ -76,7 +77,10 @@ def test_every_value_is_used_by_a_template() -> None:
         if path.is_file()
     )
     # Rendered whole, whatever their keys.
-    whole = {"behavior", "labels", "parameters", "resources", "podSecurityContext", "dynamic"}
+    whole = {
+        *("behavior", "labels", "parameters", "resources", "podSecurityContext", "dynamic"),
+        *("startupProbe", "livenessProbe", "readinessProbe"),
+    }
     for leaf in leaves(VALUES):
         if whole & set(leaf.split(".")):
             continue

@@ -36,15 +36,24 @@ class Images:
         """Return the chart's values for these images."""
         registry, _, repository = self.prefix.partition("/")
         return {
-            "images": {
-                service: {"registry": registry, "repository": repository + service, "tag": tag}
-                for service in ("writer", "redirector")
+            service: {
+                "image": {"registry": registry, "repository": repository + service, "tag": tag}
             }
+            for service in ("writer", "redirector")
         }
 
     def writer(self) -> str:
         """Return the whole name of the writer's image."""
         return f"{self.prefix}writer:{self.tag}"
+
+
+def merged(values: Object, changes: Object) -> Object:
+    """Return `values` with `changes` merged into them, as Helm merges values."""
+    both = dict(values)
+    for name, value in changes.items():
+        deeper = isinstance(value, dict) and isinstance(both.get(name), dict)
+        both[name] = merged(both[name], value) if deeper else value
+    return both
 
 
 @dataclass
@@ -131,7 +140,7 @@ class Cluster:
             str(HERE / "values.yaml"),
             "--wait",
             "--timeout=5m",
-            values=self.images.values(tag or self.images.tag) | (values or {}),
+            values=merged(self.images.values(tag or self.images.tag), values or {}),
         )
 
     def sql(self, statement: str) -> str:

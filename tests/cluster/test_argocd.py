@@ -11,10 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster.operate import HERE, ROOT, Cluster, Images, Object, Times, until
+from cluster.operate import HERE, ROOT, Cluster, Images, Object, Times, merged, until
 
 NAMESPACE = "shortlinks-argocd"
 STEADY_S = 120
+# With the autoscalers of the chart's defaults; that of the writer is held at two pods.
+ARGO: Object = {
+    "argocd": {"syncWaves": True},
+    "writer": {"autoscaling": {"enabled": True, "maxReplicas": 2}},
+    "redirector": {"autoscaling": {"enabled": True}},
+}
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CLUSTER_ARGOCD") != "file",
@@ -69,22 +75,14 @@ class Argo:
         return self.state() == (self.repository.git("rev-parse", "HEAD"), "Synced", "Healthy")
 
 
-def merged(values: Object, changes: Object) -> Object:
-    both = dict(values)
-    for name, value in changes.items():
-        deeper = isinstance(value, dict) and isinstance(both.get(name), dict)
-        both[name] = merged(both[name], value) if deeper else value
-    return both
-
-
 @pytest.fixture(scope="module")
 def argo(images: Images, times: Times, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Argo]:
     cluster = Cluster(NAMESPACE, images, "", times)
     cluster.create_namespace()
     repository = Repository(tmp_path_factory.mktemp("git") / "repository")
     values = merged(yaml.safe_load((HERE / "values.yaml").read_text()), images.values(images.tag))
-    argo = Argo(cluster, repository, merged(values, {"argocd": {"syncWaves": True}}))
-    argo.commit(redirector={"autoscaling": {"enabled": True}})
+    argo = Argo(cluster, repository, merged(values, ARGO))
+    argo.commit()
     project: Object = yaml.safe_load((ROOT / "argocd" / "project.yaml").read_text())
     where = {"server": "https://kubernetes.default.svc", "namespace": NAMESPACE}
     project["spec"]["sourceRepos"] = [f"file://{repository.folder}"]
@@ -116,7 +114,8 @@ def test_a_commit_of_images_and_values_rolls_out_without_a_failed_request(argo: 
     with argo.cluster.load(argo.links) as load:
         argo.commit(
             settings={"cache_tombstone_ttl_s": 7200},
-            images={"writer": {"tag": tag}, "redirector": {"tag": tag}},
+            writer={"image": {"tag": tag}},
+            redirector={"image": {"tag": tag}},
         )
         took = until("rolled out", argo.settled, 180)
     load.check()
@@ -183,15 +182,15 @@ def test_it_stays_synced_and_healthy_while_the_autoscaler_works(argo: Argo) -> N
 
 
 def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
-    good = argo.values["images"]["redirector"]["tag"]
+    good = argo.values["redirector"]["image"]["tag"]
     with argo.cluster.load(argo.links) as load:
-        argo.commit(images={"redirector": {"tag": "there-is-none"}})
+        argo.commit(redirector={"image": {"tag": "there-is-none"}})
         until("Argo CD is at it", lambda: argo.state()[2] != "Healthy" or broken(argo.cluster), 120)
         until("the new pod cannot start", lambda: broken(argo.cluster), 120)
         start = time.monotonic()
         while time.monotonic() < start + 10:
             assert len(argo.cluster.ready("redirector")) >= 2
-        argo.commit(images={"redirector": {"tag": good}})
+        argo.commit(redirector={"image": {"tag": good}})
         took = until("mended", argo.settled, 300)
     load.check()
     argo.cluster.times.note(

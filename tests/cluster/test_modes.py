@@ -38,8 +38,11 @@ EXTERNAL: Object = {
             "secretKeys": {"password": "valkey-password"},
         },
     },
-    "edge": {"enabled": True, "replicas": 1, "apiHosts": ["api.example"]},
-    **{part: {"replicas": 1} for part in ("writer", "redirector", "relay")},
+    "edge": {"enabled": True, "replicaCount": 1, "apiHosts": ["api.example"]},
+    **{
+        part: {"replicaCount": 1, "autoscaling": {"enabled": False}}
+        for part in ("writer", "redirector", "relay")
+    },
 }
 
 

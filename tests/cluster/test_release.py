@@ -200,7 +200,7 @@ def test_redirectors_scale_out_and_in_by_themselves_and_the_writer_does_not(
     behaviour = {"scaleDown": {"stabilizationWindowSeconds": 10, "policies": [
         {"type": "Pods", "value": 2, "periodSeconds": 15}]}}  # fmt: skip
     scaling: dict[str, Any] = {
-        "enabled": True, "minReplicas": 2, "maxReplicas": 3, "targetCPU": 60,
+        "enabled": True, "minReplicas": 2, "maxReplicas": 3, "targetCPUUtilizationPercentage": 60,
         "behavior": behaviour,
     }  # fmt: skip
     # What idle pods and the light load need is far below the target, the heavy load far above.

@@ -61,18 +61,19 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* (root, image: a key of .Values.images) */}}
+{{/* `image` and `imagePullPolicy` of a container (root, image: its values) */}}
 {{- define "shortlinks.image" -}}
-{{- $image := index .root.Values.images .image }}
+{{- $image := .image }}
 {{- $registry := default $image.registry .root.Values.global.imageRegistry }}
-{{- $tag := default .root.Chart.AppVersion $image.tag }}
-{{- if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}
+{{- $tag := default .root.Chart.AppVersion $image.tag -}}
+image: {{ if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $tag }}{{ end }}
+imagePullPolicy: {{ $image.pullPolicy }}
 {{- end }}
 
 {{/* Begins with a line break, unless it is empty. */}}
 {{- define "shortlinks.pullSecrets" -}}
-{{- with concat .Values.images.pullSecrets .Values.global.imagePullSecrets }}
+{{- with concat .Values.imagePullSecrets .Values.global.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
@@ -88,23 +89,30 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* What `restricted` pod security asks of a container. */}}
+{{/* What `restricted` pod security needs of a container; the keys of `context` win (context?). */}}
 {{- define "shortlinks.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- $default := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
+{{- merge (dict) (default dict .context) $default | toYaml }}
 {{- end }}
 
-{{/* (root, context: the values that may name a user) */}}
+{{/* What `restricted` pod security needs of a pod; the first context that has a key wins, and a null
+     removes it (contexts: a list). */}}
 {{- define "shortlinks.podSecurityContext" -}}
+{{- $merged := dict }}
+{{- range append .contexts (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) }}
+{{- range $key, $value := . }}
+{{- if not (hasKey $merged $key) }}
+{{- $_ := set $merged $key $value }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $context := dict }}
-{{- range $key, $value := .context }}
+{{- range $key, $value := $merged }}
 {{- if not (kindIs "invalid" $value) }}
 {{- $_ := set $context $key $value }}
 {{- end }}
 {{- end }}
-{{- merge (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) $context | toYaml }}
+{{- toYaml $context }}
 {{- end }}
 
 {{/* Eight characters that change with the text. */}}

@@ -1,12 +1,13 @@
 {{/* The parts that run as Deployments. Every file of this folder that makes objects for parts goes
 through this list, so a new part is an entry here and a section of its name in values.yaml.
 
-  image       key of .Values.images
+  image       the part whose image it runs
   args        the command of the image's entrypoint
   http        the public port; none for a part that nobody calls
+  path        the path of an Ingress whose host names none
   admin       the port of probes
   metrics     whether the admin port has /metrics
-  settings    whether it reads SHORTLINKS_* and the credentials
+  settings    whether it reads SHORTLINKS_* and the credentials; edge.yaml makes the pod that does not
   direct      talks to the primary itself, not through a pooler in transaction mode: LISTEN and
               session locks need a session
   waits       an init container waits for the schema. Writer and relay can do nothing without
@@ -20,6 +21,7 @@ writer:
   image: writer
   args: [serve]
   http: 8000
+  path: /api
   admin: 9000
   metrics: true
   settings: true
@@ -28,6 +30,7 @@ redirector:
   image: redirector
   args: [serve]
   http: 8001
+  path: /
   admin: 9001
   metrics: true
   settings: true
@@ -40,7 +43,8 @@ relay:
   direct: true
   waits: true
 edge:
-  image: nginx
+  image: edge
   http: 8080
+  path: /
   admin: 8081
 {{- end }}

@@ -6,7 +6,7 @@ enableServiceLinks: false
 {{- include "shortlinks.pullSecrets" .root }}
 terminationGracePeriodSeconds: 60
 securityContext:
-  {{- include "shortlinks.podSecurityContext" (dict "root" .root "context" .values.podSecurityContext) | nindent 2 }}
+  {{- include "shortlinks.podSecurityContext" (dict "contexts" (list .values.podSecurityContext)) | nindent 2 }}
 {{- with .values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}

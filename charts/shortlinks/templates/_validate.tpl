@@ -1,7 +1,65 @@
-{{/* What the schema cannot say: rules over several values, each refused with a sentence. */}}
+{{/* Rules over several values, which the schema cannot state. Each refusal says what to do. */}}
 {{- define "shortlinks.validate" -}}
+{{- include "shortlinks.validateNames" . }}
+{{- include "shortlinks.validatePostgresql" . }}
+{{- include "shortlinks.validateCache" . }}
+{{- include "shortlinks.validateCredentials" . }}
+{{- include "shortlinks.validateSettings" . }}
+{{- range $name, $spec := include "shortlinks.registry" . | fromYaml }}
+{{- $values := index $.Values $name }}
+{{- if $values.enabled }}
+{{- include "shortlinks.validatePart" (dict "name" $name "values" $values) }}
+{{- if $spec.http }}
+{{- include "shortlinks.validateService" (dict "name" $name "values" $values) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.edge.enabled (not (and .Values.writer.enabled .Values.redirector.enabled)) }}
+{{- fail "edge.enabled needs writer.enabled and redirector.enabled: the edge stands before both." }}
+{{- end }}
+{{- include "shortlinks.validateConnections" . }}
+{{- end }}
+
+{{/* Former names of values. */}}
+{{- define "shortlinks.validateNames" -}}
+{{- $v := .Values }}
+{{- if hasKey $v "images" }}
+{{- fail "images is now part by part: writer.image, redirector.image, edge.image, postgresql.bundled.image, cache.bundled.image (each with registry, repository, tag, digest, pullPolicy), and imagePullSecrets." }}
+{{- end }}
+{{- if hasKey $v.postgresql.bundled.replica "replicas" }}
+{{- fail "postgresql.bundled.replica.replicas is now postgresql.bundled.replica.replicaCount." }}
+{{- end }}
+{{- range $name, $_ := include "shortlinks.registry" . | fromYaml }}
+{{- $part := index $v $name }}
+{{- $renamed := dict "replicas" "replicaCount" "pdb" "podDisruptionBudget" "rollout" "strategy.rollingUpdate" }}
+{{- range $old, $new := $renamed }}
+{{- if hasKey $part $old }}
+{{- fail (printf "%s.%s is now %s.%s." $name $old $name $new) }}
+{{- end }}
+{{- end }}
+{{- if hasKey $part.autoscaling "targetCPU" }}
+{{- fail (printf "%s.autoscaling.targetCPU is now %s.autoscaling.targetCPUUtilizationPercentage." $name $name) }}
+{{- end }}
+{{- with $part.ingress }}
+{{- if hasKey . "path" }}
+{{- fail (printf "%s.ingress.path is now %s.ingress.hosts[].paths[].path." $name $name) }}
+{{- end }}
+{{- if kindIs "map" .tls }}
+{{- fail (printf "%s.ingress.tls is now a list: [{secretName: …, hosts: […]}]. The issuer of cert-manager is an annotation, such as cert-manager.io/cluster-issuer." $name) }}
+{{- end }}
+{{- range .hosts }}
+{{- if kindIs "string" . }}
+{{- fail (printf "%s.ingress.hosts is now a list of objects: [{host: %s}]." $name .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "shortlinks.validatePostgresql" -}}
 {{- $v := .Values }}
 {{- $external := $v.postgresql.external }}
+{{- $sslmode := include "shortlinks.sslmode" . }}
 {{- if eq $v.postgresql.mode "external" }}
 {{- if not $external.existingSecret }}
 {{- fail "postgresql.mode is external, but postgresql.external.existingSecret is empty: name the Secret with the password (and set postgresql.external.host), or with whole URLs." }}
@@ -10,14 +68,18 @@
 {{- fail "postgresql.external.readHost is set, but postgresql.external.host is not: set both, or keep both URLs in the Secret and name secretKeys.readUrl." }}
 {{- end }}
 {{- end }}
-{{- if and (has (include "shortlinks.sslmode" .) (list "verify-ca" "verify-full")) (not $v.postgresql.tls.caSecret) (not (include "shortlinks.postgresqlByUrl" .)) }}
-{{- fail (printf "TLS to PostgreSQL is %s, but postgresql.tls.caSecret is empty: name the Secret with the authority's certificate, or set postgresql.tls.mode to require (encrypted, but anybody could answer)." (include "shortlinks.sslmode" .)) }}
+{{- $verifies := has $sslmode (list "verify-ca" "verify-full") }}
+{{- if and $verifies (not $v.postgresql.tls.caSecret) (not (include "shortlinks.postgresqlByUrl" .)) }}
+{{- fail (printf "TLS to PostgreSQL is %s, but postgresql.tls.caSecret is empty: name the Secret with the authority's certificate, or set postgresql.tls.mode to require (encrypted, but anybody could answer)." $sslmode) }}
 {{- end }}
-{{- if and (eq $v.postgresql.mode "bundled") (not (has (include "shortlinks.sslmode" .) (list "disable" "prefer"))) }}
-{{- fail "The bundled PostgreSQL speaks no TLS: leave postgresql.tls.mode empty, or choose postgresql.mode cnpg or external." }}
+{{- if and (eq $v.postgresql.mode "bundled") (not (has $sslmode (list "disable" "prefer"))) }}
+{{- fail "The bundled PostgreSQL has no TLS: leave postgresql.tls.mode empty, or choose postgresql.mode cnpg or external." }}
 {{- end }}
-{{- $cache := $v.cache.external }}
-{{- if eq $v.cache.mode "external" }}
+{{- end }}
+
+{{- define "shortlinks.validateCache" -}}
+{{- $cache := .Values.cache.external }}
+{{- if eq .Values.cache.mode "external" }}
 {{- if and (not $cache.hosts) (not $cache.existingSecret) }}
 {{- fail "cache.mode is external: set cache.external.hosts, or name in cache.external.existingSecret the Secret with the whole URL." }}
 {{- end }}
@@ -31,19 +93,51 @@
 {{- fail "cache.external.database must be 0 with topology cluster: a cluster has one database." }}
 {{- end }}
 {{- end }}
-{{- if and (not $v.credentials.generate) (include "shortlinks.generatedKeys" . | trim) }}
-{{- fail (printf "credentials.generate is false, and nobody gives %s: name a Secret in credentials.existingSecret (or one for each part)." (include "shortlinks.generatedKeys" . | trim | replace "\n" ", ")) }}
 {{- end }}
-{{- if and $v.edge.enabled (not (and $v.writer.enabled $v.redirector.enabled)) }}
-{{- fail "edge.enabled needs writer.enabled and redirector.enabled: it stands before both." }}
+
+{{- define "shortlinks.validateCredentials" -}}
+{{- $missing := include "shortlinks.generatedKeys" . | trim }}
+{{- if and (not .Values.credentials.generate) $missing }}
+{{- fail (printf "credentials.generate is false, and no Secret is named for %s: name one in credentials.existingSecret (or one for each part)." ($missing | replace "\n" ", ")) }}
 {{- end }}
-{{- /* What other values write; said twice, one of them would silently lose. */}}
-{{- $owned := dict "postgres_url" "postgresql" "postgres_read_url" "postgresql" "postgres_password" "postgresql.*.existingSecret" "postgres_pool_size" "<part>.poolSize" "postgres_statement_cache" "postgresql.cnpg.pooler" "redis_url" "cache" "redis_password" "cache.*.existingSecret" "redis_prefix" "cache.prefix" "code_secret" "credentials.codeSecret" "drain_delay_ms" "drain.delaySeconds" "drain_timeout_ms" "drain.timeoutSeconds" "default_domain" "links.defaultDomain" "short_url_scheme" "links.scheme" "short_url_port" "links.port" "trusted_proxies" "links.trustedProxies" "cdn_max_age_s" "links.cdn.maxAgeSeconds" "cdn_stale_s" "links.cdn.staleSeconds" "cdn_key_header" "links.cdn.keyHeader" "dynamic_file" "dynamic" "writer_port" "writer.service.port" "writer_admin_port" "nothing: it is fixed" "redirector_port" "redirector.service.port" "redirector_admin_port" "nothing: it is fixed" "relay_admin_port" "nothing: it is fixed" }}
+{{- end }}
+
+{{/* Settings that other values set: with both, one of them would be lost without a word. */}}
+{{- define "shortlinks.ownedSettings" -}}
+postgres_url: postgresql
+postgres_read_url: postgresql
+postgres_password: postgresql.*.existingSecret
+postgres_pool_size: <part>.poolSize
+postgres_statement_cache: postgresql.cnpg.pooler
+redis_url: cache
+redis_password: cache.*.existingSecret
+redis_prefix: cache.prefix
+code_secret: credentials.codeSecret
+drain_delay_ms: drain.delaySeconds
+drain_timeout_ms: drain.timeoutSeconds
+default_domain: links.defaultDomain
+short_url_scheme: links.scheme
+short_url_port: links.port
+trusted_proxies: links.trustedProxies
+cdn_max_age_s: links.cdn.maxAgeSeconds
+cdn_stale_s: links.cdn.staleSeconds
+cdn_key_header: links.cdn.keyHeader
+dynamic_file: dynamic
+writer_port: writer.service.port
+writer_admin_port: "nothing: it is fixed"
+redirector_port: redirector.service.port
+redirector_admin_port: "nothing: it is fixed"
+relay_admin_port: "nothing: it is fixed"
+{{- end }}
+
+{{- define "shortlinks.validateSettings" -}}
+{{- $v := .Values }}
+{{- $owned := include "shortlinks.ownedSettings" . | fromYaml }}
 {{- range $place, $settings := dict "settings" $v.settings "writer.settings" $v.writer.settings "redirector.settings" $v.redirector.settings "relay.settings" $v.relay.settings }}
 {{- range $key, $_ := $settings }}
-{{- /* Not by the schema: what Helm says of a property's name is not to be understood. */}}
+{{- /* Not in the schema: Helm's message about a property's name is hard to understand. */}}
 {{- if not (regexMatch "^[a-z][a-z0-9_]*$" $key) }}
-{{- fail (printf "%s.%s is no name of a setting: small letters, digits and _, as in redis_timeout_ms." $place $key) }}
+{{- fail (printf "%s.%s is not the name of a setting: use small letters, digits and _, as in redis_timeout_ms." $place $key) }}
 {{- end }}
 {{- with get $owned $key }}
 {{- fail (printf "%s.%s is not set here, but by %s." $place $key .) }}
@@ -53,58 +147,49 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- range $name, $spec := include "shortlinks.registry" . | fromYaml }}
-{{- $c := index $v $name }}
-{{- if $c.enabled }}
-{{- range $key, $_ := $c.podSpec }}
-{{- if has $key (list "affinity" "automountServiceAccountToken" "containers" "enableServiceLinks" "imagePullSecrets" "initContainers" "nodeSelector" "priorityClassName" "securityContext" "serviceAccountName" "terminationGracePeriodSeconds" "tolerations" "topologySpreadConstraints" "volumes") }}
-{{- fail (printf "%s.podSpec.%s is written by the chart: see the value of its own." $name $key) }}
+{{- end }}
+
+{{/* (name, values) */}}
+{{- define "shortlinks.validatePart" -}}
+{{- $scale := .values.autoscaling }}
+{{- $strategy := .values.strategy }}
+{{- $written := list "affinity" "automountServiceAccountToken" "containers" "enableServiceLinks" "imagePullSecrets" "initContainers" "nodeSelector" "priorityClassName" "securityContext" "serviceAccountName" "terminationGracePeriodSeconds" "tolerations" "topologySpreadConstraints" "volumes" }}
+{{- range $key, $_ := .values.podSpec }}
+{{- if has $key $written }}
+{{- fail (printf "%s.podSpec.%s is written by the chart: use the value for it." $.name $key) }}
 {{- end }}
 {{- end }}
-{{- if and $c.autoscaling.enabled $c.autoscaling.keda.enabled }}
-{{- fail (printf "%s.autoscaling.enabled and %s.autoscaling.keda.enabled: choose one; KEDA makes a HorizontalPodAutoscaler of its own." $name $name) }}
+{{- if gt (int $scale.minReplicas) (int $scale.maxReplicas) }}
+{{- fail (printf "%s.autoscaling.minReplicas (%d) is more than maxReplicas (%d)." .name (int $scale.minReplicas) (int $scale.maxReplicas)) }}
 {{- end }}
-{{- if gt (int $c.autoscaling.minReplicas) (int $c.autoscaling.maxReplicas) }}
-{{- fail (printf "%s.autoscaling.minReplicas (%d) is more than maxReplicas (%d)." $name (int $c.autoscaling.minReplicas) (int $c.autoscaling.maxReplicas)) }}
+{{- $targets := or $scale.targetCPUUtilizationPercentage $scale.targetMemoryUtilizationPercentage $scale.metrics }}
+{{- if and $scale.enabled (not $scale.keda.enabled) (not $targets) }}
+{{- fail (printf "%s.autoscaling.enabled needs targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics: without any it would never scale." .name) }}
 {{- end }}
-{{- if and $c.autoscaling.enabled (not $c.autoscaling.targetCPU) (not $c.autoscaling.metrics) }}
-{{- fail (printf "%s.autoscaling.enabled needs targetCPU or metrics: without either it would never scale." $name) }}
+{{- if eq $strategy.type "RollingUpdate" }}
+{{- if and (eq (toString $strategy.rollingUpdate.maxUnavailable) "0") (eq (int $strategy.rollingUpdate.maxSurge) 0) }}
+{{- fail (printf "%s.strategy.rollingUpdate.maxSurge and maxUnavailable are both 0: no rollout could ever begin." .name) }}
 {{- end }}
-{{- if and $c.autoscaling.keda.enabled (not $c.autoscaling.keda.triggers) }}
-{{- fail (printf "%s.autoscaling.keda.enabled needs triggers." $name) }}
 {{- end }}
-{{- if and (eq (toString $c.rollout.maxUnavailable) "0") (eq (int $c.rollout.maxSurge) 0) }}
-{{- fail (printf "%s.rollout.maxSurge and maxUnavailable are both 0: no rollout could ever begin." $name) }}
 {{- end }}
-{{- if $spec.http }}
-{{- range $key, $_ := $c.service.spec }}
+
+{{/* Of a part with a Service (name, values). */}}
+{{- define "shortlinks.validateService" -}}
+{{- range $key, $_ := .values.service.spec }}
 {{- if has $key (list "externalTrafficPolicy" "ports" "selector" "type") }}
-{{- fail (printf "%s.service.spec.%s is written by the chart: see the value of its own." $name $key) }}
+{{- fail (printf "%s.service.spec.%s is written by the chart: use the value for it." $.name $key) }}
 {{- end }}
 {{- end }}
-{{- if and $c.ingress.enabled (not $c.ingress.hosts) }}
-{{- fail (printf "%s.ingress.enabled needs %s.ingress.hosts." $name $name) }}
-{{- end }}
-{{- if and $c.ingress.tls.issuer $c.ingress.tls.clusterIssuer }}
-{{- fail (printf "%s.ingress.tls names an issuer and a clusterIssuer: choose one." $name) }}
-{{- end }}
-{{- if and $c.httpRoute.enabled (not $c.httpRoute.parentRefs) }}
-{{- fail (printf "%s.httpRoute.enabled needs %s.httpRoute.parentRefs: the Gateways that it belongs to." $name $name) }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- include "shortlinks.validateConnections" . }}
 {{- end }}
 
-{{/* Pods of a part at the most, those above the number during a rollout included. */}}
+{{/* Maximum number of pods of a part, the extra pods of a rollout included. */}}
 {{- define "shortlinks.mostPods" -}}
-{{- $most := ternary .autoscaling.maxReplicas .replicas (or .autoscaling.enabled .autoscaling.keda.enabled) }}
-{{- add (int $most) (int .rollout.maxSurge) }}
+{{- $most := ternary .autoscaling.maxReplicas .replicaCount (eq (include "shortlinks.autoscaled" .) "true") }}
+{{- add (int $most) (ternary (int .strategy.rollingUpdate.maxSurge) 0 (eq .strategy.type "RollingUpdate")) }}
 {{- end }}
 
-{{/* A server that runs out of connections refuses them to whoever comes last, under the highest
-load; so the sum is checked here, where it is a sentence. */}}
+{{/* A server without a free connection refuses new ones, and does so under the highest load. So the
+sum is checked here. */}}
 {{- define "shortlinks.validateConnections" -}}
 {{- $v := .Values }}
 {{- $direct := 0 }}
