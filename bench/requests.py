@@ -14,7 +14,7 @@ import msgspec
 
 HOST = "localhost"
 LETTERS = "346789ABCDEFGHJKLMNPQRSTUVWXYabcdefghjkmnpqrstuvwxyz"
-"""Of which generated codes are made (`shortcore.codes`)."""
+"""Of which generated codes are made (`shortcore.links.codes`)."""
 
 SCANNED = (
     "/.env", "/wp-login.php", "/.git/config", "/admin.php", "/phpmyadmin/index.php",

@@ -18,13 +18,13 @@ from uvicorn.server import ServerState
 
 from bench.report import RESULTS
 from bench.requests import HOST
-from redirector.app import Redirector, open_redirector
-from redirector.respond import Plain
-from redirector.serve.asgi import application
-from redirector.serve.direct import direct_protocol
-from shortcore.garbage import collect_seldom
-from shortcore.health import Phase
-from shortcore.links import Kind, LinkKey, LinkRecord, link_key
+from redirector.container import Redirector, open_redirector
+from redirector.http.asgi import application
+from redirector.http.fast_protocol import direct_protocol
+from redirector.responses.responses import Plain
+from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
+from shortcore.runtime.gc_tuning import collect_seldom
+from shortcore.runtime.health import Phase
 from shortcore.settings import RedirectorSettings
 
 LINKS = 10_000

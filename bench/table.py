@@ -11,9 +11,9 @@ import psutil
 
 from bench.requests import HOST, LETTERS
 from bench.world import SECRET
-from redirector import repository
-from shortcore.codes import CodeSpace
-from shortcore.links import LinkKey
+from redirector.lookup import repository
+from shortcore.links.codes import CodeSpace
+from shortcore.links.record import LinkKey
 from shortctl.servers import open_database as open_client
 
 SAMPLES = 3000

@@ -16,7 +16,7 @@ from bench.machine import pin, roles
 from bench.requests import HOST
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import encode_record
-from shortcore.codes import CodeSpace
+from shortcore.links.codes import CodeSpace
 from shortcore.settings import CacheSettings
 from shortctl.coherence import every_link
 from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey

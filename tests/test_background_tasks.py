@@ -81,8 +81,8 @@ def answers(path: str, *statuses: int):
 @pytest.mark.parametrize(
     ("method", "task"),
     [
-        ("redirector.invalidation.Invalidation._step", "change feed"),
-        ("redirector.click_stream.ClickStream._send", "clicks"),
+        ("redirector.lookup.invalidation.Invalidation._step", "change feed"),
+        ("redirector.clicks.stream.ClickStream._send", "clicks"),
     ],
 )
 def test_a_redirector_whose_task_crashed_ends_and_is_started_again(
@@ -100,7 +100,7 @@ def test_a_writer_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> 
 
 
 def test_a_relay_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> None:
-    crash(stack, "relay", "writer.relay.Relay.deliver", "delivery", lambda _: True)
+    crash(stack, "relay", "writer.relay.relay.Relay.deliver", "delivery", lambda _: True)
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.GARBAGE, Mode.BLACK_HOLE])

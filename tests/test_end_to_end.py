@@ -11,7 +11,7 @@ import httpx
 import pytest
 from harness.stack import Stack
 
-from shortcore.urls import TargetPolicy, normalise_target
+from shortcore.links.targets import TargetPolicy, normalise_target
 from shortctl.devparts import command
 
 LINKS = Path(__file__).parent / "data" / "links.csv"

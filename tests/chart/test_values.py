@@ -14,7 +14,8 @@ import yaml
 from chart import rendering
 from chart.rendering import CASES, CHART, ROOT
 
-from shortcore import dynamic, settings
+from shortcore import settings
+from shortcore.runtime import dynamic_settings
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -106,7 +107,7 @@ def test_settings_are_those_that_the_services_know(newest_helm: str, case: Any) 
 def test_the_dynamic_values_are_the_dynamic_settings_with_their_rules() -> None:
     assert set(VALUES["dynamic"]) == settings.DYNAMIC
     given = {name: value for name, value in VALUES["dynamic"].items() if value is not None}
-    assert dynamic.checked(yaml.safe_dump(given).encode()) == given
+    assert dynamic_settings.checked(yaml.safe_dump(given).encode()) == given
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert(newest_helm: str) -> None:

@@ -12,13 +12,13 @@ import redis
 from harness.cluster import NODES, Cluster
 from harness.sentinel import SentinelGroup
 
-from shortcore.breaker import Breaker
+from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes, Published
-from shortcore.changes import START, Change, ChangeFeed
 from shortcore.errors import CacheUnavailable
-from shortcore.links import Kind, LinkRecord, absent, link_key
-from shortcore.redis import AWAY, Client, open_redis, servers_of
+from shortcore.links.record import Kind, LinkRecord, absent, link_key
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.redis import AWAY, Client, open_redis, servers_of
 
 pytestmark = pytest.mark.fault
 

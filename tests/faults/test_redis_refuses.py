@@ -12,12 +12,12 @@ from harness.rig import Rig, api_path, make_links
 from harness.visitor import visit
 from harness.waiting import until
 
-from shortcore.breaker import Breaker, State
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes, Published
 from shortcore.errors import CacheUnavailable
-from shortcore.links import Kind, LinkRecord, link_key
-from shortcore.redis import open_redis
+from shortcore.links.record import Kind, LinkRecord, link_key
+from shortcore.storage.circuit_breaker import Breaker, State
+from shortcore.storage.redis import open_redis
 from shortctl.embedded import EmbeddedValkey
 
 pytestmark = pytest.mark.fault

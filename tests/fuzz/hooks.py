@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
-from writer.cursor import DomainCursor, KeyCursor, encode, encode_cursor
+from writer.http.cursors import DomainCursor, KeyCursor, encode, encode_cursor
 
 HOST = "localhost"
 MAX_TARGET = 60

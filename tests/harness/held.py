@@ -9,8 +9,8 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from shortcore.loop_lag import LoopLag
-from shortcore.metrics import FromMemory
+from shortcore.runtime.loop_lag import LoopLag
+from shortcore.runtime.metrics import FromMemory
 from writer import main, serve
 
 HELD = "test_event_loop_held_cpu_seconds"

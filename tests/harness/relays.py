@@ -12,23 +12,23 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from shortcore.breaker import Breaker
+from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.changes import START, Change, ChangeFeed
-from shortcore.links import LinkId, link_key
-from shortcore.postgres import open_postgres
-from shortcore.redis import open_redis
+from shortcore.links.record import LinkId, link_key
 from shortcore.settings import RelaySettings, load
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.postgres import open_postgres
+from shortcore.storage.redis import open_redis
 from shortctl.ports import free_port
 from writer.links.repository import copy_links
 from writer.links.stored import LinkValues, NewLink
-from writer.relay import Relay
+from writer.relay.relay import Relay
 
 HOST = "go.example"
 RUN = (
     "import asyncio; from shortcore.settings import RelaySettings, load;"
-    "from writer.relay import main; asyncio.run(main(load(RelaySettings)))"
+    "from writer.relay.relay import main; asyncio.run(main(load(RelaySettings)))"
 )
 
 

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from shortcore.admin import AdminApp
-from shortcore.health import Health
-from shortcore.metrics import new_registry
+from shortcore.runtime.admin import AdminApp
+from shortcore.runtime.health import Health
+from shortcore.runtime.metrics import new_registry
 
 METHODS = "GET, HEAD, OPTIONS"
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from shortcore.background import Background
-from shortcore.metrics import FromMemory
+from shortcore.runtime.background import Background
+from shortcore.runtime.metrics import FromMemory
 
 
 async def broken():

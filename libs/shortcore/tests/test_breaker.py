@@ -2,7 +2,7 @@
 
 import pytest
 
-from shortcore.breaker import Breaker, State
+from shortcore.storage.circuit_breaker import Breaker, State
 
 
 class Clock:

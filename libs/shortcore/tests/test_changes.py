@@ -3,11 +3,11 @@ import time
 
 import pytest
 
+from shortcore.cache.change_feed import START, Change, ChangeFeed, FeedUnreadable, entry_order
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import MAX_VERSION
-from shortcore.changes import START, Change, ChangeFeed, FeedUnreadable, entry_order
-from shortcore.links import LinkKey
-from shortcore.redis import open_redis
+from shortcore.links.record import LinkKey
+from shortcore.storage.redis import open_redis
 
 
 def change(number):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcore.clicks import (
+from shortcore.clicks.wire import (
     VISITOR_BYTES,
     Click,
     ClickBatch,

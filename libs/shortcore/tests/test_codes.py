@@ -9,7 +9,7 @@ from hashids import Hashids
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shortcore.codes import (
+from shortcore.links.codes import (
     ALPHABET,
     MAX_ID,
     RESERVED_CODES,
@@ -21,7 +21,7 @@ from shortcore.codes import (
     permute,
     unpermute,
 )
-from shortcore.folded_codes import FOLDED_ALPHABET
+from shortcore.links.folded_codes import FOLDED_ALPHABET
 
 SECRET = b"a secret for the tests of codes"
 SPACE = CodeSpace(SECRET)

@@ -10,13 +10,13 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from shortcore import connection_limits
-from shortcore.connection_limits import Limits, public_limits
-from shortcore.connections import Connections
-from shortcore.drain import UvicornServer
 from shortcore.errors import ConfigurationError
-from shortcore.networks import Networks, client_of
-from shortcore.refusals import ConnectionMetrics, Reason, Refusals
+from shortcore.http import connection_limits
+from shortcore.http.connection_limits import Limits, public_limits
+from shortcore.http.connections import Connections
+from shortcore.http.networks import Networks, client_of
+from shortcore.http.refusals import ConnectionMetrics, Reason, Refusals
+from shortcore.runtime.drain import UvicornServer
 from shortcore.settings import ConnectionSettings
 
 BIG = 16 * 1024 * 1024

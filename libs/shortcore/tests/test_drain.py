@@ -10,19 +10,19 @@ import time
 import httpx
 import pytest
 
-from shortcore.drain import UvicornServer, bind, closing
-from shortcore.health import Health, Phase
+from shortcore.runtime.drain import UvicornServer, bind, closing
+from shortcore.runtime.health import Health, Phase
 from shortctl.ports import free_port
 
 SERVER = """
 import asyncio, sys
 from prometheus_client import CollectorRegistry
-from shortcore.admin import AdminApp
-from shortcore.background import Background
-from shortcore.drain import UvicornServer, run
-from shortcore.health import Health
-from shortcore.logging import configure
-from shortcore.loop_lag import LoopLag
+from shortcore.runtime.admin import AdminApp
+from shortcore.runtime.background import Background
+from shortcore.runtime.drain import UvicornServer, run
+from shortcore.runtime.health import Health
+from shortcore.runtime.logging import configure
+from shortcore.runtime.loop_lag import LoopLag
 
 configure("info", "json", "test")
 public_port, admin_port, delay_ms, hang = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shortcore import dynamic
-from shortcore.dynamic import DynamicFile, checked
-from shortcore.metrics import FromMemory
+from shortcore.runtime import dynamic_settings
+from shortcore.runtime.dynamic_settings import DynamicFile, checked
+from shortcore.runtime.metrics import FromMemory
 from shortcore.settings import DYNAMIC, RedirectorSettings, WriterSettings
 
 GIVEN = {
@@ -70,7 +70,9 @@ def test_a_faulty_file_changes_nothing_is_a_line_a_fault_and_is_counted_once(
     file, text, faults, monkeypatch
 ):
     said: list[str] = []
-    monkeypatch.setattr(dynamic.log, "error", lambda _, **fields: said.append(fields["fault"]))
+    monkeypatch.setattr(
+        dynamic_settings.log, "error", lambda _, **fields: said.append(fields["fault"])
+    )
     source, taken = watched(file)
     file.write_text("l1_ttl_s: 7\n")
     source.read()

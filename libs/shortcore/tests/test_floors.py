@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shortcore.cache.floors import Floors
-from shortcore.links import LinkKey
+from shortcore.links.record import LinkKey
 
 KEYS = st.builds("go.example/{}".format, st.integers(0, 15)).map(LinkKey)
 """As many as one bucket holds: none of them is ever pushed out."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from shortcore.drain import UvicornServer
-from shortcore.framing import refused
-from shortcore.protocol import MAX_HEAD
+from shortcore.http.framing import refused
+from shortcore.http.protocol import MAX_HEAD
+from shortcore.runtime.drain import UvicornServer
 
 POST = b"POST /first HTTP/1.1\r\nHost: a.example\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: anything\r\n"

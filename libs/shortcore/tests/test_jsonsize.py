@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcore.jsonsize import has_more_values
+from shortcore.links.json_size import has_more_values
 
 TEXT = st.text(alphabet='a",[{\\\n😀', max_size=8)
 VALUES = st.recursive(

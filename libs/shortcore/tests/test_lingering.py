@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shortcore import lingering, protocol
-from shortcore.drain import UvicornServer
+from shortcore.http import lingering, protocol
+from shortcore.runtime.drain import UvicornServer
 
 MIB = 2**20
 

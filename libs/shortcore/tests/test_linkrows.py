@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from shortcore.linkrows import (
+from shortcore.links.rows import (
     MAX_ROW,
     MAX_ROW_LINES,
     Format,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shortcore.cache.local import ENTRY_OVERHEAD_BYTES, SECOND_CHANCES, LocalCache
-from shortcore.links import Kind, LinkKey, LinkRecord, absent
+from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 
 TTL_S, NEGATIVE_TTL_S, STALE_S = 30.0, 5.0, 100.0
 # As many as there are keys, so that no floor is forgotten; the bytes make entries go.

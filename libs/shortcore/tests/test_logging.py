@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from shortcore.logging import MAX_TRACEBACK, MAX_VALUE, bounded
+from shortcore.runtime.logging import MAX_TRACEBACK, MAX_VALUE, bounded
 
 FORMATS = pytest.mark.parametrize("log_format", ["json", "console"])
 
@@ -16,7 +16,7 @@ def logged(log_format: str, statement: str) -> str:
     program = f"""
 import logging
 import structlog
-from shortcore.logging import configure
+from shortcore.runtime.logging import configure
 configure("info", {log_format!r}, "test")
 log = structlog.stdlib.get_logger("t")
 {statement}

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from shortcore.breaker import Breaker, State
 from shortcore.errors import DatabaseUnavailable, LinkNotFound
-from shortcore.postgres import open_postgres
+from shortcore.storage.circuit_breaker import Breaker, State
+from shortcore.storage.postgres import open_postgres
 from shortctl.ports import free_port
 
 

@@ -13,10 +13,10 @@ from harness.proxy import Mode, Proxy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcore.breaker import Breaker
 from shortcore.errors import DatabaseUnavailable
-from shortcore.postgres import open_postgres
-from shortcore.postgres_wire import MAX_MESSAGE, CheckedProtocol, Messages
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.postgres import open_postgres
+from shortcore.storage.postgres_wire import MAX_MESSAGE, CheckedProtocol, Messages
 
 MESSAGES = st.lists(
     st.builds(
@@ -62,9 +62,9 @@ def test_what_is_no_message_is_found_wherever_it_is_cut(sent, garbage, cuts):
 
 QUERY = """
 import asyncio, sys, time
-from shortcore.breaker import Breaker
+from shortcore.storage.circuit_breaker import Breaker
 from shortcore.errors import DatabaseUnavailable
-from shortcore.postgres import open_postgres
+from shortcore.storage.postgres import open_postgres
 
 async def main():
     postgres = await open_postgres(sys.argv[1], name="PostgreSQL", pool_size=1, statement_cache=0,

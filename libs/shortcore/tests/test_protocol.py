@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvicorn
 
-from shortcore.protocol import BoundedProtocol, JoinedProtocol
+from shortcore.http.protocol import BoundedProtocol, JoinedProtocol
 
 HEAD = {
     "type": "http.response.start",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcore.cache.record import MAX_VERSION, CorruptRecord, decode_record, encode_record
-from shortcore.links import Kind, LinkRecord, absent
+from shortcore.links.record import Kind, LinkRecord, absent
 
 texts = st.text(max_size=40)
 instants = st.none() | st.integers(0, 2**52)

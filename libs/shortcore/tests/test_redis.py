@@ -7,7 +7,7 @@ import redis.asyncio as aredis
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from shortcore.errors import ConfigurationError
-from shortcore.redis import AWAY, Getter, open_redis, servers_of
+from shortcore.storage.redis import AWAY, Getter, open_redis, servers_of
 from shortctl.embedded import EmbeddedValkey
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import asyncpg.connect_utils
 import pytest
 
-from shortcore.redis import open_redis
 from shortcore.settings import PostgresSettings, RedisSettings, load
+from shortcore.storage.redis import open_redis
 
 HOSTILE = "p@ss/w:rd?#[]% ü'\"\\"
 

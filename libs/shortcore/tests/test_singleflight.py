@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from shortcore.singleflight import Batches, Flights, settle
+from shortcore.storage.single_flight import Batches, Flights, settle
 
 
 class Work:

@@ -6,14 +6,14 @@ import redis as sync_redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import MAX_VERSION, decode_record, encode_record
 from shortcore.cache.scripts import PUBLISH
 from shortcore.cache.store import OFFERED_AT_ONCE, CacheStore, Lifetimes, Published
 from shortcore.errors import CacheUnavailable
-from shortcore.links import Kind, LinkKey, LinkRecord, absent
-from shortcore.redis import open_redis
+from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.redis import open_redis
 from shortctl.ports import free_port
 
 KEY = LinkKey("go.example/a")

@@ -7,8 +7,8 @@ from ada_url import parse_url
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shortcore import urls
-from shortcore.urls import (
+from shortcore.links import targets
+from shortcore.links.targets import (
     NEVER_SCHEMES,
     TargetError,
     TargetPolicy,
@@ -181,7 +181,7 @@ def test_a_parser_with_a_fault_cannot_split_a_header(monkeypatch):
     def faulty(raw, attributes):
         return parse_url(raw, attributes) | {"href": "https://example.com/\r\nX: y"}
 
-    monkeypatch.setattr(urls, "parse_url", faulty)
+    monkeypatch.setattr(targets, "parse_url", faulty)
     assert rule_of("https://example.com", DEFAULT) == "syntax"
 
 
@@ -369,12 +369,12 @@ PIECES = st.sampled_from(
 
 
 def stands_as_it_is(raw):
-    return urls._NORMAL.fullmatch(raw) is not None
+    return targets._NORMAL.fullmatch(raw) is not None
 
 
 def assert_the_parser_agrees(raw):
     found = parse_url(raw, ("href", "protocol", "username", "password", "hostname"))
-    short = urls._NORMAL.fullmatch(raw)
+    short = targets._NORMAL.fullmatch(raw)
     assert found["href"] == raw
     assert (found["protocol"], found["hostname"]) == (f"{short[1]}:", short[2])
     assert (found["username"], found["password"]) == ("", "")

@@ -2,10 +2,10 @@ import pytest
 import redis
 from harness.databases import fetch
 
+from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import decode_record, encode_record
-from shortcore.changes import Change
-from shortcore.links import Kind, LinkKey, LinkRecord, link_key
+from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortctl import coherence
 
 HOST = "go.example"

@@ -9,8 +9,8 @@ import asyncpg
 import httpx
 import pytest
 
-from redirector.app import Redirector, open_redirector
-from redirector.serve.asgi import application
+from redirector.container import Redirector, open_redirector
+from redirector.http.asgi import application
 from shortcore.settings import RedirectorSettings
 
 HOST = "go.example"

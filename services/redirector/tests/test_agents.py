@@ -2,7 +2,7 @@
 
 import pytest
 
-from redirector.agents import BOTS, agent_class, is_prefetch, referrer_host
+from redirector.clicks.user_agent import BOTS, agent_class, is_prefetch, referrer_host
 
 CHROME = "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0"
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from redirector.redirects import MAX_REST
-from redirector.resolve import Ask, Outcome, resolve
-from shortcore.links import Kind, LinkRecord
+from redirector.links.service import MAX_REST
+from redirector.rules.resolve import Ask, Outcome, resolve
+from shortcore.links.record import Kind, LinkRecord
 
 NOWHERE = {"postgres_url": "postgresql://x@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1"}
 

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 from harness.stack import Stack
 
-from redirector.existence import Existence
-from redirector.repository import DomainRow
-from shortcore.codes import CodeSpace
-from shortcore.links import link_key
+from redirector.links.existence import Existence
+from redirector.lookup.repository import DomainRow
+from shortcore.links.codes import CodeSpace
+from shortcore.links.record import link_key
 
 PRINT = "print.example"
 HEADERS = {"host": PRINT}
@@ -99,7 +99,7 @@ async def test_a_code_that_was_unknown_in_capitals_is_found_after_the_switch(app
 
 
 def test_a_copy_of_the_table_from_the_release_before_can_be_read():
-    from redirector.domain_loader import _decoder, _encoder  # noqa: PLC0415
+    from redirector.domains.loader import _decoder, _encoder  # noqa: PLC0415
 
     old = _encoder.encode([["a.example", None, None]])
     assert _decoder.decode(old) == [DomainRow("a.example")]

@@ -16,10 +16,10 @@ from harness.databases import Databases
 from harness.stack import Part, Stack
 from hypothesis import strategies as st
 
-from redirector.cdn import Cdn
-from redirector.respond import HELD_BYTES
+from redirector.responses.cdn import Cdn
+from redirector.responses.responses import HELD_BYTES
 from shortcore.cache.local import GRAIN
-from shortcore.links import Kind, LinkRecord, link_key
+from shortcore.links.record import Kind, LinkRecord, link_key
 
 SERVERS = ("direct", "asgi")
 HELD = {"cdn_max_age_s": 60, "cdn_stale_s": 600}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redirector import custom_codes
-from redirector.custom_codes import Bloom
-from shortcore.codes import CodeSpace
+from redirector.lookup import custom_codes
+from redirector.lookup.custom_codes import Bloom
 from shortcore.errors import DatabaseUnavailable
-from shortcore.links import LinkKey
+from shortcore.links.codes import CodeSpace
+from shortcore.links.record import LinkKey
 
 HOST = "go.example"
 SECRET = b"0123456789abcdef0123456789abcdef"  # that of the fixtures

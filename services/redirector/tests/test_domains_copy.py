@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shortcore.cache.keys import CacheKeys
-from shortcore.redis import open_redis
+from shortcore.storage.redis import open_redis
 
 NOWHERE = "postgresql://x@127.0.0.1:1/x"
 OTHER = {"host": "other.example"}

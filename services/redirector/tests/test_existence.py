@@ -6,9 +6,9 @@ import string
 
 import pytest
 
-from redirector.existence import Existence
-from shortcore.codes import CodeSpace
-from shortcore.links import LinkKey, absent
+from redirector.links.existence import Existence
+from shortcore.links.codes import CodeSpace
+from shortcore.links.record import LinkKey, absent
 
 HOST = "go.example"
 SECRET = b"0123456789abcdef0123456789abcdef"  # that of the fixtures

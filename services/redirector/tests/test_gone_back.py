@@ -2,8 +2,8 @@
 
 import pytest
 
-from redirector import repository
-from shortcore.links import Kind, LinkKey, LinkRecord
+from redirector.lookup import repository
+from shortcore.links.record import Kind, LinkKey, LinkRecord
 
 KEY = LinkKey("go.example/abc")
 

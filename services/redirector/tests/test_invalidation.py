@@ -5,11 +5,11 @@ import time
 
 from harness.proxy import Mode, Proxy
 
-from redirector.invalidation import AT_ONCE
+from redirector.lookup.invalidation import AT_ONCE
+from shortcore.cache.change_feed import Batch, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.changes import Batch, Change, ChangeFeed
-from shortcore.links import LinkKey
-from shortcore.redis import open_redis
+from shortcore.links.record import LinkKey
+from shortcore.storage.redis import open_redis
 
 KEY = LinkKey("go.example/abc")
 

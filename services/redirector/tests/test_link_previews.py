@@ -2,7 +2,7 @@
 
 import pytest
 
-from redirector.link_previews import is_preview_agent
+from redirector.links.link_previews import is_preview_agent
 
 CHROME = (
     "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0"

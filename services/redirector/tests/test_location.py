@@ -9,9 +9,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from redirector.location import as_reference, escape
-from shortcore.links import is_simple_target
-from shortcore.urls import TargetError, TargetPolicy, normalise_target
+from redirector.rules.location import as_reference, escape
+from shortcore.links.record import is_simple_target
+from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
 
 # RFC 3986, appendix A, with an authority that holds a registered name or an IPv6 address.
 PCHAR = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})"

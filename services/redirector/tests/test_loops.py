@@ -6,7 +6,7 @@ import pytest
 from argon2 import PasswordHasher
 from structlog.testing import capture_logs
 
-from redirector.loops import Leads, OwnHosts, place_of
+from redirector.rules.loops import Leads, OwnHosts, place_of
 
 OWN = OwnHosts({"go.example", "xn--bcher-kva.example", "www.shop.example"})
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")

@@ -6,7 +6,7 @@ import tracemalloc
 
 from shortcore.cache.local import ENTRY_OVERHEAD_BYTES
 from shortcore.cache.record import decode_record, encode_record
-from shortcore.links import Kind, LinkRecord, link_key
+from shortcore.links.record import Kind, LinkRecord, link_key
 
 LINKS = 20_000
 TARGET = "https://target.example/some/path/that/is/usual?number={:06}"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from argon2 import PasswordHasher
 
-from redirector.display import SHOWN, place_name, shortened, visible
+from redirector.responses.display import SHOWN, place_name, shortened, visible
 
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")
 

@@ -16,7 +16,7 @@ from harness.stack import Stack
 from harness.visitor import Visitor
 
 from redirector.passwords import check
-from shortcore.links import LinkKey
+from shortcore.links.record import LinkKey
 
 HASH = PasswordHasher(time_cost=1, memory_cost=1024).hash("open sesame")
 SLOW_HASH = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash("open sesame")

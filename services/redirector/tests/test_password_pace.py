@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from redirector.passwords.pace import Pace
-from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
-from shortcore.links import LinkKey
-from shortcore.redis import open_redis
+from shortcore.links.record import LinkKey
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.redis import open_redis
 
 KEY = LinkKey("go.example/abc")
 NO_REDIS = "redis://127.0.0.1:1"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redirector.passwords.turns import Limits, Place, Turns
-from shortcore.networks import network_of
+from shortcore.http.networks import network_of
 
 WIDE = Limits(1000, 1000, 1000, 1000)
 

@@ -6,8 +6,8 @@ import time
 import pytest
 from argon2 import PasswordHasher
 
-from redirector import redirects
-from redirector.clients import MAX_HOPS, Clients
+from redirector.client_address import MAX_HOPS, Clients
+from redirector.links import service
 
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")
 
@@ -122,7 +122,7 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(run, table, monkeyp
         yield b"password="
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(redirects, "FORM_WITHIN_S", 0.05)
+    monkeypatch.setattr(service, "FORM_WITHIN_S", 0.05)
     await table.link("abc", password_hash=HASH)
     app = await run()
     async with asyncio.timeout(5):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from harness.stack import Stack
 
-from redirector.pasted import MAX_JUNK, Pasted, clean_path
-from redirector.paths import read_path
-from shortcore.links import link_key
+from redirector.rules.pasted import MAX_JUNK, Pasted, clean_path
+from redirector.rules.paths import read_path
+from shortcore.links.record import link_key
 
 TARGET = "https://target.example/"
 JUNK = (

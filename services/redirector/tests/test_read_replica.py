@@ -9,8 +9,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from redirector.app import REPLICA_MISSES_PER_S
-from shortcore.links import LinkKey
+from redirector.container import REPLICA_MISSES_PER_S
+from shortcore.links.record import LinkKey
 
 NO_REDIS = "redis://127.0.0.1:1"
 

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from redirector.app import open_redirector
+from redirector.container import open_redirector
 from shortcore.errors import ConfigurationError
 from shortcore.settings import RedirectorSettings
 from writer.migrations import upgrade

@@ -17,8 +17,8 @@ from harness.waiting import until
 
 from shortcore.cache import store
 from shortcore.cache.keys import CacheKeys
-from shortcore.clicks import Flag, decode_batch, partition_of
-from shortcore.links import Kind, LinkRecord
+from shortcore.clicks.wire import Flag, decode_batch, partition_of
+from shortcore.links.record import Kind, LinkRecord
 from shortctl.embedded import EmbeddedValkey
 
 SERVERS = ("direct", "asgi")

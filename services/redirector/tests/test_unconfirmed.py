@@ -6,12 +6,12 @@ import time
 import pytest
 from harness.proxy import Mode, Proxy
 
-from shortcore.breaker import Breaker
+from shortcore.cache.change_feed import Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.changes import Change, ChangeFeed
-from shortcore.links import Kind, LinkKey, LinkRecord, absent
-from shortcore.redis import open_redis
+from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.redis import open_redis
 
 KEY = LinkKey("go.example/abc")
 OLD, NEW = "https://old.example/", "https://new.example/"

@@ -6,7 +6,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from redirector.unknown_hosts import MANY, SAMPLE_LENGTH, WINDOW_S, UnknownHosts, shown
+from redirector.domains.unknown_hosts import MANY, SAMPLE_LENGTH, WINDOW_S, UnknownHosts, shown
 from shortcore.errors import ConfigurationError
 from shortcore.settings import RedirectorSettings, load
 

@@ -16,9 +16,9 @@ from harness.contract import Contract
 from harness.relays import Links, Stack, stack
 
 from shortcore.settings import WriterSettings
-from writer.app import create_app
+from writer.app.application import create_app
+from writer.container import Parts, open_parts
 from writer.keys.service import create_key
-from writer.parts import Parts, open_parts
 
 SECRET = "a secret for the tests"
 HOST = "go.test"

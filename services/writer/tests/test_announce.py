@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from writer import announce
+from writer.relay import publisher
 
 
 async def until(condition):
@@ -31,7 +31,7 @@ def notices(api, monkeypatch):
 
 async def test_a_chosen_code_is_told_at_once_amid_new_links(api, notices, monkeypatch):
     """Somebody may have asked for it before there was one, and redirectors remember that."""
-    monkeypatch.setattr(announce, "_NEW_LINKS_WAIT_S", 3600)
+    monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
     await until(lambda: len(notices) == 1)
     await api.create(code="sale")
@@ -39,7 +39,7 @@ async def test_a_chosen_code_is_told_at_once_amid_new_links(api, notices, monkey
 
 
 async def test_an_edit_is_told_at_once_amid_new_links(api, notices, monkeypatch):
-    monkeypatch.setattr(announce, "_NEW_LINKS_WAIT_S", 3600)
+    monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
     await until(lambda: len(notices) == 1)
     link = await api.create()
@@ -52,4 +52,4 @@ async def test_new_links_are_told_by_themselves_but_not_each(api, notices):
         await api.create()
     created = len(notices)
     await until(lambda: len(notices) > created)
-    assert all(after - before >= announce._NEW_LINKS_WAIT_S for before, after in pairwise(notices))
+    assert all(after - before >= publisher._NEW_LINKS_WAIT_S for before, after in pairwise(notices))

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-import writer.announce
-import writer.auth
 import writer.domains.book
-import writer.idempotency
-from writer.idempotency import purge_forever
+import writer.http.idempotency
+import writer.keys.authenticator
+import writer.relay.publisher
+from writer.http.idempotency import purge_forever
 
 SOON_S = 0.01
 

@@ -5,9 +5,9 @@ import time
 import pytest
 from harness.relays import HOST, all_changes, killed_before_delete, stack, until
 
-from shortcore.changes import entry_order
-from shortcore.links import Kind, LinkKey, link_key
-from writer import outbox
+from shortcore.cache.change_feed import entry_order
+from shortcore.links.record import Kind, LinkKey, link_key
+from writer.relay import outbox
 
 CLAIM_OF_THE_RELEASE_BEFORE = """
 DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shortcore.folded_codes import FOLDED_ALPHABET
+from shortcore.links.folded_codes import FOLDED_ALPHABET
 
 HOST = "print.test"
 

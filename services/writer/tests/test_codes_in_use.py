@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from shortcore.codes import CodeSpace
+from shortcore.links.codes import CodeSpace
 
 SECRET = "a secret for the tests"
 CODES = CodeSpace(SECRET.encode())

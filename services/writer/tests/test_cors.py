@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from shortcore.settings import WriterSettings
-from writer.cors import EXPOSED_HEADERS
+from writer.app.cors import EXPOSED_HEADERS
 
 APP = "https://app.example.com"
 OTHER = "https://other.example.com"

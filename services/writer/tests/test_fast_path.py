@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from writer.fast_path import FastPath
-from writer.gate import Gate
+from writer.app.fast_path import FastPath
+from writer.app.middleware import Gate
 
 LINKS = "/api/v1/links"
 OK = {"target": "https://example.com/"}

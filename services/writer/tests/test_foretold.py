@@ -3,8 +3,8 @@
 import pytest
 from harness.proxy import Mode, Proxy
 
-from shortcore.changes import START
-from shortcore.links import link_key
+from shortcore.cache.change_feed import START
+from shortcore.links.record import link_key
 
 HOST = "go.test"
 LINKS = "/api/v1/links"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from writer.idempotency import purge
+from writer.http.idempotency import purge
 
 LINKS, BATCH = "/api/v1/links", "/api/v1/links:batch"
 LINK = {"target": "https://example.com/"}

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from shortcore.linkrows import Format
-from shortcore.links import link_key
+from shortcore.links.record import link_key
+from shortcore.links.rows import Format
 from writer.links import imports, repository
 from writer.links.imports import MAX_ROWS
 from writer.links.schemas import BatchLinks
-from writer.outbox import BULK
+from writer.relay.outbox import BULK
 
 IMPORT = "/api/v1/links:import"
 CSV = {"content-type": "text/csv; charset=utf-8"}

@@ -5,7 +5,7 @@ import base64
 
 from argon2 import PasswordHasher
 
-from shortcore.links import Kind, link_key
+from shortcore.links.record import Kind, link_key
 
 HOST = "go.test"
 

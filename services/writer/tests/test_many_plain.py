@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from shortcore.errors import InvalidInput, MalformedRequest
-from shortcore.linkrows import Format
+from shortcore.links.rows import Format
 from writer.links import imports
 from writer.links.imports import MAX_ROWS
 

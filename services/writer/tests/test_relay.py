@@ -10,12 +10,12 @@ from harness.proxy import Proxy
 from harness.relays import HOST, Stack, all_changes, killed_before_delete, process, stack, until
 from harness.servers import flush
 
-from shortcore.changes import Change, entry_order
+from shortcore.cache.change_feed import Change, entry_order
 from shortcore.errors import CacheUnavailable
-from shortcore.links import Kind, LinkKey, LinkRecord, link_key
+from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortctl.embedded import EmbeddedValkey
 from shortctl.ports import free_port
-from writer import outbox
+from writer.relay import outbox
 
 
 async def test_a_batch_brings_the_newest_version_of_each_link_once(one, links):
@@ -480,8 +480,8 @@ async def test_listening_resumes_when_its_connection_is_cut(
 async def test_listening_resumes_when_its_connection_falls_silent(
     database_url, redis_url, redis_prefix, links, monkeypatch
 ):
-    monkeypatch.setattr("writer.relay.LISTEN_CHECK_S", 0.1)
-    monkeypatch.setattr("writer.relay.LISTEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("writer.relay.relay.LISTEN_CHECK_S", 0.1)
+    monkeypatch.setattr("writer.relay.relay.LISTEN_TIMEOUT_S", 1.0)
     with Proxy(database_url) as wire:
         async with stack(wire.url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
             await one.relay.start()

@@ -14,9 +14,9 @@ from harness.stack import Stack
 from shortctl.devparts import command
 from shortctl.embedded import EmbeddedPostgres
 from shortctl.ports import free_port
+from writer.container import open_parts
 from writer.domains import repository
 from writer.migrations import upgrade
-from writer.parts import open_parts
 from writer.serve import start_with_postgres
 
 LINK = {"target": "https://example.com/"}

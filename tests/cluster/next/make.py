@@ -4,7 +4,7 @@ import importlib.util
 import py_compile
 from pathlib import Path
 
-from shortcore import schema
+from shortcore.storage import schema
 
 MIGRATION = '''"""What a next release could need.
 

@@ -33,12 +33,12 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from shortcore.codes import RESERVED_CODES
 from shortcore.errors import ConfigurationError
-from shortcore.links import RedirectStatus
-from shortcore.logging import LogFormat
-from shortcore.origins import normalise_origins
-from shortcore.urls import TargetPolicy, normalise_host, normalise_target
+from shortcore.http.origins import normalise_origins
+from shortcore.links.codes import RESERVED_CODES
+from shortcore.links.record import RedirectStatus
+from shortcore.links.targets import TargetPolicy, normalise_host, normalise_target
+from shortcore.runtime.logging import LogFormat
 
 PREFIX = "SHORTLINKS_"
 CONFIG_FILE = PREFIX + "CONFIG_FILE"

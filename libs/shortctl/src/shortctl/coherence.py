@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import Published
-from shortcore.changes import Change
-from shortcore.links import Kind, LinkKey, LinkRecord, link_key, split_key
-from shortcore.postgres import Postgres
-from shortcore.rows import RECORD_COLUMNS, Row, record_of
+from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key, split_key
+from shortcore.links.row_mapping import RECORD_COLUMNS, Row, record_of
+from shortcore.storage.postgres import Postgres
 from shortctl.servers import Redis, now_ms
 
 BATCH = 500

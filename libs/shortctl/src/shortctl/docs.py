@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from shortcore.dynamic import EVERY_S
+from shortcore.runtime.dynamic_settings import EVERY_S
 from shortcore.settings import ALL, CONFIG_FILE, DYNAMIC, PREFIX
 from shortctl.client import die, say
 

@@ -12,10 +12,10 @@ import typer
 from rich.table import Table
 
 from shortcore.errors import ConfigurationError, ShortlinksError
-from shortcore.postgres import Postgres
-from shortcore.redis import AWAY
-from shortcore.schema import check_schema
 from shortcore.settings import RelaySettings, redact_url
+from shortcore.storage.postgres import Postgres
+from shortcore.storage.redis import AWAY
+from shortcore.storage.schema import check_schema
 from shortctl import coherence
 from shortctl.client import Key, Url, api, dev_facts, tables
 from shortctl.servers import (
@@ -27,7 +27,7 @@ from shortctl.servers import (
     open_database,
     settings,
 )
-from writer.outbox import backlog
+from writer.relay.outbox import backlog
 
 CLOCK_TOLERANCE_MS = 1000
 """Fills carry the time of their read: `cache_fill_max_age_ms` must stay well above this."""

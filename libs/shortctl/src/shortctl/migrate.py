@@ -3,7 +3,7 @@
 import asyncpg
 
 from shortcore.errors import ConfigurationError
-from shortcore.schema import REVISION, revision
+from shortcore.storage.schema import REVISION, revision
 from shortctl.client import die, say
 from shortctl.servers import PostgresUrl, run, settings
 

@@ -15,14 +15,14 @@ from typing import Annotated, Any, TypeVar
 import asyncpg
 import typer
 
-from shortcore.breaker import Breaker
+from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.changes import ChangeFeed
 from shortcore.errors import ConfigurationError, ShortlinksError
-from shortcore.postgres import Postgres, open_postgres
-from shortcore.redis import Client, open_redis
 from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.postgres import Postgres, open_postgres
+from shortcore.storage.redis import Client, open_redis
 from shortctl.client import dev_facts, die, explain
 
 PostgresUrl = Annotated[

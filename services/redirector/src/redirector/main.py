@@ -8,16 +8,17 @@ from typing import Any
 
 import uvloop
 
-from redirector.app import Redirector, open_redirector
-from redirector.serve import asgi, cors, direct, forwarding
-from shortcore import connections, drain, logging
-from shortcore.admin import AdminApp
-from shortcore.connections import Connections
-from shortcore.drain import Server, UvicornServer
+from redirector.container import Redirector, open_redirector
+from redirector.http import asgi, cors, fast_protocol, forwarding
 from shortcore.errors import ConfigurationError, TaskFailed
-from shortcore.garbage import collect_seldom
-from shortcore.loop_lag import LoopLag
-from shortcore.protocol import JoinedProtocol
+from shortcore.http import connections
+from shortcore.http.connections import Connections
+from shortcore.http.protocol import JoinedProtocol
+from shortcore.runtime import drain, logging
+from shortcore.runtime.admin import AdminApp
+from shortcore.runtime.drain import Server, UvicornServer
+from shortcore.runtime.gc_tuning import collect_seldom
+from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import RedirectorSettings, load
 
 
@@ -81,7 +82,7 @@ def _server(
         application,
         settings.redirector_host,
         settings.redirector_port,
-        protocol=direct.direct_protocol(redirector) if direct_server else JoinedProtocol,
+        protocol=fast_protocol.direct_protocol(redirector) if direct_server else JoinedProtocol,
         connections=connections,
         backlog=4096,
         **_options(),

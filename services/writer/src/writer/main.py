@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import uvloop
 
-from shortcore import logging
 from shortcore.errors import ConfigurationError, TaskFailed
-from shortcore.schema import REVISION, revision
+from shortcore.runtime import logging
 from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
+from shortcore.storage.schema import REVISION, revision
 from writer.waiting import wait_for_schema, wait_until_up
 
 CONFIGURATION_FAULT = 2
@@ -73,7 +73,7 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _relay(_: argparse.Namespace) -> None:
-    from writer import relay  # noqa: PLC0415
+    from writer.relay import relay  # noqa: PLC0415
 
     settings = load(RelaySettings)
     logging.configure(settings.log_level, settings.log_format, "relay")

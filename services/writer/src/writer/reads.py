@@ -7,7 +7,7 @@ import asyncpg
 import structlog
 
 from shortcore.errors import DatabaseUnavailable
-from shortcore.postgres import Connection, Postgres
+from shortcore.storage.postgres import Connection, Postgres
 
 log = structlog.stdlib.get_logger(__name__)
 

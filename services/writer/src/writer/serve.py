@@ -5,16 +5,17 @@ import time
 
 import structlog
 
-from shortcore import connections, drain
-from shortcore.admin import AdminApp
 from shortcore.errors import ConfigurationError, DatabaseUnavailable
-from shortcore.garbage import collect_seldom
-from shortcore.health import Health
-from shortcore.loop_lag import LoopLag
-from shortcore.schema import check_schema
+from shortcore.http import connections
+from shortcore.runtime import drain
+from shortcore.runtime.admin import AdminApp
+from shortcore.runtime.gc_tuning import collect_seldom
+from shortcore.runtime.health import Health
+from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import WriterSettings, redact_url
-from writer.app import create_app
-from writer.parts import Parts, open_parts
+from shortcore.storage.schema import check_schema
+from writer.app.application import create_app
+from writer.container import Parts, open_parts
 
 log = structlog.stdlib.get_logger(__name__)
 

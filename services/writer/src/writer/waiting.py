@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from shortcore.errors import ConfigurationError, SchemaOlder
-from shortcore.schema import check_schema
+from shortcore.storage.schema import check_schema
 
 ASK_EVERY_S = 0.5
 CONNECT_S = 5.0

@@ -8,7 +8,7 @@ of those goes before its time because its bucket was popular.
 
 from struct import Struct
 
-from shortcore.links import LinkKey
+from shortcore.links.record import LinkKey
 
 _TAG = Struct("<q")
 _CELL = Struct("<qq")

@@ -7,7 +7,7 @@ slot (Redis Cluster specification, «hash tags»).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shortcore.links import LinkKey
+from shortcore.links.record import LinkKey
 
 
 @dataclass(frozen=True, slots=True)

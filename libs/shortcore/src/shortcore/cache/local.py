@@ -22,7 +22,7 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from shortcore.cache.floors import Floors
-from shortcore.links import Kind, LinkKey, LinkRecord, absent
+from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 
 ENTRY_OVERHEAD_BYTES = 474
 """Entry, record, key, places in dict, queue and floors, as the redirector's test_memory.py measures."""

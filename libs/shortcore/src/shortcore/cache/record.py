@@ -8,7 +8,7 @@ import struct
 
 import msgspec
 
-from shortcore.links import LinkRecord, absent
+from shortcore.links.record import LinkRecord, absent
 
 _VERSION = struct.Struct(">Q")
 _encoder = msgspec.msgpack.Encoder()

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 import redis.asyncio as aredis
 from redis.exceptions import ResponseError
 
-from shortcore.breaker import Breaker
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import CorruptRecord, decode_record, encode_record
 from shortcore.cache.scripts import PUBLISH
 from shortcore.errors import CacheUnavailable
-from shortcore.health import Dependency
-from shortcore.links import Kind, LinkKey, LinkRecord
-from shortcore.redis import AWAY, Client, Getter
+from shortcore.links.record import Kind, LinkKey, LinkRecord
+from shortcore.runtime.health import Dependency
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.redis import AWAY, Client, Getter
 
 T = TypeVar("T")
 

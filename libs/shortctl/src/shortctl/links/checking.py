@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from shortcore.codes import CodeError, check_custom_code
-from shortcore.links import REDIRECT_STATUSES
-from shortcore.urls import TargetError, TargetPolicy, normalise_target
+from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.record import REDIRECT_STATUSES
+from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
 from shortctl.links.rows import Fault, Row
 
 _POLICY = TargetPolicy()

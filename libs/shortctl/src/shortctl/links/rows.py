@@ -1,4 +1,4 @@
-"""Rows of links in CSV and JSONL: the form that `shortcore.linkrows` reads, written."""
+"""Rows of links in CSV and JSONL: the form that `shortcore.links.rows` reads, written."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,7 @@ from typing import TextIO
 
 import msgspec
 
-from shortcore.linkrows import FIELDS, Fault, Format, Row, UnreadableError, read_rows
+from shortcore.links.rows import FIELDS, Fault, Format, Row, UnreadableError, read_rows
 
 __all__ = ["FIELDS", "Fault", "Format", "Row", "UnreadableError", "read_rows", "write_rows"]
 

@@ -21,12 +21,12 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from prometheus_client import Histogram
 
 from redirector.passwords.pace import Pace
-from redirector.passwords.throttle import Throttle
+from redirector.passwords.rate_limit import Throttle
 from redirector.passwords.turns import Limits, Place, Turns
-from shortcore.links import LinkKey
-from shortcore.metrics import FromMemory
-from shortcore.networks import client_of, network_of
-from shortcore.passwords import normalise_password
+from shortcore.http.networks import client_of, network_of
+from shortcore.links.passwords import normalise_password
+from shortcore.links.record import LinkKey
+from shortcore.runtime.metrics import FromMemory
 
 log = structlog.stdlib.get_logger(__name__)
 

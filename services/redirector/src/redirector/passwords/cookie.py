@@ -11,8 +11,8 @@ import hmac
 import re
 from collections.abc import Callable, Iterable
 
-from redirector.fields import field_values
-from shortcore.links import LinkKey, LinkRecord
+from redirector.rules.fields import field_values
+from shortcore.links.record import LinkKey, LinkRecord
 
 NAME = b"shortlinks-visitor"
 

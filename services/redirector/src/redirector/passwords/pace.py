@@ -8,11 +8,11 @@ all redirectors; each process keeps its own as well, so a limit per process hold
 import asyncio
 from collections.abc import Callable
 
-from shortcore.breaker import Breaker, State
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.scripts import BOOK
-from shortcore.links import LinkKey
-from shortcore.redis import AWAY, Client
+from shortcore.links.record import LinkKey
+from shortcore.storage.circuit_breaker import Breaker, State
+from shortcore.storage.redis import AWAY, Client
 
 _REMEMBERED = 10_000
 """Schedules in this process; beyond that the oldest are forgotten."""

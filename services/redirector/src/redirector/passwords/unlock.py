@@ -4,14 +4,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from redirector.fields import field_values
 from redirector.passwords.check import Passwords, Verdict
 from redirector.passwords.cookie import VisitorCookies
 from redirector.passwords.form import Unreadable, Unsupported, read_password
-from redirector.passwords.throttle import WINDOW_S
-from redirector.respond import Answer, Answers
-from shortcore.links import LinkKey, LinkRecord
-from shortcore.metrics import FromMemory
+from redirector.passwords.rate_limit import WINDOW_S
+from redirector.responses.responses import Answer, Answers
+from redirector.rules.fields import field_values
+from shortcore.links.record import LinkKey, LinkRecord
+from shortcore.runtime.metrics import FromMemory
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import structlog
 
 from shortcore.errors import DomainNotFound
-from shortcore.postgres import DOWN_OR_REFUSING, Postgres
+from shortcore.links.targets import TargetPolicy, normalise_host
 from shortcore.settings import WriterSettings
-from shortcore.urls import TargetPolicy, normalise_host
+from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
 from writer.domains import repository
 from writer.domains.repository import Domain, DomainValues
 

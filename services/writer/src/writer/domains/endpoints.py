@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from writer.cursor import DomainCursor, encode, host_before
+from writer.app.openapi import answers
+from writer.container import Parts
 from writer.domains.repository import Domain
 from writer.domains.schemas import CreateDomain, DomainPage, EditDomain, view_of
-from writer.etags import etag
-from writer.fields import HostInPath
-from writer.openapi import answers
-from writer.paging import PageQuery, link_header
-from writer.parts import Parts
-from writer.requests import IfMatch, JsonRoute, PartsOf, json_response
+from writer.http.cursors import DomainCursor, encode, host_before
+from writer.http.dependencies import IfMatch, JsonRoute, PartsOf, json_response
+from writer.http.entity_tags import etag
+from writer.http.fields import HostInPath
+from writer.http.paging import PageQuery, link_header
 
 router = APIRouter(prefix="/api/v1/domains", tags=["domains"], route_class=JsonRoute)
 

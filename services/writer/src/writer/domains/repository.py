@@ -5,8 +5,8 @@ from datetime import datetime
 
 import asyncpg
 
-from shortcore.folded_codes import fold_code
-from shortcore.postgres import Connection
+from shortcore.links.folded_codes import fold_code
+from shortcore.storage.postgres import Connection
 
 _COLUMNS = """d.id, d.host, d.default_target, d.not_found_target, d.case_insensitive, d.version,
     d.created_at, d.updated_at"""

@@ -6,7 +6,7 @@ import msgspec
 from pydantic import ConfigDict, Field
 
 from writer.domains.repository import Domain
-from writer.fields import Host, Input, Url
+from writer.http.fields import Host, Input, Url
 
 
 class EditDomain(Input):

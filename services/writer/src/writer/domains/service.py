@@ -5,16 +5,16 @@ import contextlib
 import asyncpg
 
 from shortcore.errors import DomainInUse, DomainNotFound, DomainTaken, FieldError
-from shortcore.postgres import Connection, Postgres
-from shortcore.urls import TargetError, TargetPolicy, normalise_host, normalise_target
-from writer.announce import Announcer
+from shortcore.links.targets import TargetError, TargetPolicy, normalise_host, normalise_target
+from shortcore.storage.postgres import Connection, Postgres
 from writer.domains import repository
 from writer.domains.book import DomainBook
 from writer.domains.repository import Domain, DomainValues
 from writer.domains.schemas import CreateDomain, EditDomain
-from writer.etags import require_match
-from writer.problems import invalid
+from writer.http.entity_tags import require_match
+from writer.http.problems import invalid
 from writer.reads import Reads
+from writer.relay.publisher import Announcer
 
 
 class DomainService:

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import WithJsonSchema
 from starlette.responses import Response
 
-from writer.cursor import KeyCursor, encode, key_before
-from writer.fields import Number
+from writer.app.openapi import answers
+from writer.http.cursors import KeyCursor, encode, key_before
+from writer.http.dependencies import JsonRoute, PartsOf, json_response
+from writer.http.fields import Number
+from writer.http.paging import PageQuery, link_header
 from writer.keys.schemas import CreateKey, KeyPage, view_of
-from writer.openapi import answers
-from writer.paging import PageQuery, link_header
-from writer.requests import JsonRoute, PartsOf, json_response
 
 router = APIRouter(prefix="/api/v1/keys", tags=["keys"], route_class=JsonRoute)
 

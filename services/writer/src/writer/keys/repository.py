@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shortcore.postgres import Connection
+from shortcore.storage.postgres import Connection
 
 _COLUMNS = "id, name, prefix, created_at, expires_at, last_used_at, revoked_at"
 _PAGE = f"SELECT {_COLUMNS} FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2"  # noqa: S608  # constants only

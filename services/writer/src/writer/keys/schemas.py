@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from pydantic import ConfigDict, Field
 
-from writer.fields import Input, Instant, Text
+from writer.http.fields import Input, Instant, Text
 from writer.keys.repository import ApiKey
 
 

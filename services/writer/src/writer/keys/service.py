@@ -5,9 +5,9 @@ from datetime import datetime
 import asyncpg
 
 from shortcore.errors import KeyNotFound
-from shortcore.postgres import Connection, Postgres
-from writer.auth import KeyRing
+from shortcore.storage.postgres import Connection, Postgres
 from writer.keys import repository
+from writer.keys.authenticator import KeyRing
 from writer.keys.repository import ApiKey
 from writer.keys.secret import digest_of, new_secret
 

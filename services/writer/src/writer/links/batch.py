@@ -12,15 +12,15 @@ from shortcore.errors import (
     InvalidInput,
     ShortlinksError,
 )
-from shortcore.turns import Turn
-from writer import idempotency
-from writer.idempotency import Answer, Attempt
+from shortcore.runtime.turns import Turn
+from writer.http import idempotency
+from writer.http.idempotency import Answer, Attempt
+from writer.http.problems import MAX_ERRORS_OF_MANY, error_of_validation, invalid, problem_of
 from writer.links.creation import Draft, Placed, chosen
+from writer.links.passwords import MAX_PER_BATCH
 from writer.links.schemas import BatchAnswer, BatchLinks, BatchResult, CreateLink
 from writer.links.service import LinkService
 from writer.links.stored import StoredLink
-from writer.passwords import MAX_PER_BATCH
-from writer.problems import MAX_ERRORS_OF_MANY, error_of_validation, invalid, problem_of
 
 Prepared = Draft | ShortlinksError
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 import asyncpg
 import msgspec
 
-from shortcore.codes import CodeSpace
 from shortcore.errors import (
     CodeTaken,
     FieldError,
@@ -14,12 +13,12 @@ from shortcore.errors import (
     InvalidInput,
     ShortlinksError,
 )
-from shortcore.links import LinkId, LinkKey, link_key
-from shortcore.postgres import Connection, Postgres
-from writer.announce import Announcer
+from shortcore.links.codes import CodeSpace
+from shortcore.links.record import LinkId, LinkKey, link_key
+from shortcore.storage.postgres import Connection, Postgres
 from writer.batching import Batcher
 from writer.domains.repository import Domain
-from writer.ids import IdBlocks
+from writer.links.ids import IdBlocks
 from writer.links.repository import (
     CapitalsRefused,
     Copied,
@@ -29,6 +28,7 @@ from writer.links.repository import (
     insert_links,
 )
 from writer.links.stored import LinkValues, NewLink, StoredLink
+from writer.relay.publisher import Announcer
 
 Placed = StoredLink | ShortlinksError
 

@@ -8,25 +8,11 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from shortcore.errors import UnsupportedMediaType
-from shortcore.linkrows import Format
-from writer.cursor import decode_cursor, encode_cursor
-from writer.etags import ETAGS_SCHEMA, etag, none_match
-from writer.fields import (
-    CodeInPath,
-    ExactInstant,
-    Flag,
-    Host,
-    HostInPath,
-    Tag,
-    Text,
-)
-from writer.links import listing
-from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
-from writer.links.stored import StoredLink
-from writer.openapi import answers
-from writer.paging import PageQuery, link_header
-from writer.parts import Parts
-from writer.requests import (
+from shortcore.links.rows import Format
+from writer.app.openapi import answers
+from writer.container import Parts
+from writer.http.cursors import decode_cursor, encode_cursor
+from writer.http.dependencies import (
     AttemptOf,
     IfMatch,
     JsonRoute,
@@ -35,6 +21,20 @@ from writer.requests import (
     refuse_coded,
     stored_response,
 )
+from writer.http.entity_tags import ETAGS_SCHEMA, etag, none_match
+from writer.http.fields import (
+    CodeInPath,
+    ExactInstant,
+    Flag,
+    Host,
+    HostInPath,
+    Tag,
+    Text,
+)
+from writer.http.paging import PageQuery, link_header
+from writer.links import listing
+from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
+from writer.links.stored import StoredLink
 
 router = APIRouter(prefix="/api/v1", tags=["links"], route_class=JsonRoute)
 

@@ -16,16 +16,16 @@ from shortcore.errors import (
     MalformedRequest,
     ShortlinksError,
 )
-from shortcore.linkrows import MAX_ROW, Format, Row, UnreadableError, read_lines
-from shortcore.turns import Turn
-from writer import idempotency
-from writer.idempotency import Answer, Attempt
+from shortcore.links.rows import MAX_ROW, Format, Row, UnreadableError, read_lines
+from shortcore.runtime.turns import Turn
+from writer.http import idempotency
+from writer.http.idempotency import Answer, Attempt
+from writer.http.problems import MAX_ERRORS_OF_MANY, invalid, problem_of
 from writer.links.batch import BatchService, claim_code
 from writer.links.creation import Draft, chosen
+from writer.links.passwords import MAX_PER_BATCH
 from writer.links.schemas import ImportAnswer, ImportFailure
 from writer.links.service import LinkService
-from writer.passwords import MAX_PER_BATCH
-from writer.problems import MAX_ERRORS_OF_MANY, invalid, problem_of
 
 MAX_ROWS: Final = 10_000
 """Rows of one request; its bytes are bounded by `body_max_bytes`, and so is the memory."""

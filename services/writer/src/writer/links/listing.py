@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from shortcore.postgres import Connection
-from writer.cursor import Cursor
+from shortcore.storage.postgres import Connection
+from writer.http.cursors import Cursor
 from writer.links.repository import COLUMNS, stored
 from writer.links.stored import StoredLink
 

@@ -8,12 +8,12 @@ from operator import attrgetter
 
 import asyncpg
 
-from shortcore.folded_codes import fold_code
-from shortcore.links import Kind, LinkRecord, LinkState, Version, is_simple_target
-from shortcore.postgres import Connection
-from shortcore.rows import RECORD_COLUMNS, record_of
+from shortcore.links.folded_codes import fold_code
+from shortcore.links.record import Kind, LinkRecord, LinkState, Version, is_simple_target
+from shortcore.links.row_mapping import RECORD_COLUMNS, record_of
+from shortcore.storage.postgres import Connection
 from writer.links.stored import LinkValues, NewLink, StoredLink
-from writer.outbox import BULK
+from writer.relay.outbox import BULK
 
 COLUMNS = f"""{RECORD_COLUMNS}, l.domain_id, l.code, l.valid_from, l.expires_at, l.max_visits,
     l.visits, l.tags, l.note, l.created_at, l.updated_at, l.deleted_at"""

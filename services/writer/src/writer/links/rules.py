@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from shortcore.codes import CodeError, check_custom_code
 from shortcore.errors import FieldError
-from shortcore.links import LinkState, RedirectStatus
-from shortcore.urls import TargetError, TargetPolicy, normalise_target
+from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.record import LinkState, RedirectStatus
+from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
 from writer.links.schemas import CreateLink, EditLink
 from writer.links.stored import LinkValues
 

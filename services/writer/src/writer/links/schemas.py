@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, WithJsonSchema
 
-from shortcore.links import LinkState
-from writer.fields import (
+from shortcore.links.record import LinkState
+from writer.http.fields import (
     Code,
     Host,
     Input,
@@ -20,8 +20,8 @@ from writer.fields import (
     Url,
     Visits,
 )
+from writer.http.problems import Problem
 from writer.links.stored import LinkValues, StoredLink
-from writer.problems import Problem
 
 SettableState = Literal["active", "disabled"]
 

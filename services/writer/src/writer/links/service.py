@@ -8,25 +8,25 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
-from shortcore.codes import CodeError, check_custom_code
 from shortcore.errors import Conflict, DomainNotFound, LinkDeleted, LinkNotFound, ShortlinksError
-from shortcore.links import LinkState, absent, link_key
-from shortcore.postgres import Connection, Postgres
+from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.record import LinkState, absent, link_key
+from shortcore.links.targets import is_normal, normalise_host
 from shortcore.settings import WriterSettings
-from shortcore.urls import is_normal, normalise_host
-from writer import idempotency
-from writer.announce import Announcer
+from shortcore.storage.postgres import Connection, Postgres
 from writer.clock import Now
 from writer.domains.book import DomainBook
-from writer.etags import etag, require_match
-from writer.idempotency import Answer, Attempt
+from writer.http import idempotency
+from writer.http.entity_tags import etag, require_match
+from writer.http.idempotency import Answer, Attempt
+from writer.http.problems import invalid
 from writer.links import repository
 from writer.links.creation import Creator, Draft, chosen, domain_gone
+from writer.links.passwords import hash_password
 from writer.links.rules import Faults, check_code, values_of_edit, values_of_new
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import LinkValues, StoredLink
-from writer.passwords import hash_password
-from writer.problems import invalid
+from writer.relay.publisher import Announcer
 
 
 @dataclass(slots=True)

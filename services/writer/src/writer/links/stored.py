@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from shortcore.links import LinkId, LinkRecord, LinkState, RedirectStatus
+from shortcore.links.record import LinkId, LinkRecord, LinkState, RedirectStatus
 
 
 class LinkValues(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from shortcore.errors import SchemaOlder
-from shortcore.schema import check_schema
+from shortcore.storage.schema import check_schema
 
 _LOCK = 7_236_001
 """Advisory lock: of several migrators that start together one works, the others wait."""

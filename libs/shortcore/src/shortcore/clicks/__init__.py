@@ -1,0 +1,1 @@
+"""Clicks on their way from the redirector to the worker."""

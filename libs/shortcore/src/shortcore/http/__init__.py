@@ -1,0 +1,1 @@
+"""HTTP connections: framing, deadlines and limits."""

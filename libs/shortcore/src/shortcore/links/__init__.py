@@ -1,0 +1,1 @@
+"""What a link is: its record, its code, its target."""

@@ -1,0 +1,307 @@
+"""Codes of links: from an id to a short, unguessable string and back, without any look-up.
+
+A generated code is made in three steps, each of which is reversible:
+
+1. The id falls into a *tier*, the number of base-36 digits of its code; the short tiers are
+   used up first, so the length grows with the id.
+2. A keyed permutation scatters it over the whole tier. Only one number in `SPARSENESS` of a
+   tier is ever used, so that nearly every string that somebody makes up is refused here.
+3. `hashids` writes the number: one lottery character, then the digits.
+
+The permutation is a generalised Feistel network over Z_a x Z_b with a * b equal to the size of
+the tier, so that it needs no cycle walking: J. Black and P. Rogaway, "Ciphers with Arbitrary
+Finite Domains" (CT-RSA 2002), method 3, in the alternating form that M. Bellare et al.,
+"Format-Preserving Encryption" (SAC 2009), call FE2. It is not one of the approved modes of NIST
+SP 800-38G (FF1), and need not be: the aim is that codes cannot be guessed in order or counted,
+not that knowing a code is a permission.
+"""
+
+import re
+from array import array
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from hashids import Hashids
+
+from shortcore.links.folded_codes import FoldedScript
+
+ALPHABET = "346789ABCDEFGHJKLMNPQRSTUVWXYabcdefghjkmnpqrstuvwxyz"
+"""What hashids may draw on: no `0Oo 1lIi 2Z 5`. It keeps 12 as separators and 4 as guards."""
+
+SPARSENESS = 256
+"""One number in this many is a code; with the lottery, 1 made-up string in 9,216 passes."""
+
+MAX_ID = 2**63 - 1
+"""The largest id, that of a PostgreSQL `bigint`."""
+
+MIN_SECRET_BYTES = 16
+MAX_CUSTOM_LENGTH = 64
+
+RESERVED_CODES = frozenset(
+    {
+        # Asked for by browsers, crawlers and certificate authorities on every host.
+        "favicon",
+        "robots",
+        "sitemap",
+        "static",
+        "well-known",
+        # Kept for the API, its pages and its documentation, should they share the host.
+        "admin",
+        "api",
+        "docs",
+        "login",
+        # Probed by orchestrators and scrapers; a link there would answer in a probe's place.
+        "health",
+        "healthz",
+        "livez",
+        "metrics",
+        "readyz",
+    }
+)
+
+_BASE = 36
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_LOTTERY_MODULUS = 100  # of hashids: the lottery of a single number n is letter n % 100 % 36
+_SHORTEST = 5
+_LONGEST = 14  # the tier that holds MAX_ID
+_ROUND_PAIRS = 4
+_PAIRS = [(one + two).encode() for one in _DIGITS for two in _DIGITS]
+_REMEMBERED = 2**16  # values of one round function, 4 bytes each
+_RUN = 4  # values computed together
+_UNKNOWN = 2**32 - 1  # above every modulus with so few halves
+_CUSTOM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+Round = Callable[[int], int]
+"""A keyed pseudo-random function from one half of a number to a 64-bit integer."""
+
+
+class CodeError(ValueError):
+    """A custom code was refused: `rule` is a stable name, the text a sentence for its author.
+
+    Rules: `length`, `charset`, `reserved`.
+    """
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.rule = rule
+
+
+def check_custom_code(code: str, reserved: frozenset[str] = RESERVED_CODES) -> None:
+    """Accept 1 to 64 of `A-Za-z0-9_-` that are no reserved word; raise CodeError otherwise.
+
+    Codes are case-sensitive in most domains, but `reserved` (in lower case) is compared without regard to case,
+    as `/API` would mislead as much as `/api`.
+    """
+    if not 1 <= len(code) <= MAX_CUSTOM_LENGTH:
+        raise CodeError("length", f"A code has 1 to {MAX_CUSTOM_LENGTH} characters.")
+    if not _CUSTOM.fullmatch(code):
+        raise CodeError("charset", "A code is made of the letters A-Z and a-z, digits, - and _.")
+    if code.lower() in reserved:
+        raise CodeError("reserved", f"The code {code!r} is reserved; choose another one.")
+
+
+class CodeSpace:
+    """The codes that one secret generates: ids 0 to `MAX_ID` and their codes, one to one.
+
+    `secret` has at least 16 bytes (ValueError otherwise) and must never change while links
+    made with it are in use. Generated codes have 6 to 15 characters, those of case-insensitive
+    domains 7 to 16.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < MIN_SECRET_BYTES:
+            raise ValueError(f"The secret for codes needs at least {MIN_SECRET_BYTES} bytes.")
+        scribe = Hashids(_derive(secret, b"shortlinks.salt").hex(), alphabet=ALPHABET)
+        letters_of = [_letters(scribe, lottery) for lottery in range(_BASE)]
+        self._writers = [
+            (letters[0], bytes.maketrans(_DIGITS.encode(), letters[1:].encode()))
+            for letters in letters_of
+        ]
+        self._readers = {
+            letters[0]: (lottery, _reader(letters[1:]))
+            for lottery, letters in enumerate(letters_of)
+        }
+        self._tiers = _tiers(_derive(secret, b"shortlinks.code"))
+        self._by_length = {tier.digits + 1: tier for tier in self._tiers}
+        self._ends = [tier.end for tier in self._tiers]
+        self._encoding: dict[int, Sequence[tuple[Round, Round]]] = {}
+        key = _derive(secret, b"shortlinks.fold")
+        self._folded = FoldedScript(key, keyed_round(key, 0, 0))
+
+    def encode(self, id: int) -> str:  # noqa: A002 -- `id` is the field's word for it
+        """Return the code of `id`; raises ValueError when it is negative or above `MAX_ID`."""
+        tier, number = self._scatter(id)
+        letter, table = self._writers[number % _LOTTERY_MODULUS % _BASE]
+        digits = b""
+        while number:
+            digits = _PAIRS[number % _BASE**2] + digits
+            number //= _BASE**2
+        return letter + digits[-tier.digits :].translate(table).decode()
+
+    def encode_folded(self, id: int) -> str:  # noqa: A002
+        """Return the code of `id` for a case-insensitive domain, of 7 to 16 characters."""
+        tier, number = self._scatter(id)
+        return self._folded.write(number, tier.digits)
+
+    def _scatter(self, id: int) -> "tuple[_Tier, int]":  # noqa: A002
+        if not 0 <= id <= MAX_ID:
+            raise ValueError(f"An id is 0 to {MAX_ID}, not {id}.")
+        tier = self._tiers[bisect(self._ends, id)]
+        rounds = self._encoding.get(tier.digits)
+        if rounds is None:
+            # Not for decoding: a redirector would pay for it with megabytes.
+            rounds = self._encoding[tier.digits] = [
+                (remembered(mix_left, tier.b, tier.a), remembered(mix_right, tier.a, tier.b))
+                for mix_left, mix_right in tier.rounds
+            ]
+        return tier, tier.offset + permute(id - tier.start, tier.a, tier.b, rounds)
+
+    def decode(self, code: str) -> int | None:
+        """Return the id whose code this is, or None for any other string, however odd.
+
+        The order of the checks is for the scan of random paths, which must cost next to
+        nothing: the lottery refuses 35 of 36 before the permutation's hashes are computed.
+        """
+        tier = self._by_length.get(len(code))
+        if tier is None or not code.isascii():
+            return None
+        reader = self._readers.get(code[0])
+        if reader is None:
+            return None
+        lottery, table = reader
+        digits = code[1:].encode().translate(table)
+        if not digits.isalnum():
+            return None
+        number = int(digits, _BASE)
+        if number % _LOTTERY_MODULUS % _BASE != lottery or number < tier.offset:
+            return None
+        return _gather(tier, number)
+
+    def decode_folded(self, code: str) -> int | None:
+        """Return the id whose code in a case-insensitive domain this is, or None."""
+        tier = self._by_length.get(len(code) - 1)
+        if tier is None:
+            return None
+        number = self._folded.read(code)
+        if number is None or not tier.offset <= number < tier.offset * _BASE:
+            return None
+        return _gather(tier, number)
+
+    def decode_any(self, code: str) -> int | None:
+        """Return the id whose code this is in a domain of either kind, or None."""
+        id_ = self.decode(code)
+        if id_ is not None or code != code.lower():  # most codes of a scan have capitals
+            return id_
+        return self.decode_folded(code)
+
+
+def _gather(tier: "_Tier", number: int) -> int | None:
+    id_ = tier.start + unpermute(number - tier.offset, tier.a, tier.b, tier.rounds)
+    return id_ if id_ < tier.end else None
+
+
+def permute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]) -> int:
+    """Map `number` of 0 to a * b - 1 to another one of them, one to one."""
+    left, right = divmod(number, b)
+    for mix_left, mix_right in rounds:
+        left = (left + mix_left(right)) % a
+        right = (right + mix_right(left)) % b
+    return left * b + right
+
+
+def unpermute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]) -> int:
+    """Undo `permute` with the same `a`, `b` and `rounds`."""
+    left, right = divmod(number, b)
+    for mix_left, mix_right in reversed(rounds):
+        right = (right - mix_right(left)) % b
+        left = (left - mix_left(right)) % a
+    return left * b + right
+
+
+def keyed_round(key: bytes, tier: int, step: int) -> Round:
+    """Return the round function `step` of a tier: keyed BLAKE2b (RFC 7693), 64 bits of it.
+
+    Reducing 64 bits to a half of at most 36.2 bits is biased by less than 2**-27.
+    """
+    blank = blake2b(key=key, digest_size=8, person=bytes((tier, step)))
+
+    def mix(half: int) -> int:
+        state = blank.copy()
+        state.update(half.to_bytes(8, "big"))
+        return int.from_bytes(state.digest(), "big")
+
+    return mix
+
+
+def remembered(mix: Round, halves: int, modulus: int) -> Round:
+    """Return `mix` modulo `modulus`, computed once for each of 0 to `halves` - 1 if they are few.
+
+    The first codes pay a little for their neighbours' sake, so that not all of a hundred thousand
+    have to be met before most are known.
+    """
+    if halves > _REMEMBERED:
+        return mix
+    known = array("I", [_UNKNOWN]) * (-(-halves // _RUN) * _RUN)
+
+    def mix_once(half: int) -> int:
+        value = known[half]
+        if value == _UNKNOWN:
+            first = half // _RUN * _RUN
+            for each in range(first, first + _RUN):
+                known[each] = mix(each) % modulus
+            value = known[half]
+        return value
+
+    return mix_once
+
+
+@dataclass(frozen=True, slots=True)
+class _Tier:
+    digits: int
+    offset: int  # the least number of so many digits
+    start: int  # ids from start
+    end: int  # to end - 1
+    a: int
+    b: int
+    rounds: tuple[tuple[Round, Round], ...]
+
+
+def _tiers(key: bytes) -> list[_Tier]:
+    tiers: list[_Tier] = []
+    start = 0
+    for digits in range(_SHORTEST, _LONGEST + 1):
+        a = (_BASE - 1) * _BASE ** ((digits - 1) // 2)
+        b = _BASE ** (digits - 1 - (digits - 1) // 2)
+        end = min(start + a * b // SPARSENESS, MAX_ID + 1)
+        rounds = tuple(
+            (keyed_round(key, digits, 2 * pair), keyed_round(key, digits, 2 * pair + 1))
+            for pair in range(_ROUND_PAIRS)
+        )
+        tiers.append(_Tier(digits, _BASE ** (digits - 1), start, end, a, b, rounds))
+        start = end
+    return tiers
+
+
+def _derive(secret: bytes, purpose: bytes) -> bytes:
+    return blake2b(secret, digest_size=32, person=purpose).digest()
+
+
+def _letters(scribe: Hashids, lottery: int) -> str:
+    """Return the letter of a lottery value and the 36 letters that it gives to 0, 1, 2, ...
+
+    hashids is asked to write one number that spells 1, 2, ... z, 0 and then two digits which
+    make it fall to that lottery value; so its own rules rule, through its public interface.
+    """
+    spelled = int(_DIGITS[1:] + "0", _BASE) * _BASE**2
+    code: str = scribe.encode(spelled + (lottery - spelled) % _LOTTERY_MODULUS)
+    return code[0] + code[_BASE] + code[1:_BASE]
+
+
+def _reader(letters: str) -> bytes:
+    """Return the table for `bytes.translate` from these letters to digits, all else to `!`."""
+    table = bytearray(b"!" * 256)
+    for letter, digit in zip(letters, _DIGITS, strict=True):
+        table[ord(letter)] = ord(digit)
+    return bytes(table)

@@ -1,0 +1,55 @@
+"""From a row of `links` to the record that the redirector and Redis hold."""
+
+from typing import Any, Protocol
+
+from shortcore.links.record import Kind, LinkRecord, LinkState, is_simple_target
+
+RECORD_COLUMNS = """
+    l.version, l.state, l.id, l.target, l.status_code,
+    (extract(epoch FROM l.valid_from) * 1000)::bigint AS valid_from_ms,
+    (extract(epoch FROM l.expires_at) * 1000)::bigint AS expires_at_ms,
+    l.expired_target, l.max_visits IS NOT NULL AS limited, l.password_hash,
+    l.forward_query, l.forward_path, l.title,
+    (extract(epoch FROM l.created_at) * 1000)::bigint AS created_at_ms
+"""
+"""What `record_of` needs of `links AS l`."""
+
+_KINDS = {
+    LinkState.ACTIVE: Kind.ACTIVE,
+    LinkState.DISABLED: Kind.DISABLED,
+    LinkState.DELETED: Kind.DELETED,
+}
+
+
+class Row(Protocol):
+    """A row of a query: asyncpg's records, which are no mappings, or a dict."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def record_of(row: Row) -> LinkRecord:
+    """Return the record of a row that was selected with RECORD_COLUMNS.
+
+    A deleted link's record holds its version and nothing else: what is in the trash must not
+    stand in caches.
+    """
+    kind = _KINDS[LinkState(row["state"])]
+    if kind is Kind.DELETED:
+        return LinkRecord(row["version"], kind, row["id"])
+    return LinkRecord(
+        version=row["version"],
+        kind=kind,
+        link_id=row["id"],
+        target=row["target"],
+        status_code=row["status_code"],
+        valid_from_ms=row["valid_from_ms"],
+        expires_at_ms=row["expires_at_ms"],
+        expired_target=row["expired_target"],
+        limited=row["limited"],
+        password_hash=row["password_hash"],
+        forward_query=row["forward_query"],
+        forward_path=row["forward_path"],
+        title=row["title"],
+        created_at_ms=row["created_at_ms"],
+        simple_target=is_simple_target(row["target"]),
+    )

@@ -1,0 +1,1 @@
+"""What every process has: admin port, health, drain, background tasks, logs, metrics."""

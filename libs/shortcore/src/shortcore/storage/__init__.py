@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis, with deadlines and circuit breakers."""

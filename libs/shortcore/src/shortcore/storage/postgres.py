@@ -1,0 +1,179 @@
+"""Connections to PostgreSQL whose every wait has a deadline, acquiring included."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import asyncpg
+
+from shortcore.errors import DatabaseUnavailable, ShortlinksError
+from shortcore.runtime.health import Dependency
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.postgres_wire import check_messages
+
+check_messages()  # before the first connection, whoever opens it
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+# What says that the server is away, full, or refusing writes; anything else is our own fault
+# and must not hide behind a 503.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InternalServerError,
+    # Said of a connection whose server has taken its leave and not hung up yet.
+    asyncpg.InternalClientError,
+)
+
+DOWN_OR_REFUSING = (DatabaseUnavailable, asyncpg.PostgresError)
+"""What a background task retries: a lock of a migration or a lost privilege passes, too, and must
+not become a crash loop."""
+
+
+class Postgres:
+    """A pool towards one server.
+
+    `connection()` gives a connection for one unit of work within `timeout_ms`; a server that
+    does not answer costs no more than that, and after some failures in a row next to nothing
+    (the breaker).
+    """
+
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", breaker: Breaker, name: str, timeout_ms: int
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._timeout_s = timeout_ms / 1000
+        self.breaker = breaker
+        self.last_error = ""
+        self._answers = 0
+
+    @contextlib.asynccontextmanager
+    async def connection(self, timeout_ms: int | None = None) -> AsyncIterator[Connection]:
+        """Yield a connection; the whole block must end within the deadline.
+
+        Raises DatabaseUnavailable when the server is away, full, read-only or too slow. The
+        errors of SQL itself (constraint violations) pass through.
+        """
+        if not self.breaker.allows():
+            raise DatabaseUnavailable(f"{self._name} is not answering: {self.last_error}")
+        answers = self._answers
+        limit = self._timeout_s if timeout_ms is None else timeout_ms / 1000
+        connection: Connection | None = None
+        deadline = asyncio.get_running_loop().time() + limit
+        cut: asyncio.TimerHandle | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                connection = await self._pool.acquire()
+                # The timeout cancels one wait; the ROLLBACK that a transaction then sends to a
+                # silent server would wait for ever. A cut connection lets nothing wait.
+                cut = asyncio.get_running_loop().call_at(deadline, _cut, connection)
+                yield connection
+        except _AWAY as error:
+            self._failed(error, limit, silent=answers == self._answers)
+            if connection is not None:
+                # Its state is unknown and its server may never answer: a polite close would
+                # wait for what just missed the deadline.
+                _cut(connection)
+            raise DatabaseUnavailable(
+                f"{self._name} is not answering: {self.last_error}"
+            ) from error
+        except asyncio.CancelledError:
+            if connection is not None:
+                _cut(connection)
+            raise
+        except (asyncpg.PostgresError, ShortlinksError):
+            self._answered()  # if only to refuse, or what its caller refuses
+            raise
+        else:
+            self._answered()
+        finally:
+            if cut is not None:
+                cut.cancel()
+            if connection is not None:
+                await self._release(connection)
+
+    async def _release(self, connection: Connection) -> None:
+        # The reset query of a release waits for the server, too.
+        with contextlib.suppress(*_AWAY):
+            await self._pool.release(connection, timeout=self._timeout_s)
+
+    def _answered(self) -> None:
+        self._answers += 1
+        self.breaker.succeeded()
+
+    def _failed(self, error: BaseException, limit_s: float, *, silent: bool) -> None:
+        missed = isinstance(error, TimeoutError)
+        self.last_error = (
+            f"no answer within {limit_s * 1000:.0f} ms" if missed else _sentence(error)
+        )
+        # Some slow queries at once, while others are answered, are no server that is away.
+        if silent or not missed:
+            self.breaker.failed()
+
+    def check(self) -> Dependency:
+        """Return its line for `/health`, from memory."""
+        ok = self.breaker.state == 0
+        return Dependency(self._name, ok, "answering" if ok else self.last_error)
+
+    async def close(self) -> None:
+        """Close every connection, waiting a second at the most."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 1)
+        except (TimeoutError, *_AWAY):
+            self._pool.terminate()
+
+
+async def open_postgres(
+    url: str,
+    *,
+    name: str,
+    pool_size: int,
+    statement_cache: int,
+    timeout_ms: int,
+    breaker: Breaker,
+    application: str,
+) -> Postgres:
+    """Make the pool; it connects when first asked, so that a service starts without its server."""
+    pool = asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=pool_size,
+        max_inactive_connection_lifetime=300,
+        timeout=timeout_ms / 1000,
+        statement_cache_size=statement_cache,
+        connection_class=_Unchanged,
+        server_settings={"application_name": application},
+    )
+    await pool
+    return Postgres(pool, breaker, name, timeout_ms)
+
+
+class _Unchanged(asyncpg.Connection):
+    """A connection that goes back to the pool without a round trip to clear its session.
+
+    There is nothing to clear: settings and advisory locks are those of transactions, whoever
+    listens has a connection of its own, and an open transaction is rolled back in any case.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+def _cut(connection: Connection) -> None:
+    # A connection that is cut leaves the pool at once and refuses to be cut again.
+    with contextlib.suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
+def _sentence(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]

@@ -1,0 +1,55 @@
+"""Which database schema this code runs on.
+
+Migrations expand first and contract one release later, so code of one release runs on its own
+schema and on newer ones until a migration says that it no longer does (`oldest_code`).
+"""
+
+import asyncpg
+
+from shortcore.errors import ConfigurationError, SchemaOlder
+from shortcore.storage.postgres import Connection
+
+REVISION = 4
+"""The newest migration that this code knows and needs."""
+
+
+ID_BLOCK = 100
+"""Ids that one value of the sequence `link_ids` stands for: its INCREMENT."""
+
+
+async def check_schema(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> None:
+    """Raise ConfigurationError, with the command to run, unless this code fits the schema.
+
+    It is SchemaOlder where a migration is all that is missing.
+    """
+    try:
+        row = await connection.fetchrow("SELECT revision, oldest_code FROM schema_version")
+    except asyncpg.UndefinedTableError:
+        row = None
+    have = row["revision"] if row else 0
+    if have < REVISION:
+        raise SchemaOlder(
+            f"The database schema is at revision {have}, but this version needs {REVISION}: "
+            "run `shortctl migrate`."
+        )
+    if row is not None and row["oldest_code"] > REVISION:
+        raise ConfigurationError(
+            f"The database schema is at revision {have}, which needs code for revision "
+            f"{row['oldest_code']} or newer; this version knows {REVISION}: "
+            "install a newer version of Shortlinks."
+        )
+
+
+async def revision(url: str) -> int:
+    """Return the revision of the schema at `url`, 0 for an empty database.
+
+    Raises asyncpg's errors when the server is away or refuses.
+    """
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        found = await connection.fetchval("SELECT revision FROM schema_version")
+    except asyncpg.UndefinedTableError:
+        return 0
+    finally:
+        await connection.close()
+    return int(found)

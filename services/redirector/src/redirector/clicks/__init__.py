@@ -1,0 +1,1 @@
+"""Captures clicks and sends them to Redis."""

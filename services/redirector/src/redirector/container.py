@@ -1,0 +1,431 @@
+"""Puts the redirector together from its settings: one object that an adaptor serves."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import structlog
+from prometheus_client import CollectorRegistry, Histogram
+
+from redirector.clicks.capture import Tracking
+from redirector.client_address import Clients
+from redirector.domains.cache import Domains
+from redirector.domains.forwarded import make_forwarded
+from redirector.domains.loader import DomainLoader
+from redirector.domains.unknown_hosts import UnknownHosts
+from redirector.links.existence import Existence, make_codes
+from redirector.links.fast_path import make_fresh, make_hot
+from redirector.links.prepare import make_prepare, prepare_again
+from redirector.links.service import Redirects
+from redirector.links.visits import Visits
+from redirector.lookup import repository
+from redirector.lookup.custom_codes import CustomCodes
+from redirector.lookup.invalidation import WAIT_MS, Invalidation
+from redirector.lookup.lookup import LinkCache, Lookup
+from redirector.lookup.scan_detection import Scan
+from redirector.lookup.token_bucket import Budget
+from redirector.metrics import Counts
+from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
+from redirector.passwords.cookie import VisitorCookies
+from redirector.passwords.pace import Pace
+from redirector.passwords.rate_limit import Throttle
+from redirector.passwords.unlock import Unlock
+from redirector.responses.cdn import Cdn
+from redirector.responses.cors import every_answer
+from redirector.responses.pages import Pages
+from redirector.responses.responses import Answers
+from redirector.rules.pasted import clean_path, never
+from shortcore.cache.change_feed import ChangeFeed
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.local import LocalCache
+from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.links.codes import CodeSpace
+from shortcore.links.record import LinkKey
+from shortcore.runtime.background import Background
+from shortcore.runtime.dynamic_settings import DynamicFile
+from shortcore.runtime.health import Health
+from shortcore.runtime.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
+from shortcore.settings import RedirectorSettings
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.postgres import Postgres, open_postgres
+from shortcore.storage.redis import open_redis
+
+log = structlog.stdlib.get_logger(__name__)
+
+APPLICATION = "shortlinks-redirector"
+
+
+REPLICA_MISSES_PER_S = 50
+"""Misses of the read replica a second that the primary is asked about."""
+
+
+def unix_ms() -> int:
+    """Return the time as Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Redirector:
+    """All parts of a running redirector; `await open(...)` makes one, `start()` brings it to life.
+
+    `clock` gives seconds that never go back, `now_ms` the time of day.
+    """
+
+    def __init__(
+        self,
+        settings: RedirectorSettings,
+        *,
+        primary: Postgres,
+        replica: Postgres | None,
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.background = Background()
+        self.registry = new_registry()
+        self.counts = Counts()
+        self.clients = Clients(settings.trusted_proxies)
+        self.clock = clock
+        self._primary = primary
+        self._replica = replica
+        negative_s = settings.l1_negative_ttl_s
+        self.answers = Answers(
+            self.counts,
+            Pages(),
+            Cdn(settings.cdn_max_age_s, settings.cdn_stale_s, settings.cdn_key_header),
+            not_found_max_age_s=int(min(negative_s, 5)),
+            every=every_answer(settings.redirector_cors_origins, settings.forwarded_host_header),
+        )
+        self.unknown_hosts = UnknownHosts(clock)
+        self.domains = Domains(
+            settings.default_domain,
+            self.answers,
+            self.unknown_hosts,
+            settings.unknown_host,
+            settings.unknown_host_target,
+        )
+        self.forwarded = make_forwarded(settings.forwarded_host_header, self.clients)
+        self.cache: LinkCache = LocalCache(
+            max_entries=settings.l1_max_entries,
+            max_bytes=settings.l1_max_bytes,
+            ttl_s=settings.l1_ttl_s,
+            negative_ttl_s=negative_s,
+            stale_s=settings.l1_stale_if_error_s,
+            refresh_ahead=settings.l1_refresh_ahead,
+            prepare=make_prepare(self.answers, self.domains, clock),
+            clock=clock,
+        )
+        self._wire(now_ms)
+        self.dynamic = DynamicFile(settings, self._take)
+        self._export(self.registry)
+
+    def _wire(self, now_ms: Callable[[], int]) -> None:
+        settings, clock = self.settings, self.clock
+        keys = CacheKeys(settings.redis_prefix)
+        url = settings.redis_url.get_secret_value()
+        self._client = open_redis(
+            url,
+            timeout_ms=settings.redis_timeout_ms,
+            pool_size=settings.redis_pool_size,
+            application=APPLICATION,
+        )
+        self._feed_client = open_redis(
+            url,
+            timeout_ms=WAIT_MS + max(1000, settings.redis_timeout_ms),
+            pool_size=2,
+            application=f"{APPLICATION}-feed",
+        )
+        self.store = CacheStore(
+            self._client,
+            keys,
+            lifetimes=Lifetimes(
+                settings.cache_ttl_s * 1000,
+                settings.cache_negative_ttl_s * 1000,
+                settings.cache_tombstone_ttl_s * 1000,
+                settings.cache_fill_max_age_ms,
+            ),
+            timeout_ms=settings.redis_timeout_ms,
+            breaker=_breaker(settings, clock),
+            now_ms=now_ms,
+        )
+        seconds = Histogram(
+            "shortlinks_lookup_seconds",
+            "Time of one batch of look-ups in a layer",
+            ["layer"],
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
+        self.sampled = Histogram(
+            "shortlinks_redirect_sampled_seconds",
+            "Time of one answer in 64, from the request's head to the last byte handed over",
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
+        scan = Scan(settings.unknown_lookups_per_s)
+        self.lookup = Lookup(
+            self.cache,
+            self.store,
+            self._primary,
+            self._replica,
+            workers=min(settings.lookup_concurrency, settings.postgres_pool_size),
+            misses=Budget(REPLICA_MISSES_PER_S, clock),
+            scan=scan,
+            counts=self.counts,
+            seconds=seconds,
+            told_at=lambda: self.invalidation.told_at,
+            clock=clock,
+            now_ms=now_ms,
+        )
+        decode = CodeSpace(settings.code_secret.get_secret_value().encode()).decode_any
+        self.custom_codes = CustomCodes(
+            partial(repository.count_custom, self._primary),
+            partial(repository.custom_keys, self._primary),
+            partial(repository.sample_generated, self._primary),
+            decode=decode,
+            max_codes=settings.custom_codes_max,
+            clock=clock,
+        )
+        clean = clean_path if settings.clean_pasted_urls else never
+        self.codes = make_codes(
+            decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock, clean
+        )
+        self.fresh = fresh = make_fresh(self.cache, self._renew, clock)
+        self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
+        self.unlock = self._make_unlock(keys, now_ms)
+        self._visits = Visits(self._primary, settings.preview_max_visits)
+        self.tracking = Tracking(settings, self._client, keys, self.clients, now_ms=now_ms)
+        self.redirects = Redirects(
+            self.answers,
+            self.domains,
+            fresh,
+            self.codes.refuses,
+            self.lookup,
+            self._visits,
+            self.unlock,
+            self.tracking.capture,
+            self.counts,
+            now_ms,
+            forwards=settings.redirect_other_methods,
+            clean=clean,
+        )
+        self.loader = DomainLoader(
+            self.domains,
+            self._primary,
+            self._replica,
+            self._client,
+            keys,
+            settings.redis_timeout_ms,
+            changed=partial(prepare_again, self.cache),
+        )
+        self.invalidation = Invalidation(
+            ChangeFeed(
+                self._feed_client,
+                keys,
+                max_length=settings.feed_max_length,
+                max_age_s=settings.feed_max_age_s,
+            ),
+            self.cache,
+            custom_codes=self.custom_codes,
+            domain_changed=self.loader.wake,
+            clock=clock,
+            now_ms=lambda: now_ms() + (self.store.clock_offset_ms or 0),
+        )
+
+    def _renew(self, key: LinkKey) -> None:
+        if self.codes.judge(key, self.clock()) is not Existence.ABSENT:
+            self.lookup.renew(key)
+
+    def _make_unlock(self, keys: CacheKeys, now_ms: Callable[[], int]) -> Unlock:
+        settings, clock = self.settings, self.clock
+        secret = settings.code_secret.get_secret_value().encode()
+        throttle = Throttle(
+            self._client,
+            keys,
+            self.store.breaker,
+            secret=secret,
+            attempts=settings.password_attempts,
+            timeout_ms=settings.redis_timeout_ms,
+            clock=clock,
+        )
+        pace = Pace(
+            self._client,
+            keys,
+            self.store.breaker,
+            checks_per_s=settings.password_link_checks_per_s,
+            burst=settings.password_link_burst,
+            timeout_ms=settings.redis_timeout_ms,
+            clock=clock,
+        )
+        passwords = Passwords(
+            throttle,
+            pace,
+            concurrency=settings.password_concurrency,
+            queue_size=settings.password_queue_size,
+            link_queue_size=settings.password_link_queue_size,
+            wait_ms=settings.password_wait_ms,
+            waited=Histogram(
+                "shortlinks_password_wait_seconds",
+                "Time from a visitor's password to the start of its check",
+                registry=self.registry,
+                buckets=WAIT_BUCKETS_S,
+            ),
+            clock=clock,
+        )
+        cookies = VisitorCookies(secret, settings.password_cookie_ttl_s, now_ms)
+        return Unlock(self.answers, passwords, cookies)
+
+    def _take(self, settings: RedirectorSettings) -> None:
+        self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
+        self.store.lifetimes = replace(self.store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
+
+    def _export(self, registry: CollectorRegistry) -> None:
+        memory = FromMemory()
+        cache, feed = self.cache, self.invalidation
+        memory.gauge(
+            "shortlinks_local_cache_entries", "Links in the local cache", lambda: len(cache)
+        )
+        memory.gauge(
+            "shortlinks_local_cache_bytes", "Size of the local cache, about", lambda: cache.bytes
+        )
+        memory.counter(
+            "shortlinks_local_cache_evictions",
+            "Entries that went for want of room",
+            lambda: cache.evictions,
+        )
+        memory.gauge(
+            "shortlinks_lookups_in_flight",
+            "Keys being looked up outside the local cache",
+            lambda: len(self.lookup),
+        )
+        memory.gauge(
+            "shortlinks_custom_codes",
+            "Custom codes in the filter, by which a scan is refused without a lookup",
+            lambda: len(self.custom_codes) if self.custom_codes.loaded else 0,
+        )
+        memory.gauge(
+            "shortlinks_custom_codes_trusted",
+            "1 while the filter knows every custom code, so that a scan is refused in the process",
+            lambda: int(self.custom_codes.trusted()),
+        )
+        memory.gauge(
+            "shortlinks_custom_codes_false_positive_ratio",
+            "Share of unknown codes that the filter takes for custom ones, each of which costs a lookup",
+            lambda: self.custom_codes.false_positive_ratio,
+        )
+        memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
+        memory.counter(
+            "shortlinks_unknown_host_requests",
+            "Requests whose host belongs to no domain",
+            lambda: self.unknown_hosts.total,
+        )
+        memory.gauge(
+            "shortlinks_feed_connected", "1 while the change feed is followed",
+            lambda: int(feed.connected),
+        )  # fmt: skip
+        memory.gauge(
+            "shortlinks_feed_lag_seconds",
+            "Delay of the newest change, or time since the feed was cut",
+            feed.lag_s,
+        )
+        memory.counter("shortlinks_feed_gaps", "Times changes were lost", lambda: feed.gaps)
+        memory.counter("shortlinks_feed_changes", "Changes that came", lambda: feed.changes)
+        breakers = {"redis": self.store.breaker, "postgres": self._primary.breaker}
+        if self._replica is not None:
+            breakers["replica"] = self._replica.breaker
+        memory.gauge(
+            "shortlinks_breaker_state",
+            "0 closed, 1 half-open, 2 open",
+            lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
+            "dependency",
+        )
+        memory.counter(
+            "shortlinks_breaker_opened",
+            "Times a breaker opened",
+            lambda: {name: breaker.opened_total for name, breaker in breakers.items()},
+            "dependency",
+        )
+        memory.counter(
+            "shortlinks_cache_corrupt",
+            "Values in Redis that are no record",
+            lambda: self.store.corrupt_total,
+        )
+        self.dynamic.export(memory)
+        self.tracking.export(memory)
+        self.background.export(memory)
+        self.unlock.export(memory)
+        self._visits.export(memory)
+        registry.register(memory)
+        registry.register(self.counts)
+        for check in (self._primary.check, self.store.check, feed.check, self.loader.check):
+            self.health.add(check)
+        if self._replica is not None:
+            self.health.add(self._replica.check)
+
+    async def start(self) -> None:
+        """Check the schema, read the domains, follow the feed; works with everything down.
+
+        Waits while PostgreSQL answers and its schema is older than this code needs. Raises
+        ConfigurationError if it needs newer code.
+        """
+        self.dynamic.read()
+        await self.loader.wait_for_schema()
+        await self.loader.load()
+        run = self.background.run_forever
+        run("domains", self.loader.run())
+        run("change feed", self.invalidation.run())
+        run("custom codes", self.custom_codes.run())
+        run("clock of Redis", self.store.follow_clock())
+        run("dynamic settings", self.dynamic.watch())
+        self.tracking.start(self.background)
+
+    async def close(self) -> None:
+        """Stop everything that `start` began and close every connection; send the last clicks."""
+        self.background.ending = True
+        await self.tracking.close()
+        await self.background.close()
+        await self.lookup.close()
+        await self.unlock.close()
+        await self.store.close()
+        await self._feed_client.aclose()
+        await self._primary.close()
+        if self._replica is not None:
+            await self._replica.close()
+
+
+async def open_redirector(
+    settings: RedirectorSettings,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    now_ms: Callable[[], int] = unix_ms,
+) -> Redirector:
+    """Make a redirector; nothing is connected to before `start()`.
+
+    Raises ConfigurationError for settings that only show their fault when used.
+    """
+
+    async def postgres(url: str, name: str) -> Postgres:
+        return await open_postgres(
+            url,
+            name=name,
+            pool_size=settings.postgres_pool_size,
+            statement_cache=settings.postgres_statement_cache,
+            timeout_ms=settings.postgres_timeout_ms,
+            breaker=_breaker(settings, clock),
+            application=APPLICATION,
+        )
+
+    replica_url = settings.postgres_read_url
+    return Redirector(
+        settings,
+        primary=await postgres(settings.postgres_url.get_secret_value(), "postgres"),
+        replica=await postgres(replica_url.get_secret_value(), "replica") if replica_url else None,
+        clock=clock,
+        now_ms=now_ms,
+    )
+
+
+def _breaker(settings: RedirectorSettings, clock: Callable[[], float]) -> Breaker:
+    return Breaker(
+        failures=settings.breaker_failures, open_s=settings.breaker_open_ms / 1000, clock=clock
+    )

@@ -1,0 +1,172 @@
+"""The domains: which host a request names, and what the host's root and unknown codes get.
+
+The table is small and kept whole in memory: read from PostgreSQL, or else from the copy that
+the last reader left in Redis. A host that is in no row is served as the default domain, so that
+probes by address and a name that is being moved find the same links; or, by a setting, it is
+answered 404 or a redirect on every path. Until a table was read nobody knows which host is in no
+row: any but the default one is then a domain without a name.
+
+A target of a domain that leads back to a host of short links is not followed, as that of a link:
+the domain then has its own page.
+"""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from redirector.domains.unknown_hosts import UnknownHosts
+from redirector.lookup.repository import DomainRow
+from redirector.responses.responses import Answer, Answers, Plain
+from redirector.rules.location import as_reference
+from redirector.rules.loops import Leads, OwnHosts
+from shortcore.cache.local import Entry
+from shortcore.http.framing import is_host
+from shortcore.links.folded_codes import fold_code
+from shortcore.links.record import absent
+from shortcore.links.targets import normalise_host
+from shortcore.settings import UnknownHostPolicy
+
+_REMEMBERED = 1024
+"""Spellings of hosts (with ports, in capitals) whose domain is remembered."""
+
+
+class Domain:
+    """A host and the two answers that are its own; `nowhere` is the entry of a code without link.
+
+    The host is "" while nobody knows which domain a request means. `closed` answers every path of a
+    host that is no domain.
+    """
+
+    __slots__ = ("case_insensitive", "closed", "doubtful", "home", "host", "not_found", "nowhere")
+
+    def __init__(
+        self, row: DomainRow, answers: Answers, own: OwnHosts, asked: str | None = None
+    ) -> None:
+        self.host = row.host
+        self.closed: Answer | None = None
+        self.case_insensitive = row.case_insensitive
+        self.doubtful = False
+        """Whether a target may lead back, which the request must tell; with `asked` it is told."""
+
+        def to(target: str | None, result: str, page: Answer) -> Answer:
+            if target is None or own.leads_back(target, asked or row.host):
+                return page
+            self.doubtful |= asked is None and own.leads(target) is not Leads.ELSEWHERE
+            return answers.elsewhere(as_reference(target), result)
+
+        self.home = to(row.default_target, "home", answers.home)
+        self.not_found = to(row.not_found_target, "not_found", answers.not_found)
+        self.nowhere: Entry[Plain | Answer | None] = Entry(
+            absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
+        )
+
+    def spelled(self, code: str) -> str:
+        """Return `code` as links of this domain are stored."""
+        return fold_code(code) if self.case_insensitive else code
+
+
+class Domains:
+    """All domains; until `replace` is called only the default one is known, without targets."""
+
+    def __init__(
+        self,
+        default_host: str,
+        answers: Answers,
+        unknown_hosts: UnknownHosts,
+        policy: UnknownHostPolicy = "default",
+        unknown_target: str | None = None,
+    ) -> None:
+        self._answers = answers
+        self._default_host = default_host
+        self._rows: Sequence[DomainRow] | None = None
+        self._by_host: dict[str, Domain] = {}
+        self.known: dict[bytes, Domain] = {}
+        """Values of Host fields whose domain is remembered; short and valid ones only."""
+        self.own = OwnHosts({default_host})
+        self.default = Domain(DomainRow(default_host), answers, self.own)
+        self._unread = Domain(DomainRow(""), answers, self.own)
+        self._unknown_hosts = unknown_hosts
+        self._lost = self._closed_by(answers.unknown_host)
+        self._strange: Domain | None = None
+        """What a host in no row gets instead of the default domain."""
+        self._strange_host = ""
+        if policy == "not_found":
+            self._strange = self._lost
+        elif policy == "redirect" and unknown_target is not None:
+            location = as_reference(unknown_target)
+            self._strange = self._closed_by(answers.elsewhere(location, "unknown_host"))
+            self._strange_host = _host_of(urlsplit(unknown_target).netloc)
+
+    def __len__(self) -> int:
+        return len(self._by_host)
+
+    def replace(self, rows: Sequence[DomainRow]) -> bool:
+        """Use `rows` from now on; returns whether they differ from those before."""
+        if self._rows is not None and list(rows) == list(self._rows):
+            return False
+        self._rows = tuple(rows)
+        self.own = own = OwnHosts({self._default_host, *(row.host for row in rows)})
+        self._by_host = {row.host: Domain(row, self._answers, own) for row in rows}
+        self.known.clear()
+        if self._default_host not in self._by_host:
+            row = DomainRow(self._default_host)
+            self._by_host[self._default_host] = Domain(row, self._answers, own)
+        self.default = self._by_host[self._default_host]
+        return True
+
+    def of_host(self, host: str) -> Domain:
+        """Return the domain of a normal host, such as that of a link's key."""
+        return self._by_host.get(host, self.default)
+
+    def of_header(self, header: str, *, count: bool = True) -> Domain:
+        """Return the domain that a Host header names.
+
+        With `count` a host that is in no row is counted: once a request.
+        """
+        domain = self.of_field(header.encode("latin-1", "replace"), count=count)
+        return domain or self._of_unknown("", header, count=count)
+
+    def of_field(self, value: bytes, *, count: bool = True) -> Domain | None:
+        """Return the domain that the value of a Host field names; None if it names no host.
+
+        Only hosts of domains are remembered: made-up ones would put those in use out.
+        """
+        domain = self.known.get(value)
+        if domain is not None or not is_host(value):
+            return domain
+        header = value.decode("ascii")
+        host = _host_of(header)
+        domain = self._by_host.get(host)
+        if domain is None:
+            return self._of_unknown(host, header, count=count)
+        domain = self._asked_by(header, domain)
+        if len(self.known) >= _REMEMBERED:  # ports and capitals: those in use come back at once
+            self.known.clear()
+        self.known[value] = domain
+        return domain
+
+    def _of_unknown(self, host: str, header: str, *, count: bool) -> Domain:
+        if self._rows is None:
+            return self.default if host in {self._default_host, ""} else self._unread
+        if count:
+            self._unknown_hosts.note(header)
+        if self._strange is None:
+            return self._asked_by(header, self.default)
+        return self._lost if host and host == self._strange_host else self._strange
+
+    def _asked_by(self, header: str, domain: Domain) -> Domain:
+        if not domain.doubtful:
+            return domain
+        row = next(row for row in self._rows or () if row.host == domain.host)
+        return Domain(row, self._answers, self.own, asked=header)
+
+    def _closed_by(self, answer: Answer) -> Domain:
+        domain = Domain(DomainRow(""), self._answers, self.own)
+        domain.closed = answer
+        return domain
+
+
+def _host_of(header: str) -> str:
+    try:
+        return normalise_host(header)
+    except ValueError:
+        return ""

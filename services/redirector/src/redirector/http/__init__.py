@@ -1,0 +1,1 @@
+"""The adaptors that speak HTTP and call the handler."""

@@ -1,0 +1,380 @@
+"""The redirector inside uvicorn's own HTTP protocol: GET and HEAD never reach ASGI.
+
+A hit on the local cache is written to the socket from the parser's callback, as bytes made when
+the link was cached: no task, no scope, no messages. A miss leaves a callback with the look-up, a
+page or a link with rules gets a task; `_Waiting` meanwhile stands where uvicorn has the request
+being answered. Everything else (POST, HTTP/1.0, requests behind one that waits, draining) takes
+uvicorn's ordinary way into the ASGI application. llhttp parses in all cases, so all read alike.
+"""
+
+import asyncio
+from functools import partial
+from time import perf_counter
+
+import msgspec
+import structlog
+
+from redirector.container import Redirector
+from redirector.domains.cache import Domain
+from redirector.domains.forwarded import MalformedError
+from redirector.http.asgi import SAMPLE, header
+from redirector.links.service import Request
+from redirector.lookup.lookup import LinkEntry
+from redirector.responses.responses import Answer, Plain, status_line
+from redirector.rules.paths import is_code
+from shortcore.http.origins import ANY_ORIGIN
+from shortcore.http.protocol import BETWEEN, BODY, HEAD, BoundedProtocol
+from shortcore.runtime.health import Phase
+
+log = structlog.stdlib.get_logger(__name__)
+
+_CLOSE = b"\r\nconnection: close"
+_FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\ndate: "
+_END = b"\r\n\r\n"
+_SHARED = 1024
+_UNUSUAL = frozenset({b"authorization", b"transfer-encoding"})
+_SIZES = frozenset(map(len, (b"host", b"connection", *_UNUSUAL)))
+"""Lengths of the names of the fields that decide how a request is read."""
+_USUAL = frozenset({b"User-Agent", b"user-agent", b"Cache-Control", b"cache-control",
+                    b"X-Forwarded-Proto", b"x-forwarded-proto"})  # fmt: skip
+"""Fields of such a length that many requests have: no need to look at them twice."""
+
+
+def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C901  # counts a whole class
+    """Return the protocol class to give to uvicorn as `http`.
+
+    A class made in a function, as uvicorn makes the instances: what the hot path needs are its
+    closure's cells, faster than any attribute.
+    """
+    hot = redirector.hot
+    domains = redirector.domains
+    known = domains.known.get
+    health = redirector.health
+    observe = redirector.sampled.observe
+    capture = redirector.tracking.capture
+    ask = redirector.lookup.ask
+    entries = redirector.cache.entries
+    fresh = redirector.fresh
+    answer_slowly = redirector.redirects.answer
+    placed = redirector.redirects.placed
+    clients = redirector.clients
+    forwarded = redirector.forwarded
+    unavailable = redirector.answers.unavailable
+    values = redirector.counts.values
+    made_of = Shared()
+    ready = Phase.READY
+    between, head, body = BETWEEN, HEAD, BODY
+    seen = 0
+
+    class DirectProtocol(BoundedProtocol):
+        """One connection.
+
+        What each request touches lies in slots: with all that uvicorn's class keeps, an instance's
+        dict is too big for CPython to share its keys, and each attribute then is looked up in it.
+        """
+
+        __slots__ = (
+            "answered", "client", "cycle", "flow", "head_bytes", "headers", "heads", "heard",
+            "parser", "server_state", "stage", "url", "write",
+        )  # fmt: skip
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+            super().connection_made(transport)
+            self.answered = False
+            self.discarding: list[tuple[bytes, bytes]] | None = None
+            self.write = transport.write
+
+        # A request begins with its URL here: one call of the parser's less, and no scope is made
+        # before it is known that ASGI is needed.
+        on_message_begin = None  # type: ignore[assignment]  # httptools then makes no call
+
+        def on_url(self, url: bytes) -> None:
+            if self.stage == head:  # the rest of one that came in pieces
+                self.url += url
+                return
+            self.stage = head
+            self.head_bytes = 0
+            self.url = url
+            self.headers = []
+            self.answered = False
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self.headers.append((name, value))
+
+        def on_headers_complete(self) -> None:
+            nonlocal seen
+            self.heads += 1
+            parser = self.parser
+            method = parser.get_method()
+            cycle = self.cycle
+            if (
+                (method == b"GET" or method == b"HEAD")  # noqa: PLR1714  # faster than a set
+                and (cycle is None or cycle.response_complete)  # type: ignore[redundant-expr]  # None at first
+                and not self.flow.write_paused
+                and not self.head_bytes  # which says that the head came in pieces
+                and health.phase is ready
+                and parser.should_keep_alive()
+                and (domain := self.domain()) is not None
+            ):
+                seen += 1
+                started = 0.0 if seen % SAMPLE else perf_counter()
+                key = domain.host + self.url.decode("latin-1")
+                entry = hot(key)
+                if entry is not None:
+                    self.answered = True
+                    self.stage = body
+                    answer = entry.answer
+                    date = self.server_state.default_headers[0][1]
+                    write = self.write
+                    if isinstance(answer, Plain):
+                        write(
+                            answer.head + entry.record.target.encode() + answer.tail + date + _END
+                        )
+                        capture(entry.record, method, self.headers, self.client, 0)
+                    elif answer is not None:
+                        made = made_of(answer, date)
+                        write(made.head if method == b"HEAD" else made.whole)
+                    if started:
+                        observe(perf_counter() - started)
+                    return
+                if self.url.startswith(b"/") and self.url.isascii() and b"#" not in self.url:
+                    self.wait(domain, key, _Waiting(method, self.url, self.headers, started))
+                    return
+            self.into_asgi()
+
+        def domain(self) -> Domain | None:
+            """Return the domain of a request that ASGI would read alike, or None.
+
+            `framing.admit` says what is read how. Whatever it would refuse or change is None here.
+            """
+            host = None
+            stays = True
+            for name, value in self.headers:
+                if len(name) in _SIZES and name not in _USUAL:
+                    lower = name.lower()
+                    if lower == b"host":
+                        if host is not None:
+                            return None
+                        host = value
+                    elif lower == b"connection":
+                        stays = False
+                    elif lower in _UNUSUAL:
+                        return None
+            if host is None or not (stays or self.stays()):
+                return None
+            return known(host) or domains.of_field(host)
+
+        def stays(self) -> bool:
+            """Say whether a Connection field asks for nothing that HTTP/1.1 does not do anyway."""
+            parser = self.parser
+            return not parser.should_upgrade() and parser.get_http_version() == "1.1"
+
+        def wait(self, domain: Domain, key: str, waiting: "_Waiting") -> None:
+            """Answer as soon as it can be done; what comes meanwhile queues behind it."""
+            self.answered = True
+            self.stage = body
+            self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
+            path = key[len(domain.host) :]
+            if (
+                domain.host
+                and is_code(path[1:])
+                and not (domain.case_insensitive and domain.spelled(path) != path)
+            ):
+                if key in entries and fresh(key) is not None:  # type: ignore[arg-type]  # a link's key now
+                    self.work(waiting)  # its answer depends on the request or on the time
+                else:
+                    ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]
+            elif "?" not in path and (answer := placed(path, domain)) is not None:
+                self.send_shared(waiting, answer)
+            else:
+                self.work(waiting)
+
+        def landed(self, waiting: "_Waiting", entry: LinkEntry | None) -> None:
+            """Send what a look-up brought; a link with rules needs more than that."""
+            answer = unavailable if entry is None else entry.answer
+            if answer is None:
+                self.work(waiting)
+                return
+            values[answer.slot] += 1
+            if not isinstance(answer, Plain):
+                self.send_shared(waiting, answer)
+            elif entry is not None:  # always: «unavailable» is a whole answer
+                capture(entry.record, waiting.method, waiting.headers, self.client, 0)
+                start = answer.head + entry.record.target.encode() + answer.tail
+                self.send(waiting, start, b"")
+
+        def work(self, waiting: "_Waiting") -> None:
+            """Answer in a task of its own."""
+            task = self.loop.create_task(self.answer(waiting))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+
+        async def answer(self, waiting: "_Waiting") -> None:
+            path, _, query = waiting.url.decode("ascii").partition("?")
+            headers, peer = waiting.headers, self.client
+            request = Request(
+                waiting.method.decode("ascii"),
+                path,
+                query,
+                header(headers, b"host"),
+                clients.address(peer[0] if peer else None, header(headers, b"x-forwarded-for")),
+                headers,
+                peer,
+            )
+            try:
+                answer = await answer_slowly(request)
+            except Exception:  # as uvicorn does: one request must not take others with it
+                log.exception("a request failed", path=path)
+                waiting.keep_alive = False
+                self.send(waiting, _FAILED, b"")
+            else:
+                self.send(waiting, start_bytes(answer), answer.body)
+
+        def send_shared(self, waiting: "_Waiting", answer: Answer) -> None:
+            """Write a page that is the same for all."""
+            self.send(waiting, made_of(answer, self.date()).start, answer.body)
+
+        def send(self, waiting: "_Waiting", start: bytes, body: bytes) -> None:
+            """Write an answer, and let the next request on."""
+            waiting.response_complete = True
+            if waiting.disconnected or self.transport.is_closing():
+                return
+            date = self.date()
+            closing = not waiting.keep_alive or health.phase is not ready
+            end = _CLOSE + _END if closing and start is not _FAILED else _END
+            self.write(start + date + end + (b"" if waiting.method == b"HEAD" else body))
+            if waiting.started:
+                observe(perf_counter() - waiting.started)
+            if closing:
+                self.transport.close()
+            elif self.pipeline or self.refusal is not None:
+                self.on_response_complete()
+
+        def date(self) -> bytes:
+            """Return the value of a Date header; uvicorn makes a new one each second."""
+            return self.server_state.default_headers[0][1]
+
+        def into_asgi(self) -> None:
+            url, headers, head_bytes = self.url, self.headers, self.head_bytes
+            BoundedProtocol.on_message_begin(self)
+            self.url, self.head_bytes = url, head_bytes
+            for name, value in headers:
+                super().on_header(name, value)
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            if self.answered:
+                self.head_bytes -= len(body)
+                self.body_bytes += len(body)
+                if self.discarding is not self.headers:  # the first part of this request's body
+                    self.discarding = self.headers
+                    self.discarded = 0
+                self.drop(body)
+            else:
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self.stage = between
+            if not self.answered:
+                super().on_message_complete()
+
+    class ForwardedProtocol(DirectProtocol):
+        """Takes the host from the header by which trusted proxies forward it."""
+
+        __slots__ = ()
+
+        def on_headers_complete(self) -> None:
+            try:
+                self.headers = forwarded(self.headers, self.client)
+            except MalformedError:
+                self.into_asgi()  # which refuses it
+            else:
+                super().on_headers_complete()
+
+    class CrossOriginProtocol(DirectProtocol):
+        """Leaves requests that name an origin to ASGI, where `serve.cors` answers them."""
+
+        __slots__ = ()
+
+        def on_headers_complete(self) -> None:
+            if any(name.lower() == b"origin" for name, _ in self.headers):
+                self.into_asgi()
+            else:
+                super().on_headers_complete()
+
+    class BothProtocol(ForwardedProtocol, CrossOriginProtocol):
+        __slots__ = ()
+
+    origins = redirector.settings.redirector_cors_origins
+    listed = bool(origins) and ANY_ORIGIN not in origins
+    forwards = redirector.settings.forwarded_host_header != "none"
+    return {
+        (False, False): DirectProtocol,
+        (False, True): CrossOriginProtocol,
+        (True, False): ForwardedProtocol,
+        (True, True): BothProtocol,
+    }[forwards, listed]
+
+
+class Made(msgspec.Struct, gc=False):
+    """A shared page as it goes out in the second that `date` names; `head` ends with its blank line."""
+
+    answer: Answer
+    start: bytes
+    date: bytes
+    head: bytes
+    whole: bytes
+
+
+class Shared:
+    """The bytes of shared pages, made once for each page and second."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Made] = {}
+
+    def __call__(self, answer: Answer, date: bytes) -> Made:
+        """Return the bytes of `answer` with this value of its Date header."""
+        made = self._known.get(id(answer))
+        if made is not None and made.date is date:
+            return made
+        if len(self._known) >= _SHARED:  # pages of domains that were edited since
+            self._known.clear()
+        start = start_bytes(answer) if made is None else made.start
+        head = start + date + _END
+        made = Made(answer, start, date, head, head + answer.body)
+        self._known[id(answer)] = made  # it holds the answer, so that its id is nobody else's
+        return made
+
+
+def start_bytes(answer: Answer) -> bytes:
+    """Return the bytes of an answer up to the value of its Date header."""
+    lines = [name + b": " + value + b"\r\n" for name, value in answer.headers]
+    return status_line(answer.status) + b"".join(lines) + b"date: "
+
+
+class _Waiting(msgspec.Struct, gc=False, eq=False):
+    """A request that waits for its answer, with all that uvicorn asks of what it has in its place.
+
+    uvicorn sets `disconnected` when the client goes, and `keep_alive` to False when it shuts down.
+    """
+
+    method: bytes
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    started: float
+    keep_alive: bool = True
+    disconnected: bool = False
+    response_complete: bool = False
+
+    @property
+    def message_event(self) -> "_Waiting":
+        """What uvicorn sets when the connection is lost, to wake who waits for a body: nobody."""
+        return self
+
+    @property
+    def response_started(self) -> bool:
+        """Whether anything was sent: all of it, or nothing."""
+        return self.response_complete
+
+    def set(self) -> None:
+        """Wake nobody."""

@@ -1,0 +1,1 @@
+"""The handler: answers a request for a short link."""

@@ -1,0 +1,136 @@
+"""Decides what is known about a code before Redis or PostgreSQL is asked.
+
+This is the only place that does, for every form of a request: the code alone, percent-encoded,
+with a query, with a path after it, as a preview, in a form with a password.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import NamedTuple
+
+from redirector.domains.cache import Domains
+from redirector.lookup.custom_codes import CustomCodes
+from redirector.lookup.lookup import LinkCache, LinkEntry
+from redirector.lookup.scan_detection import Scan
+from redirector.metrics import Counts
+from redirector.rules.pasted import Clean, clean_path
+from redirector.rules.paths import match_code, read_path
+from shortcore.links.codes import MAX_CUSTOM_LENGTH
+from shortcore.links.folded_codes import fold_code
+from shortcore.links.record import LinkKey
+
+
+class Existence(enum.Enum):
+    """What is known about a code.
+
+    There is no member for «ask PostgreSQL only»: Redis is asked first about every code, since it
+    may know a link while PostgreSQL is down.
+    """
+
+    IMPOSSIBLE = "impossible"
+    """No link can have this code: it has a character that codes do not have, or too many."""
+
+    ABSENT = "absent"
+    """No link has this code: it is neither a generated code nor one of the custom codes."""
+
+    ASK = "ask"
+    """Redis must be asked, and then PostgreSQL."""
+
+
+_IMPOSSIBLE, _ABSENT, _ASK = Existence  # a member of an enum is looked up at the cost of a call
+
+
+class Codes(NamedTuple):
+    """The decision and its two callers' forms of it; times are of the caller's `clock`."""
+
+    judge: Callable[[LinkKey, float], Existence]
+    """Returns what is known about the code of a key."""
+
+    refuses: Callable[[LinkKey], bool]
+    """Says whether a key is ABSENT; if so, counts it as part of the scan."""
+
+    refuse: Callable[[str, float], LinkEntry | None]
+    """Returns the «not found» for a host and a path as sent, or None if the code is not ABSENT.
+    For the hot path: it counts the answer as well."""
+
+
+def make_codes(  # noqa: C901  # counts four functions
+    decode: Callable[[str], int | None],
+    custom: CustomCodes,
+    domains: Domains,
+    cache: LinkCache,
+    scan: Scan,
+    counts: Counts,
+    clock: Callable[[], float],
+    clean: Clean = clean_path,
+) -> Codes:
+    """Return the decision, as closures: each request of a scan calls them.
+
+    A code is ABSENT only during a scan: at other times a code that was created a moment ago is
+    looked up, even if this process has not heard of it yet. A code is never ABSENT if `decode`
+    returns an id for it (whether it was generated or chosen), if it may be a custom code, or if
+    the local cache holds a version of it.
+    """
+    of_host, find, holds, note = domains.of_host, cache.entries.get, custom.holds, scan.note
+    values = counts.values
+    refused = counts.lookup("codes", "refused")
+    generated = counts.lookup("codes", "generated")
+    perhaps_custom = counts.lookup("codes", "custom")
+
+    def known(host: str, code: str, key: str, now: float) -> Existence:
+        # Most codes are letters and digits only; these questions are faster than the pattern.
+        simple = code.isalnum() and code.isascii() and len(code) <= MAX_CUSTOM_LENGTH
+        if not simple and match_code(code) is None:
+            return _IMPOSSIBLE
+        if now >= scan.until or now >= custom.trusted_until or not host:
+            return _ASK
+        if decode(code) is not None:
+            values[generated] += 1
+            return _ASK
+        if holds(key):
+            values[perhaps_custom] += 1
+            return _ASK
+        entry = find(key)  # type: ignore[call-overload]  # any string may be asked for
+        if entry is not None and entry.record.version:
+            return _ASK  # this process has seen the link, or a change of it
+        return _ABSENT
+
+    def judge(key: LinkKey, now: float) -> Existence:
+        host, _, code = key.partition("/")
+        return known(host, code, key, now)
+
+    def refuses(key: LinkKey) -> bool:
+        now = clock()
+        if judge(key, now) is not _ABSENT:
+            return False
+        note(now)
+        values[refused] += 1
+        return True
+
+    def refuse(sent: str, now: float) -> LinkEntry | None:
+        host, _, rest = sent.partition("/")
+        domain = of_host(host)
+        # The target of the request was a whole URL, or the answer depends on the Host field.
+        if domain.host != host or domain.doubtful:
+            return None
+        if domain.case_insensitive and match_code(rest):
+            rest = fold_code(rest)
+            sent = f"{host}/{rest}"
+        verdict = known(host, rest, sent, now)
+        if verdict is _IMPOSSIBLE:
+            path = "/" + rest.partition("?")[0]
+            asked = read_path(path)
+            if asked is None and (pasted := clean(path)) is not None:
+                asked = read_path(pasted.path)
+            if asked is not None:
+                code = domain.spelled(asked.code)
+                verdict = known(host, code, f"{host}/{code}", now)
+        if verdict is not _ABSENT:
+            return None
+        note(now)
+        values[refused] += 1
+        entry = domain.nowhere
+        values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
+        return entry
+
+    return Codes(judge, refuses, refuse)

@@ -1,0 +1,328 @@
+"""The slow path: every request that the hot path does not answer by itself.
+
+Framework-free: the adaptors turn what their server gives into a `Request` and send the
+`Answer`. On a local hit nothing is awaited here either.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redirector.clicks.capture import Capture
+from redirector.domains.cache import Domain, Domains
+from redirector.links.fast_path import Fresh
+from redirector.links.visits import Taken, Visits
+from redirector.lookup.lookup import LinkEntry, Lookup
+from redirector.metrics import LOCAL_HITS, Counts
+from redirector.passwords.unlock import Unlock
+from redirector.responses.responses import Answer, Answers, Plain
+from redirector.rules.methods import READ, Methods, allowed
+from redirector.rules.pasted import Clean, clean_path
+from redirector.rules.paths import read_path
+from redirector.rules.resolve import Ask, Decision, Outcome, over, resolve
+from shortcore.clicks.wire import Flag
+from shortcore.errors import DatabaseUnavailable
+from shortcore.links.record import LinkKey, LinkRecord, link_key
+
+MAX_QUERY = 8192
+"""Characters of a query: as long as a target may be by default."""
+
+MAX_REST = 8192
+"""Characters of the path after a code."""
+
+MAX_FORM = 4096
+"""Bytes of a form with a password."""
+
+FORM_WITHIN_S = 10.0
+"""How long such a form may take to arrive."""
+
+_READS = frozenset({"GET", "HEAD"})
+_PLACES = frozenset({"/", "/robots.txt", "/favicon.ico"})
+_USABLE = frozenset({Outcome.REDIRECT, Outcome.COUNT, Outcome.PASSWORD, Outcome.PREVIEW})
+_LEAVES = frozenset({Outcome.REDIRECT, Outcome.COUNT})
+
+_ATTEMPTS = 3
+"""Times a limited link is decided anew because it was edited meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` and `query` are as sent, still escaped; `client` is the address behind proxies.
+
+    `headers` and `peer` are as the server gives them, for click capture (`tracking.Capture`).
+    """
+
+    method: str
+    path: str
+    query: str
+    host: str
+    client: str
+    headers: Any
+    peer: Any
+
+
+class Redirects:
+    """Answers requests.
+
+    `fresh` gives an entry of the local cache, `refuses` says which keys need no lookup
+    (`existence`), `lookup` finds the others. `forwards` says whether 307 and 308 also redirect
+    methods that change something.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        domains: Domains,
+        fresh: Fresh,
+        refuses: Callable[[LinkKey], bool],
+        lookup: Lookup,
+        visits: Visits,
+        unlock: Unlock,
+        capture: Capture,
+        counts: Counts,
+        now_ms: Callable[[], int],
+        *,
+        forwards: bool,
+        clean: Clean = clean_path,
+    ) -> None:
+        self._clean = clean
+        self._answers = answers
+        self._domains = domains
+        self._fresh = fresh
+        self._refuses = refuses
+        self._lookup = lookup
+        self._visits = visits
+        self._unlock = unlock
+        self._capture = capture
+        self._values = counts.values
+        self._now_ms = now_ms
+        self._forwards = forwards
+        self._fixed = {
+            Outcome.DISABLED: answers.disabled,
+            Outcome.EXPIRED: answers.loop,  # as it leads back
+            Outcome.GONE: answers.gone,
+            Outcome.PASSWORD: answers.password,
+        }
+
+    async def answer(self, request: Request, body: AsyncIterable[bytes] | None = None) -> Answer:
+        """Answer one request and count it.
+
+        `body` is read only if it should be the form of a password: the server discards the others.
+        """
+        answer = await self._answer_meant(request, body)
+        self._values[answer.slot] += 1
+        return answer
+
+    async def _answer_meant(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:
+        """Answer a short URL that was pasted with junk behind it as it was meant (`pasted`)."""
+        pasted = self._clean(request.path)
+        if pasted is None:
+            return await self._answer(request, body)
+        if pasted.repeated:
+            answer = await self._answer(request, body)
+            domain = self._domains.of_header(request.host, count=False)
+            if answer is not domain.not_found:
+                return answer
+        query = "&".join(filter(None, (pasted.query, request.query)))
+        answer = await self._answer(replace(request, path=pasted.path, query=query), body)
+        return self._answers.cleaned(answer, 302 if request.method in _READS else 307)
+
+    async def _answer(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:  # noqa: PLR0911  # one a rule, in their order
+        if len(request.query) > MAX_QUERY:
+            return self._answers.too_long
+        reads = request.method in _READS
+        domain = self._domains.of_header(request.host, count=False)
+        if domain.closed is not None:
+            return domain.closed
+        asked = read_path(request.path)
+        if asked is None:
+            return self._without_code(request, domain)
+        if len(asked.rest) > MAX_REST:
+            return self._answers.too_long
+        if not domain.host:
+            return self._answers.unavailable  # it may have links of its own
+        key = link_key(domain.host, domain.spelled(asked.code))
+        entry = await self._find(domain, key)
+        if entry is None:
+            return self._answers.unavailable
+        if reads and entry.answer is not None and not (asked.rest or asked.preview):
+            if isinstance(entry.answer, Plain):
+                self._click(request, entry.record)
+            return self._answers.of_entry(entry)
+        ask = Ask(request.query, asked.rest, asked.preview)
+        visit = _Visit(request, domain, key, entry.renewed)
+        if reads:
+            return await self._carry_out(visit, entry.record, ask)
+        return await self._with_other_method(visit, entry.record, ask, body)
+
+    def _without_code(self, request: Request, domain: Domain) -> Answer:
+        if request.method not in _READS and request.path in _PLACES:
+            return self._unlike_get(request, READ)
+        return self._place(request.path, domain)
+
+    async def _with_other_method(
+        self, visit: "_Visit", record: LinkRecord, ask: Ask, body: AsyncIterable[bytes] | None
+    ) -> Answer:
+        decision = resolve(record, ask, self._now_ms())
+        if decision.outcome not in _USABLE:
+            return self._page(visit, record, decision)
+        methods = allowed(decision, forwards=self._forwards)
+        method = visit.request.method
+        if method not in methods or method == "OPTIONS":
+            return self._unlike_get(visit.request, methods)
+        if decision.outcome is not Outcome.PASSWORD:
+            return await self._carry_out(visit, record, ask)
+        form = await self._form(body)
+        return form if isinstance(form, Answer) else await self._posted(visit, record, ask, form)
+
+    def _unlike_get(self, request: Request, methods: Methods) -> Answer:
+        """Return the answer that names the allowed methods: 204 to OPTIONS, else 405."""
+        answers = self._answers
+        return (answers.options if request.method == "OPTIONS" else answers.not_allowed)[methods]
+
+    async def _form(self, body: AsyncIterable[bytes] | None) -> bytes | Answer:
+        """Read a form; one that is too long, or too late, is not waited for."""
+        form = b""
+        if body is None:
+            return form
+        try:
+            async with asyncio.timeout(FORM_WITHIN_S):
+                async for piece in body:
+                    form += piece
+                    if len(form) > MAX_FORM:
+                        return self._answers.too_large
+        except TimeoutError:
+            return self._answers.too_late
+        return form
+
+    async def _find(self, domain: Domain, key: LinkKey) -> LinkEntry | None:
+        entry = self._fresh(key)
+        if entry is not None:
+            self._values[LOCAL_HITS] += 1
+            return entry
+        if self._refuses(key):
+            return domain.nowhere
+        return await self._lookup.find(key)
+
+    def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
+        self._capture(record, request.method, request.headers, request.peer, flags)
+
+    def placed(self, path: str, domain: Domain) -> Answer | None:
+        """Return the answer to GET of a path that can be no link's, counted; None for any other."""
+        if domain.closed is None and (read_path(path) or self._clean(path)) is not None:
+            return None
+        answer = domain.closed or self._place(path, domain)
+        self._values[answer.slot] += 1
+        return answer
+
+    def _place(self, path: str, domain: Domain) -> Answer:
+        match path:
+            case "/":
+                return domain.home
+            case "/robots.txt":
+                return self._answers.robots
+            case "/favicon.ico":
+                return self._answers.no_icon
+        return domain.not_found
+
+    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Answer:
+        now_ms = self._now_ms()
+        decision = resolve(record, ask, now_ms)
+        if decision.outcome is Outcome.PASSWORD and self._unlock.proves(
+            visit.key, record, visit.request.headers
+        ):
+            ask = replace(ask, unlocked=True)
+            decision = resolve(record, ask, now_ms)
+        if decision.outcome in _LEAVES and self._leads_back(visit, decision):
+            return self._answers.loop
+        if decision.outcome is Outcome.COUNT:
+            return await self._count(visit, record, ask, decision)
+        if decision.outcome is Outcome.REDIRECT:
+            self._click(visit.request, record)
+            if ask.unlocked:
+                return self._answers.unstored(decision.location, 303)
+            ends_ms = record.expires_at_ms
+            left_s = None if ends_ms is None else (ends_ms - now_ms) // 1000
+            return self._answers.of_link(
+                visit.key, record, decision.location, left_s=left_s, in_use=visit.in_use
+            )
+        return self._page(visit, record, decision)
+
+    def _leads_back(self, visit: "_Visit", decision: Decision) -> bool:
+        return self._domains.own.leads_back(decision.location, visit.request.host)
+
+    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Answer:
+        match decision.outcome:
+            case Outcome.PREVIEW:
+                return self._answers.preview(record, visit.key)
+            case Outcome.EXPIRED if not self._leads_back(visit, decision):
+                self._click(visit.request, record, int(Flag.EXPIRED))
+                return self._answers.elsewhere(decision.location, "expired")
+            case Outcome.NOT_YET:
+                return self._answers.not_yet(record.valid_from_ms or 0)
+            case Outcome.NOT_FOUND:
+                return visit.domain.not_found
+        return self._fixed[decision.outcome]
+
+    async def _count(  # noqa: PLR0911  # one a rule, in their order
+        self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
+    ) -> Answer:
+        """Redirect only if PostgreSQL has counted this visit of this very version.
+
+        Link previews, prefetches and HEAD (`visits`) need a visit that is left, and use up none.
+        """
+        request = visit.request
+        for _ in range(_ATTEMPTS):
+            try:
+                taken = await self._visits.take(
+                    visit.key, record.version, request.method, request.headers
+                )
+            except DatabaseUnavailable:
+                return self._answers.unavailable  # closed on purpose: the limit is a promise
+            if taken is Taken.PREVIEW:
+                return self._answers.preview_of_limited(record, visit.key)
+            if taken is not None:
+                self._click(request, record)
+                status = 303 if ask.unlocked else decision.status
+                return self._answers.unstored(decision.location, status)
+            entry = await self._lookup.newest(visit.key)
+            if entry is None:
+                return self._answers.unavailable
+            if entry.record.version == record.version:
+                return self._page(visit, record, over(record, ask))
+            if entry.record.password_hash != record.password_hash:
+                ask = replace(ask, unlocked=False)
+            record = entry.record
+            decision = resolve(record, ask, self._now_ms())
+            if decision.outcome is not Outcome.COUNT or self._leads_back(visit, decision):
+                return await self._carry_out(replace(visit, in_use=False), record, ask)
+        return self._answers.unavailable
+
+    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Answer:
+        request, key = visit.request, visit.key
+        proven = self._unlock.proves(key, record, request.headers)
+        if not proven:
+            refusal = await self._unlock.refusal(key, record, request.client, request.headers, form)
+            if refusal is not None:
+                return refusal
+        # The link may have been edited while the check waited for its turn.
+        entry = await self._find(visit.domain, key)
+        if entry is None:
+            return self._answers.unavailable
+        # (A link that lost its password meanwhile still gets a 303: a 307 would send the form on.)
+        unlocked = entry.record.password_hash in {None, record.password_hash}
+        answer = await self._carry_out(
+            replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
+        )
+        if proven or not unlocked:
+            return answer  # a cookie must not renew itself: it would stand for ever
+        return self._unlock.remember(answer, key, record, request.path, request.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    request: Request
+    domain: Domain
+    key: LinkKey
+    in_use: bool

@@ -1,0 +1,1 @@
+"""Finds a link in the local cache, Redis, or PostgreSQL."""

@@ -1,0 +1,146 @@
+"""Follows the change feed and takes what changed out of the local cache.
+
+It reads from its own position, so a cut is made up for when it ends. Where changes are lost
+(trimmed, flushed, failed over) everything local must be asked for anew. While the feed is cut
+the entries' time to live bounds how old an answer can be.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from redirector.lookup.custom_codes import CustomCodes
+from redirector.lookup.lookup import LinkCache
+from shortcore.cache.change_feed import Batch, ChangeFeed, FeedUnreadable
+from shortcore.links.record import split_key
+from shortcore.runtime.health import Dependency
+from shortcore.storage.redis import AWAY
+
+log = structlog.stdlib.get_logger(__name__)
+
+WAIT_MS = 1000
+"""How long one read waits for news; the feed's client must have a longer deadline."""
+
+AT_ONCE = 500
+"""Changes applied before requests have their turn: a read may bring some ten thousand."""
+
+_FIRST_RETRY_S = 0.05
+_LAST_RETRY_S = 2.0
+
+
+class Invalidation:
+    """`run()` follows `feed` until it is cancelled; `domain_changed` is told of domains.
+
+    `told_at` is a time (of `clock`) after which a relay has put something on the feed, at least:
+    Redis took writes then, and what it holds was being kept up to date.
+    """
+
+    def __init__(
+        self,
+        feed: ChangeFeed,
+        cache: LinkCache,
+        *,
+        custom_codes: CustomCodes,
+        domain_changed: Callable[[], None],
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.connected = False
+        self.gaps = 0
+        self.changes = 0
+        self.told_at = float("-inf")
+        self._feed = feed
+        self._cache = cache
+        self._custom_codes = custom_codes
+        self._domain_changed = domain_changed
+        self._clock = clock
+        self._now_ms = now_ms
+        self._position: str | None = None
+        self._read_at = clock()
+        self._drained_at = self._read_at
+        self._delay_s = 0.0
+        self._retry_s = _FIRST_RETRY_S
+        self._error = "not connected yet"
+
+    def lag_s(self) -> float:
+        """Return how late the newest change came; while cut off, for how long."""
+        return self._delay_s if self.connected else self._clock() - self._read_at
+
+    def check(self) -> Dependency:
+        """Return its line for `/health`."""
+        detail = "following" if self.connected else self._error
+        return Dependency("change feed", self.connected, detail)
+
+    async def run(self) -> None:
+        """Follow the feed for ever."""
+        while True:
+            try:
+                await self._step()
+            except AWAY as error:
+                self._cut(f"{type(error).__name__}: {error}")
+            except FeedUnreadable as error:
+                # An entry that we cannot read: what it says is as good as lost.
+                self._position = None
+                self.gaps += 1
+                self._cut(f"unreadable entry: {error}")
+            else:
+                continue
+            await asyncio.sleep(self._retry_s * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects
+            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+
+    async def _step(self) -> None:
+        if self._position is None:
+            self._drained_at = self._clock()
+            self._position = await self._feed.end()
+            # What was read before we followed may have changed unseen.
+            self._cache.expire()
+            self._custom_codes.distrust()
+        batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
+        await self._apply(batch)
+        if _of_a_relay(batch) and not batch.gap:
+            self.told_at = self._drained_at  # what came now was not there then
+            if batch.all_told:
+                # After a cut it may be as old as the cut, and be followed by much.
+                self._custom_codes.all_told(self.told_at)
+        self._position = batch.position
+        self._read_at = self._clock()
+        if batch.drained:
+            self._drained_at = self._read_at
+        self._retry_s = _FIRST_RETRY_S
+        if not self.connected:
+            self.connected = True
+            log.info("following the change feed")
+
+    async def _apply(self, batch: Batch) -> None:
+        if batch.gap:
+            self.gaps += 1
+            log.warning("changes were lost: all local entries are asked for anew")
+            self._cache.expire()
+            self._custom_codes.distrust()
+            self._domain_changed()
+        now_ms = self._now_ms()
+        self._delay_s = 0.0
+        for number, change in enumerate(batch.changes, 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            self.changes += 1
+            self._delay_s = max(self._delay_s, (now_ms - change.at_ms) / 1000)
+            if split_key(change.key)[1]:
+                self._cache.invalidate(change.key, change.version)
+                self._custom_codes.note(change.key)
+            else:
+                self._domain_changed()
+
+    def _cut(self, error: str) -> None:
+        if self.connected:
+            log.warning("the change feed is cut", error=error)
+        self.connected = False
+        self._custom_codes.silence()
+        self._error = error
+
+
+def _of_a_relay(batch: Batch) -> bool:
+    # What has version 0 is a writer's word of a code to come: it keeps no record up to date.
+    return batch.all_told or any(change.version for change in batch.changes)

@@ -1,0 +1,345 @@
+"""The way of a look-up behind the local cache: Redis, PostgreSQL, and what to do without them.
+
+One flight a key; the keys of one loop tick go to Redis in one MGET, and what it does not know
+to PostgreSQL in one SELECT. What was read is kept locally, and offered to Redis in the
+background. While neither can be asked, a link is served from the local cache beyond its life,
+and a key that is not there is «unavailable», never «not found».
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from prometheus_client import Histogram
+
+from redirector.lookup import repository
+from redirector.lookup.repository import Found
+from redirector.lookup.scan_detection import Scan
+from redirector.lookup.token_bucket import Budget
+from redirector.metrics import Counts
+from redirector.responses.responses import Answer, Plain
+from shortcore.cache.local import Entry, LocalCache
+from shortcore.cache.store import CacheStore
+from shortcore.errors import CacheUnavailable, DatabaseUnavailable
+from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
+from shortcore.storage.circuit_breaker import State
+from shortcore.storage.postgres import Postgres
+from shortcore.storage.single_flight import Batches, Flights, settle
+
+BATCH = 256
+"""Keys in one MGET or SELECT."""
+
+REDIS_WORKERS = 2
+"""MGETs at once: one is under way while the next fills. A call costs 160 µs and a key in it 3 µs, so
+few big ones are cheaper; with one alone, a lost reply would hold up everybody for its deadline."""
+
+FILL_WORKERS = 4
+"""Offers to Redis at once; what comes while all are busy waits, as far as BACKLOG."""
+
+BACKLOG = 10_000
+"""Keys that may wait for each layer; the next ones are answered with what is at hand."""
+
+GRACE_S = 1.0
+"""After a look-up in vain the stale link is served for so long before the next is made."""
+
+TOLD_EVERY_S = 2.0
+"""How long Redis is taken for up to date after the last word on the feed: with all well there is
+one every second."""
+
+PRIMARY_ATTEMPTS = 3
+"""Times the primary is asked for a key that changes while it is read."""
+
+LinkEntry = Entry[Plain | Answer | None]
+LinkCache = LocalCache[Plain | Answer | None]
+T = TypeVar("T")
+
+_ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
+
+
+class Lookup:
+    """Finds links; the local cache is filled on the way.
+
+    `replica` is asked before `primary` if there is one; `misses` bounds how many of its misses
+    the primary is asked for, so that a scan of made-up codes cannot reach it. `scan` is told of
+    each key that is nowhere.
+
+    `told_at` gives when a relay was last known to write to Redis. A Redis that is full or a
+    replica answers on, but nobody can tell it of an edit any more: what it holds counts as read
+    then, so that it is asked of PostgreSQL as soon as that is a life ago.
+    """
+
+    def __init__(
+        self,
+        cache: LinkCache,
+        store: CacheStore,
+        primary: Postgres,
+        replica: Postgres | None,
+        *,
+        workers: int,
+        misses: Budget,
+        scan: Scan,
+        counts: Counts,
+        seconds: Histogram,
+        told_at: Callable[[], float],
+        clock: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._cache = cache
+        self._told_at = told_at
+        self._store = store
+        self._primary = primary
+        self._replica = replica
+        self._misses = misses
+        self._scan = scan
+        self._clock = clock
+        self._now_ms = now_ms
+        self._flights: Flights[LinkKey, LinkEntry | None] = Flights()
+        self._to_redis: Batches[LinkKey] = Batches(
+            self._ask_redis,
+            self._pass_on,
+            size=BATCH,
+            workers=REDIS_WORKERS,
+            waiting=BACKLOG,
+        )
+        self._to_postgres: Batches[LinkKey] = Batches(
+            self._ask_postgres, self._give_up, size=BATCH, workers=workers, waiting=BACKLOG
+        )
+        self._to_fill: Batches[tuple[LinkKey, LinkRecord, int]] = Batches(
+            self._fill, lambda _: None, size=BATCH, workers=FILL_WORKERS, waiting=BACKLOG
+        )
+        self._values = counts.values
+        self._missed = counts.lookup("local", "miss")
+        self._slots = {
+            (layer, result): counts.lookup(layer, result)
+            for layer, results in {
+                "local": ("stale", "unavailable"),
+                "redis": ("hit", "negative", "miss", "error", "outdated", "unconfirmed"),
+                "replica": ("hit", "miss", "error", "outdated"),
+                "postgres": ("hit", "negative", "error", "outdated"),
+                "fill": ("offered", "error", "skipped"),
+            }.items()
+            for result in results
+        }
+        self._seconds = {layer: seconds.labels(layer) for layer in ("redis", "replica", "postgres")}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def find(self, key: LinkKey) -> LinkEntry | None:
+        """Return the entry of `key`, or None while that cannot be known.
+
+        The entry may be negative (its record says ABSENT); it may be stale while neither Redis
+        nor PostgreSQL can be asked.
+        """
+        found: asyncio.Future[LinkEntry | None] = asyncio.get_running_loop().create_future()
+        self.ask(key, partial(settle, found))
+        return await found
+
+    def ask(self, key: LinkKey, then: Callable[[LinkEntry | None], None]) -> None:
+        """Have `then` called with what `find` returns: later, or at once if too many wait."""
+        self._values[self._missed] += 1
+        if self._flights.join(key, then) and not self._to_redis.add(key):
+            self._land(key, None)
+
+    def renew(self, key: LinkKey) -> None:
+        """Start a look-up of `key` unless one is under way."""
+        if self._flights.start(key) and not self._to_redis.add(key):
+            self._land(key, None)
+
+    async def newest(self, key: LinkKey) -> LinkEntry | None:
+        """Return the entry of `key` as the primary has it now, or None while it cannot say."""
+        for _ in range(PRIMARY_ATTEMPTS):
+            entries = await self._read_primary([key])
+            if entries is None:
+                return None
+            if entries[key] is not None:
+                return entries[key]
+        return None
+
+    async def close(self) -> None:
+        """Stop; whoever still waits gets what is at hand."""
+        await self._to_redis.close()
+        await self._to_postgres.close()
+        await self._to_fill.close()
+
+    async def _ask_redis(self, keys: list[LinkKey]) -> None:
+        read_at = self._clock()
+        try:
+            records = await self._timed("redis", self._store.get_many(keys))
+        except CacheUnavailable:
+            self._count("redis", "error", len(keys))
+            return
+        as_of = min(read_at, self._told_at() + TOLD_EVERY_S)
+        behind = read_at - as_of
+        cache = self._cache
+        hits = negatives = misses = 0
+        for key, record in zip(keys, records, strict=True):
+            if record is None:
+                misses += 1
+            elif behind and cache.life(record) <= behind:
+                self._count("redis", "unconfirmed")
+                self._keep_unconfirmed(key, record, read_at)
+            elif (entry := cache.put(key, record, read_at=as_of)) is None:
+                self._count("redis", "outdated")
+            else:
+                if record.version:
+                    hits += 1
+                else:
+                    negatives += 1
+                self._land(key, entry)
+        self._count("redis", "hit", hits)
+        self._count("redis", "negative", negatives)
+        self._count("redis", "miss", misses)
+
+    def _keep_unconfirmed(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
+        """Keep what PostgreSQL must confirm as one past its life, for when it cannot be asked."""
+        cache = self._cache
+        if record.kind is not Kind.ABSENT and (
+            cache.stale(key) is None or record.version > cache.floor(key)
+        ):
+            cache.put(key, record, read_at=read_at - cache.life(record))
+        servers = [self._primary] if self._replica is None else [self._primary, self._replica]
+        if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):
+            self._land(key, None)  # nobody shall wait for a probe of what is away
+
+    def _pass_on(self, keys: list[LinkKey]) -> None:
+        # Whatever Redis did not land, PostgreSQL must answer.
+        for key in keys:
+            if key in self._flights and not self._to_postgres.add(key):
+                self._land(key, None)
+
+    async def _ask_postgres(self, keys: list[LinkKey]) -> None:
+        # What has landed leaves the list: `_give_up` must not end a new flight of the same key.
+        if self._replica is not None:
+            keys[:] = await self._ask_replica(self._replica, keys)
+        for _ in range(PRIMARY_ATTEMPTS):
+            entries = await self._read_primary(keys) if keys else None
+            if entries is None:
+                return
+            for key, entry in entries.items():
+                if entry is not None:
+                    self._land(key, entry)
+            keys[:] = [key for key, entry in entries.items() if entry is None]
+
+    def _give_up(self, keys: list[LinkKey]) -> None:
+        for key in keys:
+            self._land(key, None)
+
+    async def _ask_replica(self, replica: Postgres, keys: list[LinkKey]) -> list[LinkKey]:
+        """Land what the replica knows; return what the primary must be asked for."""
+        read_at = self._clock()
+        try:
+            rows = await self._timed("replica", repository.find_links(replica, keys))
+        except DatabaseUnavailable:
+            self._count("replica", "error", len(keys))
+            return keys
+        left = []
+        for key in keys:
+            found = rows.get(key)
+            record = absent() if found is None else found.record
+            if record.version < self._cache.floor(key):
+                self._count("replica", "outdated")
+                left.append(key)
+            elif found is None:
+                self._count("replica", "miss")
+                # A link made a moment ago is on the primary only. Beyond the budget the
+                # replica's word must do: it is PostgreSQL, and the entry lives a few seconds.
+                if self._misses.take():
+                    left.append(key)
+                else:
+                    self._keep(key, record, read_at)
+            else:
+                self._count("replica", "hit")
+                self._keep(key, record, read_at)
+                self._offer(key, record, found.as_of_ms)
+        return left
+
+    async def _read_primary(self, keys: list[LinkKey]) -> dict[LinkKey, LinkEntry | None] | None:
+        """Return the entry of each key, None for one that changed while it was read.
+
+        Returns None altogether if the primary cannot be asked.
+        """
+        read_at = self._clock()
+        read_at_ms = self._now_ms()
+        floors = {key: self._cache.floor(key) for key in keys}
+        with self._cache.following(keys) as heard:
+            try:
+                rows = await self._timed("postgres", repository.find_links(self._primary, keys))
+            except DatabaseUnavailable:
+                self._count("postgres", "error", len(keys))
+                return None
+        return {
+            key: self._accept(
+                key, rows.get(key), floors[key], heard.get(key, 0), read_at, read_at_ms
+            )
+            for key in keys
+        }
+
+    def _accept(  # all that is known of one read
+        self,
+        key: LinkKey,
+        found: Found | None,
+        floor: int,
+        heard: int,
+        read_at: float,
+        read_at_ms: int,
+    ) -> LinkEntry | None:
+        # A change is announced after its commit: the primary knows at least what we knew when
+        # we asked. If it does not, it has gone back (restored, or failed over with losses), and
+        # what it says now is the truth. Not so where we have learnt of a change since we asked:
+        # the read may be from before that.
+        record = absent(floor) if found is None else found.record
+        cache = self._cache
+        entry = None
+        if (found.record.version if found else 0) >= heard:
+            gone_back = record.version < floor == cache.floor(key)
+            entry = cache.put(key, record, read_at=read_at, lower=gone_back)
+        if entry is None:
+            self._count("postgres", "outdated")
+            return None
+        self._count("postgres", "negative" if found is None else "hit")
+        if found is not None or not floor:
+            self._offer(key, record, read_at_ms)
+        return entry
+
+    def _keep(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
+        self._land(key, self._cache.put(key, record, read_at=read_at))
+
+    def _land(self, key: LinkKey, entry: LinkEntry | None) -> None:
+        if entry is None:
+            if key in self._flights:
+                self._flights.land(key, self._fallback(key))
+        elif self._flights.land(key, entry) and entry.record.kind is _ABSENT:
+            self._scan.note(self._clock())
+
+    def _fallback(self, key: LinkKey) -> LinkEntry | None:
+        entry = self._cache.stale(key)
+        if entry is None:
+            self._count("local", "unavailable")
+            return None
+        self._count("local", "stale")
+        self._cache.prolong(entry, GRACE_S)
+        return entry
+
+    def _offer(self, key: LinkKey, record: LinkRecord, as_of_ms: int | None) -> None:
+        if as_of_ms is None or not self._to_fill.add((key, record, as_of_ms)):
+            self._count("fill", "skipped")
+
+    async def _fill(self, items: list[tuple[LinkKey, LinkRecord, int]]) -> None:
+        try:
+            await self._store.fill_many(items)
+        except CacheUnavailable:
+            self._count("fill", "error", len(items))
+        else:
+            self._count("fill", "offered", len(items))
+
+    async def _timed(self, layer: str, work: Awaitable[T]) -> T:
+        started = self._clock()
+        try:
+            return await work
+        finally:
+            self._seconds[layer].observe(self._clock() - started)
+
+    def _count(self, layer: str, result: str, number: int = 1) -> None:
+        self._values[self._slots[layer, result]] += number

@@ -1,0 +1,1 @@
+"""Responses, pages and headers. Nothing here does I/O."""

@@ -1,1 +1,0 @@
-"""Thin adaptors between a server and the redirector."""

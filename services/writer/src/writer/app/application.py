@@ -1,0 +1,130 @@
+"""The HTTP application: routes, and every error as a problem."""
+
+import functools
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from shortcore.errors import (
+    InternalError,
+    MalformedRequest,
+    MethodNotAllowed,
+    RouteNotFound,
+    ShortlinksError,
+)
+from writer.app.cors import Cors
+from writer.app.fast_path import FastPath
+from writer.app.head import HeadAsGet
+from writer.app.middleware import CALLER, Caller, Gate, fault
+from writer.app.openapi import document
+from writer.container import Parts
+from writer.domains.endpoints import router as domains
+from writer.http.bodies import BodyLimits
+from writer.http.problems import answer_of, error_of_validation
+from writer.keys.endpoints import router as keys
+from writer.links.endpoints import router as links
+
+
+def create_app(parts: Parts) -> ASGIApp:
+    """Return the ASGI application over `parts`, which the caller starts and closes."""
+    app = FastAPI(
+        title="Shortlinks",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    settings = parts.settings
+    limits = BodyLimits.of(settings)
+    app.state.body_limits = limits
+    _add_routes(app)
+    app.exception_handler(ShortlinksError)(_on_error)
+    app.exception_handler(RequestValidationError)(_on_invalid)
+    app.exception_handler(HTTPException)(_on_framework)
+    app.exception_handler(ClientDisconnect)(_on_disconnect)
+    app.exception_handler(Exception)(_on_fault)
+
+    # Here, as the first request for it would hold the event loop.
+    made = _document(settings.target_max_length, settings.batch_max_items)
+    app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    inner = HeadAsGet(FastPath(app, parts, limits))
+    gate = Gate(inner, parts.key_ring, parts.measures, limits)
+    origins = settings.writer_cors_origins
+    return Cors(gate, origins, parts.measures) if origins else gate
+
+
+def _add_routes(app: FastAPI) -> None:
+    for router in (links, domains, keys):
+        app.include_router(router)
+
+
+@functools.cache
+def _document(max_url: int, max_items: int) -> dict[str, Any]:
+    app = FastAPI()
+    _add_routes(app)
+    return document(app, version("shortlinks-writer"), max_url, max_items)
+
+
+async def _on_error(request: Request, error: ShortlinksError) -> Response:
+    return _respond(request, error)
+
+
+async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
+    return _respond(request, error_of_validation(error.errors()))
+
+
+async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:
+    """Answer for a body that broke off: nobody reads it, and it must not count as a fault of ours."""
+    return _respond(request, MalformedRequest("The body broke off."))
+
+
+async def _on_fault(request: Request, _: Exception) -> Response:
+    """Answer for a fault of ours; the framework raises it again, and the gate logs it."""
+    return _respond(request, fault())
+
+
+async def _on_framework(request: Request, error: HTTPException) -> Response:
+    """Reword what the framework itself refuses."""
+    # It wraps whatever reading the body raises, also what the gate raised there.
+    if isinstance(error.__cause__, ShortlinksError):
+        return _respond(request, error.__cause__)
+    path = request.url.path
+    if error.status_code == 405:  # noqa: PLR2004  # the path exists
+        allow = ", ".join(sorted(_methods(request)))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allow})
+        refused = MethodNotAllowed(f"{request.method} is not possible on {path}.")
+        response = _respond(request, refused)
+        response.headers["allow"] = allow  # RFC 9110, 15.5.6 demands it
+        return response
+    known: dict[int, ShortlinksError] = {
+        400: MalformedRequest("The body is not valid JSON in UTF-8."),
+        404: RouteNotFound(f"The API has no path {path}; see /api/openapi.json."),
+    }
+    found = known.get(error.status_code) or InternalError(str(error.detail))
+    return _respond(request, found)
+
+
+def _methods(request: Request) -> set[str]:
+    # The framework names those of one route, though several share a path.
+    methods = {
+        method
+        for route in (*request.app.routes, *links.routes, *domains.routes, *keys.routes)
+        if isinstance(route, Route) and route.path_regex.match(request.url.path)
+        for method in route.methods or ()
+    }
+    return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+
+
+def _respond(request: Request, error: ShortlinksError) -> Response:
+    caller: Caller = request.scope[CALLER]
+    body, headers = answer_of(error, caller.request_id)
+    return Response(body, error.status, headers)

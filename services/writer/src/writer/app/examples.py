@@ -1,0 +1,96 @@
+"""An example of each answer for the OpenAPI document, made of the types that answers are made of."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from shortcore.errors import URN
+from writer.domains.schemas import DomainPage, DomainView
+from writer.http.problems import Problem, ProblemField
+from writer.keys.schemas import KeyPage, KeyView
+from writer.links.schemas import (
+    BatchAnswer,
+    BatchResult,
+    ImportAnswer,
+    ImportFailure,
+    LinkPage,
+    LinkView,
+    TagCount,
+    TagList,
+    api_path,
+)
+
+_HOST = "go.example.com"
+_CODE = "spring-sale"
+_MADE = datetime(2029, 11, 5, 9, 30, tzinfo=UTC)
+_LINK = LinkView(
+    code=_CODE,
+    domain=_HOST,
+    short_url=f"https://{_HOST}/{_CODE}",
+    target="https://example.com/a/long/path?with=query",
+    status_code=302,
+    state="active",
+    status="active",
+    valid_from=None,
+    expires_at=datetime(2030, 1, 31, 12, tzinfo=UTC),
+    expired_target=None,
+    max_visits=None,
+    visits=0,
+    has_password=False,
+    forward_query=False,
+    forward_path=False,
+    title=None,
+    tags=("campaign",),
+    note=None,
+    version=4711,
+    created_at=_MADE,
+    updated_at=_MADE,
+    deleted_at=None,
+    self=api_path(_HOST, _CODE),
+)
+_TAKEN = f"The code {_CODE} is taken on {_HOST}."
+_PROBLEM = Problem(
+    type=f"{URN}code-taken",
+    title="Code taken",
+    status=409,
+    detail=_TAKEN,
+    instance="urn:shortlinks:request:0d9c1f5e7a",
+    errors=[ProblemField("/code", "taken", _TAKEN)],
+)
+# Of an item: what is about the whole request is told by the request's own answer.
+_FAILED = msgspec.structs.replace(_PROBLEM, instance="")
+_DOMAIN = DomainView(
+    host=_HOST,
+    default_target="https://example.com/",
+    not_found_target=None,
+    case_insensitive=False,
+    default=True,
+    version=12,
+    created_at=_MADE,
+    updated_at=_MADE,
+    self=f"/api/v1/domains/{_HOST}",
+)
+_KEY = KeyView(
+    id=7,
+    name="newsletter",
+    prefix="sl_k3v9x2ab",
+    created_at=_MADE,
+    expires_at=None,
+    last_used_at=None,
+    revoked_at=None,
+    self="/api/v1/keys/7",
+)
+
+EXAMPLES: Final[dict[str, msgspec.Struct]] = {
+    "BatchAnswer": BatchAnswer([BatchResult(201, link=_LINK), BatchResult(409, problem=_FAILED)]),
+    "DomainPage": DomainPage([_DOMAIN], None),
+    "DomainView": _DOMAIN,
+    "ImportAnswer": ImportAnswer(3, 2, [ImportFailure(4, _FAILED)]),
+    "KeyPage": KeyPage([_KEY], None),
+    "KeyView": _KEY,
+    "LinkPage": LinkPage([_LINK], None),
+    "LinkView": _LINK,
+    "Problem": _PROBLEM,
+    "TagList": TagList([TagCount("campaign", 12)]),
+}

@@ -1,0 +1,174 @@
+"""Around every request: an id, a log line, figures, the API key, a bounded body, an answer.
+
+Plain ASGI, outside of the framework, so that no route can be forgotten and a refused request
+costs next to nothing: its body is not read.
+"""
+
+import logging
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shortcore.errors import (
+    BodyTooLarge,
+    FieldError,
+    InternalError,
+    MalformedRequest,
+    ShortlinksError,
+)
+from shortcore.runtime.admin import Message, Receive, Scope, Send
+from writer.http.bodies import BodyLimits
+from writer.http.problems import answer_of, invalid
+from writer.keys.authenticator import KeyRing
+from writer.metrics import Measures
+
+_logger = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
+
+PROTECTED = "/api/v1"
+
+MAX_PARAMETERS = 100
+"""Parameters in a query; a list of links with every filter has fewer than 50."""
+
+_LENGTH_DIGITS = 20
+"""Digits of the largest Content-Length that the parser accepts (64 bits)."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
+
+
+@dataclass(slots=True)
+class Caller:
+    """What is known of a request before its route is: found under `CALLER` in the scope."""
+
+    request_id: str
+    key_id: int | None = None
+
+
+CALLER = "shortlinks.caller"
+ROUTE = "shortlinks.route"
+"""Under it in the scope: the route's path, where the framework did not choose it."""
+
+
+class Gate:
+    """Wraps the application."""
+
+    def __init__(self, app: Any, keys: KeyRing, measures: Measures, limits: BodyLimits) -> None:
+        self._app = app
+        self._keys = keys
+        self._measures = measures
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        caller = Caller(_request_id(headers.get(b"x-request-id")))
+        scope[CALLER] = caller
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=caller.request_id)
+        answer = _Answer(send, caller.request_id)
+        try:
+            if scope["path"].startswith(PROTECTED):
+                authorization = headers.get(b"authorization")
+                caller.key_id = await self._keys.recognise(
+                    None if authorization is None else authorization.decode("latin-1")
+                )
+            _check_query(scope["query_string"])
+            limit = self._limits.bytes_at(scope["path"])
+            bounded = _bounded(headers.get(b"content-length"), receive, limit)
+            await self._app(scope, bounded, answer.send)
+        except ShortlinksError as error:
+            await answer.tell(error)
+        except Exception:
+            log.exception("the request failed")
+            await answer.tell(fault())
+        finally:
+            self._account(scope, answer.status, time.perf_counter() - began)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = (
+            str(scope.get(ROUTE)) if ROUTE in scope else getattr(scope.get("route"), "path", "none")
+        )
+        self._measures.request(route, scope["method"], status, seconds)
+        if not _logger.isEnabledFor(logging.INFO):
+            return  # structlog would compose the line before it asks
+        log.info(
+            "request",
+            method=scope["method"],
+            route=route,
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
+
+
+class _Answer:
+    """Passes an answer on with the request's id, and remembers how it began."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.status = 0
+        self._send = send
+        self._request_id = request_id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._request_id.encode()),
+            ]
+        await self._send(message)
+
+    async def tell(self, error: ShortlinksError) -> None:
+        if self.status:
+            return  # it has begun: the server cuts the connection
+        body, headers = answer_of(error, self._request_id)
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _request_id(sent: bytes | None) -> str:
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent.decode()
+    return secrets.token_hex(16)
+
+
+def fault() -> InternalError:
+    """Return the error that tells the caller of a fault without telling what it is."""
+    return InternalError("Something went wrong here; the log tells more under the request's id.")
+
+
+def _check_query(query: bytes) -> None:
+    if query.count(b"&") >= MAX_PARAMETERS:
+        detail = f"A query has at most {MAX_PARAMETERS} parameters."
+        raise invalid([FieldError("?", "length", detail)])
+
+
+def _bounded(content_length: bytes | None, receive: Receive, limit: int) -> Receive:
+    too_large = BodyTooLarge(f"A body has {limit} bytes at the most.")
+    if content_length is not None:
+        if not content_length.isdigit():
+            raise MalformedRequest("Content-Length is no number.")
+        # int() refuses a number of thousands of digits, and zeros in front are allowed.
+        digits = content_length.lstrip(b"0")
+        if len(digits) > _LENGTH_DIGITS or int(digits or b"0") > limit:
+            raise too_large
+    left = limit
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise too_large
+        return message
+
+    return bounded

@@ -1,0 +1,249 @@
+"""What the application is made of: built once at the start, closed in reverse at the end."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from shortcore.cache.change_feed import ChangeFeed
+from shortcore.cache.keys import CacheKeys
+from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.links.codes import CodeSpace
+from shortcore.runtime.background import Background
+from shortcore.runtime.dynamic_settings import DynamicFile
+from shortcore.runtime.metrics import FromMemory, new_registry
+from shortcore.settings import WriterSettings
+from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres, open_postgres
+from shortcore.storage.redis import open_redis
+from writer.clock import Now, utc_now
+from writer.domains.book import DomainBook
+from writer.domains.service import DomainService
+from writer.http.idempotency import purge_forever
+from writer.keys.authenticator import KeyRing
+from writer.keys.service import KeyService
+from writer.links.batch import BatchService
+from writer.links.creation import Creator
+from writer.links.ids import IdBlocks
+from writer.links.imports import ImportService
+from writer.links.schemas import Presenter
+from writer.links.service import LinkService
+from writer.metrics import Measures
+from writer.reads import Reads
+from writer.relay.publisher import Announcer
+
+log = structlog.stdlib.get_logger(__name__)
+
+APPLICATION = "shortlinks-writer"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that requests need; the application's typed state."""
+
+    settings: WriterSettings
+    postgres: Postgres
+    replica: Postgres | None
+    reads: Reads
+    cache: CacheStore
+    domain_book: DomainBook
+    domains: DomainService
+    keys: KeyService
+    key_ring: KeyRing
+    links: LinkService
+    batches: BatchService
+    imports: ImportService
+    announcer: Announcer
+    background: Background
+    measures: Measures
+    registry: CollectorRegistry
+    dynamic: DynamicFile[WriterSettings]
+    now: Now
+
+    async def start(self) -> None:
+        """Read what the first request needs, and begin the work beside the requests.
+
+        Raises DatabaseUnavailable, before any work has begun.
+        """
+        self.dynamic.read()
+        await self.domain_book.open()
+        run = self.background.run_forever
+        run("dynamic settings", self.dynamic.watch())
+        run("domains", self.domain_book.refresh_forever())
+        run("key uses", self.key_ring.note_uses_forever())
+        run("relay notifications", self.announcer.notify_forever())
+        run("clock of Redis", self.cache.follow_clock())
+        run("purge", purge_forever(self.postgres, self.settings.idempotency_ttl_s))
+
+    async def flush(self) -> None:
+        """Finish what was begun: the relay hears of the last commits, keys of their last use."""
+        await self.background.close()
+        await self.key_ring.note_uses()
+        try:
+            await self.announcer.notify()
+        except DOWN_OR_REFUSING as error:
+            log.warning("relay notification failed; the relay will poll", error=str(error))
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncIterator[Parts]:
+    """Build everything and close it at the end; connects to nothing yet."""
+
+    def breaker() -> Breaker:
+        return Breaker(
+            failures=settings.breaker_failures,
+            open_s=settings.breaker_open_ms / 1000,
+            clock=time.monotonic,
+        )
+
+    async def postgres_at(url: SecretStr, name: str) -> Postgres:
+        return await open_postgres(
+            url.get_secret_value(),
+            name=name,
+            pool_size=settings.postgres_pool_size,
+            statement_cache=settings.postgres_statement_cache,
+            timeout_ms=settings.postgres_timeout_ms,
+            breaker=breaker(),
+            application=APPLICATION,
+        )
+
+    postgres = await postgres_at(settings.postgres_url, "postgres")
+    read_url = settings.postgres_read_url
+    replica = None if read_url is None else await postgres_at(read_url, "replica")
+    client = open_redis(
+        settings.redis_url.get_secret_value(),
+        timeout_ms=settings.redis_timeout_ms,
+        pool_size=settings.redis_pool_size,
+        application=APPLICATION,
+    )
+    names = CacheKeys(settings.redis_prefix)
+    feed = ChangeFeed(
+        client, names, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
+    )
+    cache = CacheStore(
+        client,
+        names,
+        lifetimes=Lifetimes(
+            link_ms=settings.cache_ttl_s * 1000,
+            negative_ms=settings.cache_negative_ttl_s * 1000,
+            tombstone_ms=settings.cache_tombstone_ttl_s * 1000,
+            fill_max_age_ms=settings.cache_fill_max_age_ms,
+        ),
+        timeout_ms=settings.publish_timeout_ms,
+        breaker=breaker(),
+        now_ms=_now_ms,
+    )
+    announcer = Announcer(cache, feed, postgres, _now_ms)
+    parts = _assemble(settings, postgres, replica, cache, announcer, now)
+    try:
+        yield parts
+    finally:
+        await parts.background.close()
+        await cache.close()
+        await postgres.close()
+        if replica is not None:
+            await replica.close()
+
+
+def _assemble(
+    settings: WriterSettings,
+    postgres: Postgres,
+    replica: Postgres | None,
+    cache: CacheStore,
+    announcer: Announcer,
+    now: Now,
+) -> Parts:
+    background = Background()
+    registry = new_registry()
+    book = DomainBook(postgres, settings)
+    ring = KeyRing(postgres, now)
+    codes = CodeSpace(settings.code_secret.get_secret_value().encode())
+    links = LinkService(
+        postgres=postgres,
+        settings=settings,
+        domains=book,
+        creator=Creator(
+            postgres,
+            IdBlocks(postgres, background.spawn),
+            codes,
+            announcer,
+            settings.postgres_write_timeout_ms,
+        ),
+        announcer=announcer,
+        presenter=Presenter(settings.short_url_scheme, settings.short_url_port),
+        now=now,
+    )
+    batches = BatchService(links, settings.batch_max_items)
+    reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
+    breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
+    if replica is not None:
+        breakers["replica"] = replica.breaker
+
+    def take(changed: WriterSettings) -> None:
+        links.settings = changed
+        cache.lifetimes = replace(cache.lifetimes, link_ms=changed.cache_ttl_s * 1000)
+
+    dynamic = DynamicFile(settings, take)
+    figures = _figures(links, announcer, reads, breakers)
+    dynamic.export(figures)
+    background.export(figures)
+    registry.register(figures)
+    return Parts(
+        settings=settings,
+        postgres=postgres,
+        replica=replica,
+        reads=reads,
+        cache=cache,
+        domain_book=book,
+        domains=DomainService(postgres, reads, book, announcer, settings.postgres_write_timeout_ms),
+        keys=KeyService(postgres, ring),
+        key_ring=ring,
+        links=links,
+        batches=batches,
+        imports=ImportService(links, batches),
+        announcer=announcer,
+        background=background,
+        measures=Measures(registry),
+        registry=registry,
+        dynamic=dynamic,
+        now=now,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _figures(
+    links: LinkService, announcer: Announcer, reads: Reads, breakers: Mapping[str, Breaker]
+) -> FromMemory:
+    figures = FromMemory()
+    figures.counter(
+        "shortlinks_links_created", "Links created.", lambda: links.creator.created_total
+    )
+    figures.counter(
+        "shortlinks_publish_failures",
+        "Records that Redis did not take in time; the relay brings them.",
+        lambda: announcer.publish_failures,
+    )
+    figures.counter(
+        "shortlinks_foretell_failures",
+        "Times the redirectors were not told of custom codes ahead of their commit.",
+        lambda: announcer.foretell_failures,
+    )
+    figures.counter(
+        "shortlinks_replica_fallbacks",
+        "Lists that the primary gave because the read replica did not.",
+        lambda: reads.fallbacks_total,
+    )
+    figures.gauge(
+        "shortlinks_breaker_state",
+        "0 closed, 1 half-open, 2 open.",
+        lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
+        "dependency",
+    )
+    return figures

@@ -1,0 +1,92 @@
+"""Cursors: where a page of a list ends, opaque to clients, checked when they come back."""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from shortcore.errors import FieldError
+from writer.http.problems import invalid
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LIMIT = 2**63
+_MICROSECOND = timedelta(microseconds=1)
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_INVALID = "This is no cursor; take it from `next` of the page before."
+MAX_LENGTH: Final = 400
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """The last link of a page: which order it is for, its place (µs since 1970), its id."""
+
+    sort: str
+    at_us: int
+    id: int
+
+    @property
+    def at(self) -> datetime:
+        """The place as an instant."""
+        return _EPOCH + timedelta(microseconds=self.at_us)
+
+
+class KeyCursor(msgspec.Struct, frozen=True, array_like=True, tag="keys"):
+    """The last key of a page."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=_LIMIT - 1)]
+
+
+class DomainCursor(msgspec.Struct, frozen=True, array_like=True, tag="domains"):
+    """The last domain of a page."""
+
+    host: Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[!-~]+\Z")]
+
+
+_AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor)
+
+
+def encode_cursor(sort: str, at: datetime, id_: int) -> str:
+    """Return the cursor after the link `id_`, whose place in the order is `at`."""
+    at_us = (at - _EPOCH) // _MICROSECOND
+    return encode(Cursor(sort, at_us, id_))
+
+
+def encode(cursor: Cursor | KeyCursor | DomainCursor) -> str:
+    """Return the text of `cursor`."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, sort: str) -> Cursor:
+    """Return the cursor in `text`; raises InvalidInput for any other text or another order."""
+    cursor = _decode(text, Cursor)
+    if cursor.sort != sort:
+        raise _refused(f"This cursor belongs to sort={cursor.sort}; begin again without it.")
+    # Beyond them no datetime, and no id of PostgreSQL, can be made.
+    if not (0 <= cursor.at_us <= _LAST_US and 0 <= cursor.id < _LIMIT):
+        raise _refused(_INVALID)
+    return cursor
+
+
+def key_before(text: str | None) -> int:
+    """Return the id after which a page of keys begins; raises InvalidInput for no such cursor."""
+    return 0 if text is None else _decode(text, KeyCursor).id
+
+
+def host_before(text: str | None) -> str:
+    """Return the host after which a page of domains begins; raises InvalidInput likewise."""
+    return "" if text is None else _decode(text, DomainCursor).host
+
+
+def _decode(text: str, kind: type[_AnyCursor]) -> _AnyCursor:
+    if len(text) > MAX_LENGTH:
+        raise _refused(_INVALID)
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(raw, type=kind)
+    except (ValueError, binascii.Error, msgspec.DecodeError):
+        raise _refused(_INVALID) from None
+
+
+def _refused(detail: str) -> Exception:
+    return invalid([FieldError("?cursor", "cursor", detail)])

@@ -1,0 +1,203 @@
+"""Types of input fields: what every text, instant and tag must be, and the rules they break."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from shortcore.links.codes import MAX_CUSTOM_LENGTH
+from shortcore.links.record import RedirectStatus
+
+MAX_MEMBERS: Final = 32
+"""Members of an object in a body: about twice as many as the fields of a link."""
+
+MAX_TITLE: Final = 512
+MAX_NOTE: Final = 4096
+MAX_TAGS: Final = 32
+MAX_TAG: Final = 64
+MAX_PASSWORD: Final = 128
+MAX_VISITS: Final = 10**12
+MAX_URL: Final = 65_536
+"""What `target_max_length` can be set to."""
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+# Spelled out, as languages differ on what `\s` is.
+_BLANKS = "\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_TAG = re.compile(rf"[^\x00-\x20,\x7f{_BLANKS}]+")
+_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_WITHOUT_NUL = {"pattern": r"^[^\u0000]*$"}
+_TAG_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_TAG,
+    "pattern": rf"^[^\u0000-\u0020,\u007f{_BLANKS}]+$",
+}
+_CODE_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_CUSTOM_LENGTH,
+    "pattern": "^[A-Za-z0-9_-]+$",
+}
+_HOST_SCHEMA = {"type": "string", "format": "idn-hostname"}
+_INSTANT_SCHEMA = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^(19[7-9]\d|[2-9]\d{3})-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$",
+}
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+class Input(BaseModel):
+    """A request body: unknown fields are refused and nothing is converted silently."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_members(cls, sent: object) -> object:
+        # Counted first: pydantic makes an error for each unknown member.
+        if isinstance(sent, dict) and len(sent) > MAX_MEMBERS:
+            raise PydanticCustomError(
+                "length",
+                "An object here has at most {most} members, not {members}.",
+                {"most": MAX_MEMBERS, "members": len(sent)},
+            )
+        return sent
+
+
+def _storable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError(
+            "encoding", "The text holds half a surrogate pair, which is no character."
+        ) from None
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "The text holds a NUL character, which cannot be stored.")
+    return text
+
+
+def _instant(value: object) -> object:
+    if value is None or isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise PydanticCustomError(
+            "instant", "Write a time with its offset, such as 2030-01-31T12:00:00Z (RFC 3339)."
+        )
+    try:
+        instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("instant", "There is no such date or time.") from None
+    if not _EARLIEST <= instant < _LATEST:
+        raise PydanticCustomError("range", "A time lies between the years 1970 and 9999.")
+    return instant
+
+
+def _whole_ms(instant: datetime) -> datetime:
+    # Redis and the redirector count milliseconds; finer digits would round up past the end.
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def _whole(value: object) -> object:
+    # To JSON 5 and 5.0 are one number, and some clients write each as the latter.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: object) -> object:
+    # pydantic also takes "+5", "5.0", "5_0" and " 5 ", which no document describes.
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise PydanticCustomError("type", "Write a whole number in decimal digits.")
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, str) and value not in {"true", "false"}:
+        raise PydanticCustomError("type", "Write true or false.")
+    return value
+
+
+def _tag(text: str) -> str:
+    if not _TAG.fullmatch(text):
+        raise PydanticCustomError("charset", "A tag holds no blanks, commas or control characters.")
+    return text
+
+
+def _few_tags(tags: object) -> object:
+    # Counted first: pydantic makes an error for each bad tag.
+    if isinstance(tags, list) and len(tags) > MAX_TAGS:
+        raise PydanticCustomError(
+            "length",
+            "A link has at most {most} tags, not {tags}.",
+            {"most": MAX_TAGS, "tags": len(tags)},
+        )
+    return tags
+
+
+def _distinct(tags: list[str]) -> list[str]:
+    return list(dict.fromkeys(tags))
+
+
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra=_WITHOUT_NUL)]
+Code = Annotated[Text, WithJsonSchema(_CODE_SCHEMA)]
+"""A code as somebody chose it; its rules are those of `shortcore.links.codes`."""
+
+Host = Annotated[Text, WithJsonSchema(_HOST_SCHEMA)]
+"""A host name or address; its rules are those of `shortcore.links.targets.normalise_host`."""
+
+CodeInPath = Annotated[str, WithJsonSchema(_CODE_SCHEMA)]
+HostInPath = Annotated[str, WithJsonSchema(_HOST_SCHEMA)]
+"""In a path any text is read: what cannot be an address is not found."""
+
+Number = Annotated[int, BeforeValidator(_number)]
+"""A whole number in a path or a query."""
+
+Redirect = Annotated[RedirectStatus, BeforeValidator(_whole)]
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""`true` or `false` in a query."""
+
+Title = Annotated[Text, Field(max_length=MAX_TITLE)]
+Note = Annotated[Text, Field(max_length=MAX_NOTE)]
+Url = Annotated[
+    Text,
+    Field(min_length=1),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": MAX_URL}),
+]
+"""An absolute URL; the setting `target_max_length` decides how long it may be."""
+
+Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
+Tag = Annotated[
+    Text,
+    Field(min_length=1, max_length=MAX_TAG),
+    AfterValidator(_tag),
+    WithJsonSchema(_TAG_SCHEMA),
+]
+Tags = Annotated[
+    list[Tag],
+    Field(max_length=MAX_TAGS),
+    AfterValidator(_distinct),
+    BeforeValidator(_few_tags),
+]
+Visits = Annotated[int, Field(ge=1, le=MAX_VISITS), BeforeValidator(_whole)]
+ExactInstant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema(_INSTANT_SCHEMA),
+]
+"""A time to compare with, to the microsecond."""
+
+Instant = Annotated[ExactInstant, AfterValidator(_whole_ms)]
+"""A time to keep, in whole milliseconds."""

@@ -1,0 +1,1 @@
+"""The relay: carries every change from the outbox to Redis."""
