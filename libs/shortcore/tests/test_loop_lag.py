@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from shortcore.runtime.loop_lag import LOG_INTERVAL_S, LoopLag
-from shortcore.runtime.tasks import end_tasks
+from shortcore.tasks import end_tasks
 
 COUNT = "shortlinks_event_loop_lag_seconds_count"
 SUM = "shortlinks_event_loop_lag_seconds_sum"

@@ -1,6 +1,6 @@
 import pytest
 
-from shortcore.http.origins import normalise_origin, normalise_origins
+from shortcore.origins import normalise_origin, normalise_origins
 from shortcore.settings import RedirectorSettings, WriterSettings
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from shortcore.runtime.tasks import end_tasks
+from shortcore.tasks import end_tasks
 
 
 async def test_a_task_that_swallows_a_cancellation_is_cancelled_again():

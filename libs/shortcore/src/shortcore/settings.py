@@ -34,12 +34,12 @@ from pydantic_settings import (
 )
 
 from shortcore.errors import ConfigurationError
-from shortcore.http.origins import normalise_origins
 from shortcore.links.codes import RESERVED_CODES
 from shortcore.links.record import RedirectStatus
 from shortcore.links.targets import TargetPolicy, normalise_host, normalise_target
-from shortcore.runtime.logging import LogFormat
+from shortcore.origins import normalise_origins
 
+LogFormat = Literal["auto", "json", "console"]
 PREFIX = "SHORTLINKS_"
 CONFIG_FILE = PREFIX + "CONFIG_FILE"
 

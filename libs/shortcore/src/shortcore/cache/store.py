@@ -20,8 +20,8 @@ from shortcore.cache.record import CorruptRecord, decode_record, encode_record
 from shortcore.cache.scripts import PUBLISH
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord
-from shortcore.runtime.health import Dependency
 from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.dependency import Dependency
 from shortcore.storage.redis import AWAY, Client, Getter
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from collections.abc import Coroutine
 
 import structlog
 
-from shortcore.runtime.health import Dependency
 from shortcore.runtime.metrics import FromMemory
-from shortcore.runtime.tasks import end_tasks
+from shortcore.storage.dependency import Dependency
+from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 

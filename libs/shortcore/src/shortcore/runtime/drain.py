@@ -22,7 +22,7 @@ from shortcore.http.protocol import BoundedProtocol, JoinedProtocol
 from shortcore.runtime.background import Background
 from shortcore.runtime.health import Health, Phase
 from shortcore.runtime.loop_lag import LoopLag
-from shortcore.runtime.tasks import end_tasks
+from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shortcore.storage.dependency import Dependency
+
 
 class Phase(enum.Enum):
     """Where a process is in its life."""
@@ -12,15 +14,6 @@ class Phase(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """One line of `/health`: whether it answers, and what was last heard."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @dataclass(slots=True)

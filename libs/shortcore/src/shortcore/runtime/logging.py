@@ -4,11 +4,11 @@ import io
 import logging
 import re
 import sys
-from typing import Final, Literal, TextIO
+from typing import Final, TextIO
 
 import structlog
 
-LogFormat = Literal["auto", "json", "console"]
+from shortcore.settings import LogFormat
 
 MAX_VALUE: Final = 512
 """Characters of one value in a log line. A longer value is cut: clients choose paths and headers."""

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import asyncpg
 
 from shortcore.errors import DatabaseUnavailable, ShortlinksError
-from shortcore.runtime.health import Dependency
 from shortcore.storage.circuit_breaker import Breaker
+from shortcore.storage.dependency import Dependency
 from shortcore.storage.postgres_wire import check_messages
 
 check_messages()  # before the first connection, whoever opens it

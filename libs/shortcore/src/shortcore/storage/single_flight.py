@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from shortcore.runtime.tasks import end_tasks
+from shortcore.tasks import end_tasks
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

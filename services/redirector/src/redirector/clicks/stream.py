@@ -12,8 +12,8 @@ import structlog
 
 from shortcore.clicks.wire import FIELD, Click, ClickBatch, encode_batch
 from shortcore.runtime.background import Background
-from shortcore.runtime.tasks import end_tasks
 from shortcore.storage.redis import AWAY, Client
+from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from redirector.lookup import repository
 from redirector.lookup.repository import DomainRow
 from shortcore.cache.keys import CacheKeys
 from shortcore.errors import ConfigurationError, DatabaseUnavailable, SchemaOlder
-from shortcore.runtime.health import Dependency
+from shortcore.storage.dependency import Dependency
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
 from shortcore.storage.redis import AWAY, Client
 from shortcore.storage.schema import check_schema

@@ -7,7 +7,7 @@ the link themselves.
 from redirector.container import Redirector
 from redirector.http.asgi import Application, Message, Receive, Scope, Send, header
 from redirector.responses.cors import EXPOSED
-from shortcore.http.origins import ANY_ORIGIN
+from shortcore.origins import ANY_ORIGIN
 from shortcore.runtime.health import Phase
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"

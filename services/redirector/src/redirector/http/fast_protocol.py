@@ -22,8 +22,8 @@ from redirector.links.service import Request
 from redirector.lookup.lookup import LinkEntry
 from redirector.responses.responses import Answer, Plain, status_line
 from redirector.rules.paths import is_code
-from shortcore.http.origins import ANY_ORIGIN
 from shortcore.http.protocol import BETWEEN, BODY, HEAD, BoundedProtocol
+from shortcore.origins import ANY_ORIGIN
 from shortcore.runtime.health import Phase
 
 log = structlog.stdlib.get_logger(__name__)

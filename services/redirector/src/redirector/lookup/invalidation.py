@@ -15,7 +15,7 @@ from redirector.lookup.custom_codes import CustomCodes
 from redirector.lookup.lookup import LinkCache
 from shortcore.cache.change_feed import Batch, ChangeFeed, FeedUnreadable
 from shortcore.links.record import split_key
-from shortcore.runtime.health import Dependency
+from shortcore.storage.dependency import Dependency
 from shortcore.storage.redis import AWAY
 
 log = structlog.stdlib.get_logger(__name__)

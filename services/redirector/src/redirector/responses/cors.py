@@ -7,7 +7,7 @@ origin. An answer that depends on a forwarded host says so as well, for caches i
 
 from typing import Final
 
-from shortcore.http.origins import ANY_ORIGIN
+from shortcore.origins import ANY_ORIGIN
 from shortcore.settings import ForwardedHeader
 
 EXPOSED: Final = "Retry-After"

@@ -33,12 +33,12 @@ from shortcore.runtime.dynamic_settings import EVERY_S, DynamicFile
 from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
-from shortcore.runtime.tasks import end_tasks
 from shortcore.settings import RelaySettings
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import Postgres, open_postgres
 from shortcore.storage.redis import AWAY, Client, open_redis, servers_of
 from shortcore.storage.schema import check_schema
+from shortcore.tasks import end_tasks
 from writer.relay import outbox
 
 log = structlog.stdlib.get_logger(__name__)
