@@ -202,7 +202,7 @@ async def test_right_passwords_use_up_no_limit(run, table) -> None:
             app.http.cookies.clear()
 
 
-@pytest.mark.parametrize("password_hash", [None, SLOW_HASH])
+@pytest.mark.parametrize("password_hash", [None, SLOW_HASH], ids=["open", "locked"])
 async def test_a_form_is_never_sent_on_to_the_target(
     run, table, redis_prefix, password_hash
 ) -> None:
