@@ -7,7 +7,7 @@ import pytest
 import writer.domains.book
 import writer.http.idempotency
 import writer.keys.authenticator
-import writer.relay.publisher
+import writer.relay.outbox
 from writer.http.idempotency import purge_forever
 
 SOON_S = 0.01
@@ -15,9 +15,9 @@ SOON_S = 0.01
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(writer.auth, "NOTE_USES_EVERY_S", SOON_S)
+    monkeypatch.setattr(writer.keys.authenticator, "NOTE_USES_EVERY_S", SOON_S)
     monkeypatch.setattr(writer.domains.book, "REFRESH_EVERY_S", SOON_S)
-    monkeypatch.setattr(writer.idempotency, "_PURGE_EVERY_S", SOON_S)
+    monkeypatch.setattr(writer.http.idempotency, "_PURGE_EVERY_S", SOON_S)
 
 
 @pytest.mark.parametrize("table", ["domains", "api_keys", "idempotency"])
@@ -41,7 +41,7 @@ async def test_a_refused_statement_ends_no_task(api, table):
 
 async def test_a_refused_notice_ends_no_task(api, monkeypatch):
     announcer = api.parts.announcer
-    monkeypatch.setattr(writer.outbox, "CHANNEL", "x" * 100)  # longer than a name may be
+    monkeypatch.setattr(writer.relay.outbox, "CHANNEL", "x" * 100)  # longer than a name may be
     task = api.parts.background.run_forever("again", announcer.notify_forever())
     announcer.wake_relay()
     await asyncio.sleep(50 * SOON_S)

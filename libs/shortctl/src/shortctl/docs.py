@@ -150,6 +150,8 @@ def _default(info: FieldInfo) -> str:
         return "unset"
     if isinstance(value, SecretStr):
         return "secret"
+    if value == frozenset():
+        return "none"
     if isinstance(value, frozenset):
         return " ".join(f"`{word}`" for word in sorted(value))
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
