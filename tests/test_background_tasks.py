@@ -43,7 +43,8 @@ def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
     """Start a part, make one of its tasks crash, and see it end in order."""
     trigger = stack.folder / "crash"
     code = CRASH.format(method=method, trigger=trigger)
-    part = stack.patched(role, code, DRAIN_DELAY_MS="1500")
+    # Long enough for the questions below, also where the machine is busy.
+    part = stack.patched(role, code, DRAIN_DELAY_MS="5000")
     sample = f'shortlinks_background_task_failures_total{{task="{task}"}}'
     assert part.metric(sample) == 0
     assert sample in part.ask("/metrics")[1]
