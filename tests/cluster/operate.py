@@ -175,7 +175,7 @@ class Cluster:
 
     def right(self, links: Sequence[Object], service: str = "links-shortlinks-redirector") -> bool:
         """Whether each of `links` is answered as the API said."""
-        wanted = [f"{link['status_code']} {link['target']}" for link in links]
+        wanted = [f"{link['redirect_status']} {link['target']}" for link in links]
         return self.follow(links, service) == wanted
 
     @contextmanager

@@ -85,12 +85,12 @@ def test_a_restricted_namespace_took_every_pod(cluster: Cluster) -> None:
 def test_a_dynamic_setting_takes_effect_without_a_restart(cluster: Cluster) -> None:
     before = uids(cluster)
     start = time.monotonic()
-    cluster.install(values={"dynamic": {"default_status_code": 307}})
+    cluster.install(values={"dynamic": {"default_redirect_status": 307}})
 
     def in_force() -> bool:
         made = cluster.make_links(4)
         KNOWN.extend(made)
-        return all(link["status_code"] == 307 for link in made)
+        return all(link["redirect_status"] == 307 for link in made)
 
     until("new links have the new default status", in_force, 150)
     cluster.times.note("dynamic setting in force everywhere", time.monotonic() - start)
@@ -103,7 +103,7 @@ def test_an_upgrade_with_a_migration_drops_no_request(cluster: Cluster) -> None:
     before = int(cluster.sql("SELECT revision FROM schema_version"))
     old = f":{cluster.images.tag}"
     values: Object = {
-        "settings": {"cache_tombstone_ttl_s": 7200}, "dynamic": {"default_status_code": 308},
+        "settings": {"cache_tombstone_ttl_s": 7200}, "dynamic": {"default_redirect_status": 308},
     }  # fmt: skip
     start = time.monotonic()
     with cluster.load(KNOWN, creating=True) as load, ThreadPoolExecutor(1) as operator:

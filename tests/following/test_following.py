@@ -111,7 +111,7 @@ def links(
         items = [
             {
                 "target": f"http://127.0.0.1:{site.port}/{number}/{tail}",
-                "status_code": (301, 302, 307, 308)[number % 4],
+                "redirect_status": (301, 302, 307, 308)[number % 4],
             }
             for number, tail in enumerate(targets)
         ]
@@ -132,7 +132,7 @@ def links(
             found.append(
                 Followed(
                     f"{redirector.url}/{link['code']}{asked}",
-                    link["status_code"],
+                    link["redirect_status"],
                     unquote_to_bytes(target.path),
                     unquote_to_bytes(query),
                 )

@@ -60,7 +60,7 @@ def test_an_unchanged_file_is_taken_once(file):
     [
         ("l1_ttl_s: -1\nlog_level: loud\ncache_ttl_s: 60\n", ["l1_ttl_s", "log_level"]),
         ("l1_ttl_s: 9\ntypo: 1\n", ["typo"]),
-        ("default_status_code: 404\n", ["default_status_code"]),
+        ("default_redirect_status: 404\n", ["default_redirect_status"]),
         ("postgres_url: postgresql://elsewhere/\n", ["postgres_url"]),
         ("- a list\n", ["not a mapping"]),
         ("l1_ttl_s: [\n", ["while parsing"]),
@@ -137,7 +137,7 @@ def test_the_metrics_say_what_is_in_force_since_when_and_how_often_it_was_faulty
 
 def test_every_dynamic_setting_is_one_of_a_service_and_words_may_be_a_list():
     text = (
-        "cache_ttl_s: 60\ndefault_status_code: 301\nl1_negative_ttl_s: 1\nl1_ttl_s: 2\n"
+        "cache_ttl_s: 60\ndefault_redirect_status: 301\nl1_negative_ttl_s: 1\nl1_ttl_s: 2\n"
         "log_level: debug\nreserved_codes: [a, b]\n"
     )
     found = checked(text.encode())

@@ -40,13 +40,13 @@ def links_file(tmp_path, number, name="links.csv"):
 
 def test_cells_become_the_fields_of_the_api():
     (row,) = rows(
-        "target,code,status_code,tags,forward_query,title\n"
+        "target,code,redirect_status,tags,forward_query,title\n"
         'https://a.example/,x,301,"a, b",yes,"two\nlines"\n'
     )
     assert row.item == {
         "target": "https://a.example/",
         "code": "x",
-        "status_code": 301,
+        "redirect_status": 301,
         "tags": ["a", "b"],
         "forward_query": True,
         "title": "two\nlines",
@@ -115,7 +115,7 @@ def test_what_is_written_is_read_again(form):
     link = dict.fromkeys(FIELDS) | {
         "target": 'https://a.example/?q="x",y',
         "code": "a-b",
-        "status_code": 308,
+        "redirect_status": 308,
         "forward_query": True,
         "forward_path": False,
         "tags": ["x", "y"],
@@ -272,14 +272,14 @@ def test_rows_that_fail_are_named_and_hold_up_no_other(shortctl, writer, tmp_pat
 def test_a_dry_run_finds_the_same_faults_and_sends_nothing(shortctl, tmp_path):
     path = tmp_path / "links.csv"
     path.write_text(
-        "target,code,status_code\nhttps://example.com/1,one,301\nftp://x.example/,a b,303\n"
+        "target,code,redirect_status\nhttps://example.com/1,one,301\nftp://x.example/,a b,303\n"
     )
     done = shortctl("links", "import", path, "--dry-run", "--errors", tmp_path / "errors.csv")
     assert done.exit_code == 1
     assert "1 links would be created, 1 rows failed" in done.stderr
     with (tmp_path / "errors.csv").open() as file:
         found = {(row["field"], row["rule"]) for row in csv.DictReader(file)}
-    assert found == {("target", "scheme"), ("code", "charset"), ("status_code", "choice")}
+    assert found == {("target", "scheme"), ("code", "charset"), ("redirect_status", "choice")}
 
 
 def test_an_import_that_was_cut_off_goes_on_and_repeats_nothing(
@@ -382,7 +382,7 @@ def test_an_export_imported_elsewhere_keeps_every_public_field(shortctl, writer,
         {
             "target": "https://example.com/ü?a=1,2",
             "code": f"c{number}",
-            "status_code": 308,
+            "redirect_status": 308,
             "valid_from": "2020-01-01T00:00:00Z",
             "expires_at": "2090-01-01T00:00:00.123Z",
             "expired_target": "https://example.com/over",

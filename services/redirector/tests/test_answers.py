@@ -18,7 +18,7 @@ def at(clock, seconds):
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_link_redirects_with_its_status_on_get_and_head(run, table, status):
-    await table.link("abc", "https://t.example/x?y=1#z", status_code=status)
+    await table.link("abc", "https://t.example/x?y=1#z", redirect_status=status)
     app = await run()
     for method in ("GET", "HEAD", "GET"):
         answer = await app.http.request(method, "/abc?ignored=1")
@@ -38,7 +38,7 @@ async def test_deleted_is_410_disabled_unknown_and_impossible_are_404(run, table
 
 
 async def test_a_link_ends_at_its_expiry_also_while_it_is_cached(run, table, clock):
-    await table.link("abc", status_code=301, expires_at=at(clock, 20))
+    await table.link("abc", redirect_status=301, expires_at=at(clock, 20))
     await table.link("other", expires_at=at(clock, 20), expired_target="https://over.example/")
     app = await run()
     clock.advance(19)

@@ -41,7 +41,7 @@ async def use(app, clock, code, *, for_s=30):
 
 
 async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
-    await table.link("abc", status_code=301)
+    await table.link("abc", redirect_status=301)
     app = await run()
     answer = await use(app, clock, "abc")
     assert answer.headers["cache-control"] == PRIVATE
@@ -50,7 +50,7 @@ async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
 
 @pytest.mark.parametrize("status", [301, 308])
 async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, clock, status):
-    await table.link("abc", status_code=status)
+    await table.link("abc", redirect_status=status)
     app = await run(**HELD)
     first = await app.get("/abc")
     assert first.headers["cache-control"] == PRIVATE
@@ -64,7 +64,7 @@ async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, cloc
 
 
 async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
-    await table.link("abc", status_code=301)
+    await table.link("abc", redirect_status=301)
     app = await run(**HELD)
     await use(app, clock, "abc")
     version = await table.edit("abc", target="https://new.example/")
@@ -77,7 +77,7 @@ async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
 
 
 async def test_a_link_that_is_seldom_asked_for_is_not_held(run, table, clock):
-    await table.link("abc", status_code=301)
+    await table.link("abc", redirect_status=301)
     app = await run(**HELD)
     for _ in range(3):
         assert (await app.get("/abc")).headers["cache-control"] == PRIVATE
@@ -87,11 +87,11 @@ async def test_a_link_that_is_seldom_asked_for_is_not_held(run, table, clock):
 @pytest.mark.parametrize(
     ("columns", "control"),
     [
-        ({"status_code": 302}, "private, max-age=0"),
-        ({"status_code": 307}, "private, max-age=0"),
-        ({"status_code": 301, "max_visits": 1000}, "no-store"),
-        ({"status_code": 301, "forward_query": True}, PRIVATE),
-        ({"status_code": 301, "forward_path": True}, PRIVATE),
+        ({"redirect_status": 302}, "private, max-age=0"),
+        ({"redirect_status": 307}, "private, max-age=0"),
+        ({"redirect_status": 301, "max_visits": 1000}, "no-store"),
+        ({"redirect_status": 301, "forward_query": True}, PRIVATE),
+        ({"redirect_status": 301, "forward_path": True}, PRIVATE),
     ],
 )
 async def test_what_is_temporary_counted_or_not_the_same_for_all_is_never_held(
@@ -105,14 +105,14 @@ async def test_what_is_temporary_counted_or_not_the_same_for_all_is_never_held(
 
 
 async def test_a_link_with_a_password_is_never_held(run, table, clock):
-    await table.link("abc", status_code=301, password_hash="$argon2id$not-looked-at")
+    await table.link("abc", redirect_status=301, password_hash="$argon2id$not-looked-at")
     app = await run(**HELD)
     answer = await use(app, clock, "abc")
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
 
 
 async def test_nothing_is_held_past_the_expiry_of_its_link(run, table, clock):
-    await table.link("abc", status_code=301, expires_at=at(clock, 130))
+    await table.link("abc", redirect_status=301, expires_at=at(clock, 130))
     app = await run(**HELD)
     answer = await use(app, clock, "abc")  # 100 s are left
     assert answer.headers["cache-control"] == (
@@ -183,7 +183,7 @@ async def _fill(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute(
         "INSERT INTO domains (host) VALUES ('localhost');"
-        "INSERT INTO links (id, domain_id, code, target, status_code, forward_query, expires_at)"
+        "INSERT INTO links (id, domain_id, code, target, redirect_status, forward_query, expires_at)"
         " SELECT number, id, code, 'https://target.example/', status, forward, expiry"
         " FROM domains, (VALUES (1, 'held', 301, false, NULL),"
         " (2, 'brief', 308, false, now() + interval '1000 days'), (3, 'now', 302, false, NULL),"

@@ -48,10 +48,10 @@ async def _fill(url: str) -> None:
     await connection.execute("INSERT INTO domains (host) VALUES ('other.example')")
     rows = {
         "plain": {},
-        "forever": {"status_code": 301},
+        "forever": {"redirect_status": 301},
         "gone": {"state": "deleted"},
         "off": {"state": "disabled"},
-        "keeps": {"status_code": 307},
+        "keeps": {"redirect_status": 307},
         "later": {"valid_from": datetime(2999, 1, 1, tzinfo=UTC)},
         "circle": {"target": "https://other.example/circle"},
         "forward": {"forward_query": True, "forward_path": True},

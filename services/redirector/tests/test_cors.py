@@ -60,7 +60,7 @@ async def _fill(url: str) -> None:
     )
     rows = {
         "plain": {},
-        "forever": {"status_code": 301},
+        "forever": {"redirect_status": 301},
         "gone": {"state": "deleted"},
         "forward": {"forward_query": True},
     }

@@ -97,7 +97,7 @@ async def _fill(url: str) -> None:
     other = await connection.fetchval(insert, "other.example")
     rows = [
         (domain, "plain", {}), (other, "plain", {}), (domain, "other", {}), (domain, "last", {}),
-        (domain, "forever", {"status_code": 301}), (domain, "gone", {"state": "deleted"}),
+        (domain, "forever", {"redirect_status": 301}), (domain, "gone", {"state": "deleted"}),
         (domain, "off", {"state": "disabled"}),
         (domain, "forward", {"forward_query": True, "forward_path": True}),
     ]  # fmt: skip

@@ -89,7 +89,7 @@ async def test_each_kind_of_redirect_sends_a_reference_and_the_preview_shows_the
         "https://t.example/%5Ba%5D?q=%7Bb%7D%7C%25#c%23d",
     )
     await table.domain(default_target=odd, not_found_target=odd)
-    await table.link("plain", odd, status_code=301)
+    await table.link("plain", odd, redirect_status=301)
     await table.link("limited", odd, max_visits=9)
     await table.link("over", expired_target=odd, max_visits=1, visits=1)
     await table.link("forward", odd, forward_query=True, forward_path=True)

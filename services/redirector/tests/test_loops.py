@@ -86,7 +86,7 @@ def test_the_memory_of_targets_is_bounded():
 
 async def test_two_links_that_point_to_each_other_are_both_refused(run, table):
     await table.link("abc", "https://other.example/xyz", host="go.example")
-    await table.link("xyz", "https://go.example/abc", host="other.example", status_code=301)
+    await table.link("xyz", "https://go.example/abc", host="other.example", redirect_status=301)
     app = await run()
     other = {"host": "OTHER.example.:8080"}
     with capture_logs() as logs:

@@ -11,8 +11,8 @@ OTHERS = ("POST", "PUT", "PATCH", "DELETE")
 
 @pytest.mark.parametrize("status", [307, 308])
 async def test_a_link_that_keeps_the_method_redirects_all_methods(run, table, clock, status):
-    await table.link("abc", "https://t.example/?a=b", status_code=status)
-    await table.link("rules", "https://t.example/", status_code=status, forward_query=True, forward_path=True)  # fmt: skip
+    await table.link("abc", "https://t.example/?a=b", redirect_status=status)
+    await table.link("rules", "https://t.example/", redirect_status=status, forward_query=True, forward_path=True)  # fmt: skip
     app = await run()
     for method in ("GET", "HEAD", *OTHERS):
         answer = await app.http.request(method, "/abc", content=b"x" * 5000)
@@ -34,7 +34,7 @@ async def test_a_link_that_keeps_the_method_redirects_all_methods(run, table, cl
 
 @pytest.mark.parametrize("status", [301, 302])
 async def test_a_link_that_may_change_the_method_refuses_all_but_reading(run, table, status):
-    await table.link("abc", status_code=status)
+    await table.link("abc", redirect_status=status)
     app = await run()
     for method in (*OTHERS, "TRACE"):
         answer = await app.http.request(method, "/abc", content=b"x")
@@ -47,7 +47,7 @@ async def test_a_link_that_may_change_the_method_refuses_all_but_reading(run, ta
 
 
 async def test_a_setting_keeps_such_links_to_reading(run, table):
-    await table.link("abc", status_code=307)
+    await table.link("abc", redirect_status=307)
     app = await run(redirect_other_methods=False)
     assert (await app.http.post("/abc")).headers["allow"] == READ
     assert (await app.http.options("/abc")).headers["allow"] == READ
@@ -55,7 +55,7 @@ async def test_a_setting_keeps_such_links_to_reading(run, table):
 
 
 async def test_a_protected_link_takes_the_form_of_its_password_and_nothing_else(run, table):
-    await table.link("abc", "https://t.example/", status_code=308, password_hash=HASH)
+    await table.link("abc", "https://t.example/", redirect_status=308, password_hash=HASH)
     app = await run()
     for method in ("PUT", "PATCH", "DELETE"):
         answer = await app.http.request(method, "/abc", content=b"password=sesame")
@@ -66,7 +66,7 @@ async def test_a_protected_link_takes_the_form_of_its_password_and_nothing_else(
 
 
 async def test_a_body_that_nobody_needs_is_not_waited_for(run, table):
-    await table.link("abc", status_code=307)
+    await table.link("abc", redirect_status=307)
     app = await run()
 
     async def never():
@@ -78,7 +78,7 @@ async def test_a_body_that_nobody_needs_is_not_waited_for(run, table):
 
 
 async def test_a_posted_visit_is_counted_and_limited_as_any_other(run, table):
-    await table.link("abc", status_code=307, max_visits=2)
+    await table.link("abc", redirect_status=307, max_visits=2)
     app = await run()
     statuses = [(await app.http.request(method, "/abc")).status_code for method in (*OTHERS, "GET")]
     assert statuses == [307, 307, 410, 410, 410]
@@ -101,7 +101,7 @@ async def test_what_is_not_there_gives_other_methods_what_get_gets(run, table):
 
 
 async def test_a_link_that_leads_back_here_is_refused_with_any_method(run, table):
-    await table.link("abc", "https://go.example/abc", status_code=307)
+    await table.link("abc", "https://go.example/abc", redirect_status=307)
     app = await run()
     for method in ("GET", *OTHERS):
         assert (await app.http.request(method, "/abc")).status_code == 508

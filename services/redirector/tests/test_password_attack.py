@@ -206,7 +206,7 @@ async def test_right_passwords_use_up_no_limit(run, table) -> None:
 async def test_a_form_is_never_sent_on_to_the_target(
     run, table, redis_prefix, password_hash
 ) -> None:
-    await table.link("abc", password_hash=HASH, status_code=307)
+    await table.link("abc", password_hash=HASH, redirect_status=307)
     app = await run(password_link_checks_per_s=0.5, password_link_burst=1)
     await app.http.post("/abc", data={"password": "wrong"})
     waiting = asyncio.ensure_future(app.http.post("/abc", data={"password": "open sesame"}))

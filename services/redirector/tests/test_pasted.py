@@ -78,9 +78,9 @@ def test_no_path_that_names_a_code_is_changed_and_no_path_takes_long():
 
 @pytest.fixture
 async def app(run, table):
-    await table.link("code", TARGET, status_code=301)
+    await table.link("code", TARGET, redirect_status=301)
     await table.link("query", "https://query.example/?own=1", forward_query=True)
-    await table.link("path", "https://path.example/p", forward_path=True, status_code=301)
+    await table.link("path", "https://path.example/p", forward_path=True, redirect_status=301)
     await table.link("limited", "https://limited.example/", max_visits=1)
     await table.link("gone", state="deleted")
     return await run()
@@ -132,7 +132,7 @@ async def test_the_rules_of_the_clean_code_hold(app):
 
 
 async def test_a_link_that_redirects_other_methods_keeps_the_method(run, table):
-    await table.link("hook", "https://hook.example/", status_code=308)
+    await table.link("hook", "https://hook.example/", redirect_status=308)
     app = await run()
     answer = await app.http.request("POST", "/hook.", content=b"a=b")
     assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
@@ -204,7 +204,7 @@ async def test_the_setting_turns_it_off(run, table):
 async def test_both_servers_clean_alike(
     server: str, server_folder: Path, database_url: str, redis_url: str, table
 ) -> None:
-    await table.link("code", TARGET, host="localhost", status_code=308)
+    await table.link("code", TARGET, host="localhost", redirect_status=308)
     await table.domain("other.example")
     with Stack(server_folder, database_url, redis_url) as stack:
         part = stack.redirector(REDIRECTOR_SERVER=server)

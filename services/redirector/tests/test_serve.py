@@ -196,7 +196,7 @@ async def test_an_answer_in_place_of_100_continue_closes_the_connection(
 ) -> None:
     """The client may leave out the body then, and its next request would be taken for that body."""
     for code, status in (("hot", 302), ("kept", 307)):
-        await table.link(code, host="localhost", status_code=status)
+        await table.link(code, host="localhost", redirect_status=status)
     with Stack(server_folder, database_url, redis_url) as stack:
         part = stack.redirector(REDIRECTOR_SERVER=server)
         address = urlsplit(part.url)

@@ -15,7 +15,7 @@ BODIES = [
     OK,
     OK | {"target": 5},
     OK | {"such": 1},
-    OK | {"status_code": 302.0},
+    OK | {"redirect_status": 302.0},
     OK | {"max_visits": 2**70},
     OK | {"title": "\ud800"},
     OK | {"title": "a\x00"},

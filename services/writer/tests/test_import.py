@@ -26,7 +26,7 @@ def csv_of(count: int, start: int = 0) -> str:
 async def test_an_import_creates_the_good_rows_and_names_the_others_by_their_lines(api):
     await api.create(code="mine")
     body = (
-        "target,code,status_code,tags,expires_at\n"
+        "target,code,redirect_status,tags,expires_at\n"
         'https://example.com/1,a,301,"x,y",2090-01-01T00:00:00.5Z\n'
         "nowhere,,,,\n"
         "https://example.com/2,mine,,,\n"
@@ -44,10 +44,10 @@ async def test_an_import_creates_the_good_rows_and_names_the_others_by_their_lin
         for each in told["failed"]
     ]
     assert found == [
-        (3, 422, "/target"), (4, 409, "/code"), (7, 409, "/code"), (8, 422, "/status_code"),
+        (3, 422, "/target"), (4, 409, "/code"), (7, 409, "/code"), (8, 422, "/redirect_status"),
     ]  # fmt: skip
     link = (await api.client.get("/api/v1/links/go.test/a")).json()
-    assert (link["status_code"], link["tags"]) == (301, ["x", "y"])
+    assert (link["redirect_status"], link["tags"]) == (301, ["x", "y"])
     assert link["expires_at"] == "2090-01-01T00:00:00.500000Z"
     assert link["created_at"] == link["updated_at"]
 
@@ -112,7 +112,7 @@ async def test_rows_whose_code_is_taken_do_not_hold_up_a_full_import(api):
 
 async def test_a_copied_link_reads_as_it_was_answered_and_as_an_inserted_one(api):
     item = {
-        "target": "https://example.com/?a\\b", "status_code": 308, "state": "disabled",
+        "target": "https://example.com/?a\\b", "redirect_status": 308, "state": "disabled",
         "valid_from": "2031-01-01T00:00:00.001Z", "expires_at": "2090-01-01T00:00:00.999Z",
         "expired_target": "https://example.com/over", "max_visits": 5, "forward_query": True,
         "forward_path": True, "title": "a\tb\\N\n", "tags": ["x", "é"], "note": "\\.",

@@ -14,7 +14,7 @@ async def test_a_created_link_is_answered_with_everything_that_is_known_of_it(ap
     sent = {
         "target": "HTTPS://Example.com:443/ä?q#f",
         "code": "Sale-1",
-        "status_code": 301,
+        "redirect_status": 301,
         "valid_from": "2030-01-01T00:00:00+02:00",
         "expires_at": "2031-01-01T00:00:00.1239Z",
         "expired_target": "https://example.com/over",
@@ -39,7 +39,7 @@ async def test_a_created_link_is_answered_with_everything_that_is_known_of_it(ap
         "domain": HOST,
         "short_url": f"https://{HOST}/Sale-1",
         "target": "https://example.com/%C3%A4?q#f",
-        "status_code": 301,
+        "redirect_status": 301,
         "state": "active",
         "status": "scheduled",
         "valid_from": "2029-12-31T22:00:00Z",
@@ -71,8 +71,8 @@ async def test_a_new_link_is_in_redis_and_in_the_outbox_when_it_is_answered(api)
 
 
 async def test_a_merge_patch_changes_what_it_names_and_null_sets_the_default(api):
-    link = await api.create(title="T", note="N", status_code=301, tags=["x"], max_visits=3)
-    patch = {"title": None, "status_code": None, "tags": None, "max_visits": 9}
+    link = await api.create(title="T", note="N", redirect_status=301, tags=["x"], max_visits=3)
+    patch = {"title": None, "redirect_status": None, "tags": None, "max_visits": 9}
     answer = await api.client.patch(
         link["self"], json=patch, headers={"Content-Type": "application/merge-patch+json"}
     )
@@ -80,7 +80,7 @@ async def test_a_merge_patch_changes_what_it_names_and_null_sets_the_default(api
     assert answer.status_code == 200
     assert edited["version"] > link["version"]
     assert answer.headers["etag"] == f'"{edited["version"]}"'
-    changed = {"title": None, "status_code": 302, "tags": [], "max_visits": 9}
+    changed = {"title": None, "redirect_status": 302, "tags": [], "max_visits": 9}
     moving = {"version": edited["version"], "updated_at": edited["updated_at"]}
     assert edited == link | changed | moving
     assert edited["updated_at"] > link["updated_at"]
@@ -239,7 +239,7 @@ async def test_an_equal_link_is_found_instead_of_made_if_asked_for(api):
     again = {"target": "https://EXAMPLE.com", **fields, "find_if_exists": True}
     answer = await api.client.post("/api/v1/links", json=again)
     assert (answer.status_code, answer.json()) == (200, link)
-    for other in ({"title": "U"}, {"code": "other"}, {"tags": []}, {"status_code": 307}):
+    for other in ({"title": "U"}, {"code": "other"}, {"tags": []}, {"redirect_status": 307}):
         answer = await api.client.post("/api/v1/links", json=again | other)
         assert answer.status_code == 201, other
     await api.client.delete(link["self"])

@@ -18,7 +18,7 @@ PLAIN = {"target": "https://example.com/a?b=c"}
 RICH = {
     "target": "HTTPS://Example.com",
     "code": "rich",
-    "status_code": 308,
+    "redirect_status": 308,
     "state": "disabled",
     "valid_from": "2040-01-01T00:00:00Z",
     "expires_at": "2041-01-01T00:00:00Z",

@@ -54,8 +54,8 @@ BAD_FIELDS = [
     ({"code": "a\x00"}, "/code", "nul"),
     ({"domain": "unknown.test"}, "/domain", "unknown"),
     ({"domain": "http://go.test/"}, "/domain", "unknown"),
-    ({"status_code": 303}, "/status_code", "choice"),
-    ({"status_code": "302"}, "/status_code", "choice"),
+    ({"redirect_status": 303}, "/redirect_status", "choice"),
+    ({"redirect_status": "302"}, "/redirect_status", "choice"),
     ({"state": "deleted"}, "/state", "choice"),
     ({"valid_from": "2030-01-01"}, "/valid_from", "instant"),
     ({"valid_from": "2030-01-01T00:00:00"}, "/valid_from", "instant"),
@@ -409,9 +409,9 @@ async def test_a_cursor_at_either_end_of_time_is_taken(api, at):
 
 
 async def test_a_number_may_be_written_with_a_fraction_of_zero(api):
-    link = await api.create(max_visits=5.0, status_code=301.0)
-    assert (link["max_visits"], link["status_code"]) == (5, 301)
-    for wrong in ({"max_visits": 5.5}, {"max_visits": 1e300}, {"status_code": 301.5}):
+    link = await api.create(max_visits=5.0, redirect_status=301.0)
+    assert (link["max_visits"], link["redirect_status"]) == (5, 301)
+    for wrong in ({"max_visits": 5.5}, {"max_visits": 1e300}, {"redirect_status": 301.5}):
         answer = await api.client.patch(link["self"], json=wrong)
         check(answer, 422, "invalid-input")
 

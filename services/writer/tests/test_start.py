@@ -168,22 +168,22 @@ def test_dynamic_settings_take_effect_without_a_restart(
     server_folder, database_url, redis_url, tmp_path
 ):
     file = tmp_path / "dynamic.yaml"
-    file.write_text("default_status_code: 301\nreserved_codes: [mine]\n")
+    file.write_text("default_redirect_status: 301\nreserved_codes: [mine]\n")
     with Stack(server_folder, database_url, redis_url) as stack:
         writer, relay, redirector = (
             start(DYNAMIC_FILE=str(file)) for start in (stack.writer, stack.relay, stack.redirector)
         )
         with stack.api(writer) as api:
-            assert api.post("/api/v1/links", json=LINK).json()["status_code"] == 301
+            assert api.post("/api/v1/links", json=LINK).json()["redirect_status"] == 301
             assert api.post("/api/v1/links", json={**LINK, "code": "mine"}).status_code == 422
             first = writer.metric("shortlinks_config_generation")
             newer = tmp_path / "newer.yaml"
-            newer.write_text("default_status_code: 308\nl1_ttl_s: 1\ncache_ttl_s: 60\n")
+            newer.write_text("default_redirect_status: 308\nl1_ttl_s: 1\ncache_ttl_s: 60\n")
             newer.replace(file)  # at once: a file that is being written would be read half
             for part in (writer, relay, redirector):
                 while part.metric("shortlinks_config_generation") in {0, first}:
                     assert part.child.running  # pytest's timeout ends it
-            assert api.post("/api/v1/links", json=LINK).json()["status_code"] == 308
+            assert api.post("/api/v1/links", json=LINK).json()["redirect_status"] == 308
             assert api.post("/api/v1/links", json={**LINK, "code": "mine"}).status_code == 201
 
 

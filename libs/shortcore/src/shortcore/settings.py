@@ -387,7 +387,7 @@ class WriterSettings(_Core, DomainSettings):
     publish_timeout_ms: Milliseconds = Field(
         25, description="How long an answer may wait for Redis; the relay publishes anyway"
     )
-    default_status_code: RedirectStatus = Field(
+    default_redirect_status: RedirectStatus = Field(
         302, description="Redirect status of links that name none"
     )
     target_schemes: Words = Field(
@@ -408,7 +408,7 @@ class WriterSettings(_Core, DomainSettings):
         86_400, ge=60, description="How long an Idempotency-Key is remembered"
     )
 
-    @field_validator("default_status_code", mode="before")
+    @field_validator("default_redirect_status", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
         # A Literal takes no text, and an environment has nothing else.
@@ -617,7 +617,7 @@ ALL: tuple[type[_Base], ...] = (WriterSettings, RelaySettings, RedirectorSetting
 DYNAMIC = frozenset(
     {
         "cache_ttl_s",
-        "default_status_code",
+        "default_redirect_status",
         "l1_negative_ttl_s",
         "l1_ttl_s",
         "log_level",

@@ -150,14 +150,14 @@ class Redirector:
             now_ms=now_ms,
         )
         seconds = Histogram(
-            "shortlinks_lookup_seconds",
+            "shortlinks_lookup_duration_seconds",
             "Time of one batch of look-ups in a layer",
             ["layer"],
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
         self.sampled = Histogram(
-            "shortlinks_redirect_sampled_seconds",
+            "shortlinks_redirect_duration_seconds",
             "Time of one answer in 64, from the request's head to the last byte handed over",
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
@@ -265,7 +265,7 @@ class Redirector:
             link_queue_size=settings.password_link_queue_size,
             wait_ms=settings.password_wait_ms,
             waited=Histogram(
-                "shortlinks_password_wait_seconds",
+                "shortlinks_password_wait_duration_seconds",
                 "Time from a visitor's password to the start of its check",
                 registry=self.registry,
                 buckets=WAIT_BUCKETS_S,

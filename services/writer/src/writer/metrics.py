@@ -18,7 +18,7 @@ class Measures:
             registry=registry,
         )
         self._seconds = Histogram(
-            "shortlinks_api_request_seconds",
+            "shortlinks_api_request_duration_seconds",
             "Time from a request to the end of its answer, by route.",
             ["route"],
             buckets=LATENCY_BUCKETS_S,

@@ -64,7 +64,7 @@ class LinkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: Kind
     link_id: int = 0
     target: str = ""
-    status_code: RedirectStatus = 302
+    redirect_status: RedirectStatus = 302
     valid_from_ms: int | None = None
     expires_at_ms: int | None = None
     expired_target: str | None = None

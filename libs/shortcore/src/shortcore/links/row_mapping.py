@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from shortcore.links.record import Kind, LinkRecord, LinkState, is_simple_target
 
 RECORD_COLUMNS = """
-    l.version, l.state, l.id, l.target, l.status_code,
+    l.version, l.state, l.id, l.target, l.redirect_status,
     (extract(epoch FROM l.valid_from) * 1000)::bigint AS valid_from_ms,
     (extract(epoch FROM l.expires_at) * 1000)::bigint AS expires_at_ms,
     l.expired_target, l.max_visits IS NOT NULL AS limited, l.password_hash,
@@ -41,7 +41,7 @@ def record_of(row: Row) -> LinkRecord:
         kind=kind,
         link_id=row["id"],
         target=row["target"],
-        status_code=row["status_code"],
+        redirect_status=row["redirect_status"],
         valid_from_ms=row["valid_from_ms"],
         expires_at_ms=row["expires_at_ms"],
         expired_target=row["expired_target"],

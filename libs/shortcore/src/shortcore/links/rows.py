@@ -16,7 +16,7 @@ import msgspec
 from shortcore.links.json_size import has_more_values
 
 FIELDS = (
-    "target", "code", "domain", "status_code", "state", "valid_from", "expires_at",
+    "target", "code", "domain", "redirect_status", "state", "valid_from", "expires_at",
     "expired_target", "max_visits", "forward_query", "forward_path", "title", "tags", "note",
 )  # fmt: skip
 """What an export holds: all that a later import can set again."""
@@ -35,7 +35,7 @@ MAX_ROW_VALUES = 256
 
 _NAMED = 5  # unknown columns that an error names
 
-_NUMBERS = frozenset({"status_code", "max_visits"})
+_NUMBERS = frozenset({"redirect_status", "max_visits"})
 _FLAGS = frozenset({"forward_query", "forward_path", "find_if_exists"})
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 

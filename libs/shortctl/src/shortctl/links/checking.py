@@ -33,7 +33,7 @@ def validate(row: Row) -> list[Fault]:
             rule_of(value)
         except (TargetError, CodeError) as error:
             faults.append(Fault(row.line, name, error.rule, str(error)))
-    if row.item.get("status_code", 302) not in REDIRECT_STATUSES:
+    if row.item.get("redirect_status", 302) not in REDIRECT_STATUSES:
         sentence = "A redirect's status is 301, 302, 307 or 308."
-        faults.append(Fault(row.line, "status_code", "choice", sentence))
+        faults.append(Fault(row.line, "redirect_status", "choice", sentence))
     return faults

@@ -74,7 +74,7 @@ def create(
         target=target,
         code=code,
         domain=domain,
-        status_code=status,
+        redirect_status=status,
         valid_from=valid_from,
         expires_at=expires_at,
         expired_target=expired_target,
@@ -127,7 +127,7 @@ def edit(
     """Change fields of a link; those not named stay as they are."""
     body = _given(
         target=target,
-        status_code=status,
+        redirect_status=status,
         state=state.value if state else None,
         valid_from=valid_from,
         expires_at=expires_at,

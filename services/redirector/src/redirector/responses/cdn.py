@@ -29,7 +29,9 @@ class Cdn:
     def may_hold(self, record: LinkRecord) -> bool:
         """Say whether the redirects of a link may be held, as long as it is in use."""
         return (
-            self.max_age_s > 0 and record.status_code in PERMANENT and is_the_same_for_all(record)
+            self.max_age_s > 0
+            and record.redirect_status in PERMANENT
+            and is_the_same_for_all(record)
         )
 
     def control(self, left_s: int | None) -> str:

@@ -124,9 +124,9 @@ class Answers:
     def of_plain(self, key: LinkKey, record: LinkRecord, in_use: bool) -> tuple[Plain, int]:
         """Return the one answer of an active plain link (see `resolve.is_plain`), and its own bytes."""
         if in_use and self._cdn.may_hold(record):
-            held = self._make_held(key, record.status_code)
+            held = self._make_held(key, record.redirect_status)
             return held, HELD_BYTES + len(held.tail)
-        return self._plain[record.status_code], 0
+        return self._plain[record.redirect_status], 0
 
     def of_entry(self, entry: Entry[Plain | Answer | None]) -> Answer:
         """Return in full what a cached plain link answers."""
@@ -170,7 +170,7 @@ class Answers:
         self, key: LinkKey, record: LinkRecord, location: str, *, left_s: int | None, in_use: bool
     ) -> Answer:
         """Return the redirect of a link that is not plain; it ends in `left_s`, if ever."""
-        status = record.status_code
+        status = record.redirect_status
         if in_use and self._cdn.may_hold(record):
             name, control = self._cdn.key_header, self._cdn.control(left_s)
             more = [as_bytes("cache-control", control), as_bytes(name, key)]

@@ -108,7 +108,7 @@ def resolve(record: LinkRecord, ask: Ask, now_ms: int) -> Decision:  # noqa: PLR
     if record.password_hash is not None and not ask.unlocked:
         return _PASSWORD
     outcome = Outcome.COUNT if record.limited else Outcome.REDIRECT
-    return Decision(outcome, location_of(record, ask), record.status_code)
+    return Decision(outcome, location_of(record, ask), record.redirect_status)
 
 
 def over(record: LinkRecord, ask: Ask) -> Decision:

@@ -29,7 +29,7 @@ _LINK = LinkView(
     domain=_HOST,
     short_url=f"https://{_HOST}/{_CODE}",
     target="https://example.com/a/long/path?with=query",
-    status_code=302,
+    redirect_status=302,
     state="active",
     status="active",
     valid_from=None,

@@ -43,10 +43,10 @@ _FOLDING = """f AS (
 
 _INSERTED = f"""
 WITH {_FOLDING.format(domains="$2")}, l AS (
-    INSERT INTO links AS l (id, domain_id, code, target, status_code, state, custom, valid_from,
+    INSERT INTO links AS l (id, domain_id, code, target, redirect_status, state, custom, valid_from,
         expires_at, expired_target, max_visits, password_hash, forward_query, forward_path, title,
         tags, note, created_at, updated_at)
-    SELECT n.id, n.domain_id, n.code, n.target, n.status_code, n.state, n.custom, n.valid_from,
+    SELECT n.id, n.domain_id, n.code, n.target, n.redirect_status, n.state, n.custom, n.valid_from,
         n.expires_at, n.expired_target, n.max_visits, n.password_hash, n.forward_query,
         n.forward_path, n.title, string_to_array(n.tags, ','), n.note, n.at, n.at
     FROM {_FENCED}, (
@@ -55,7 +55,7 @@ WITH {_FOLDING.format(domains="$2")}, l AS (
             $6::text[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::text[],
             $11::bigint[], $12::text[], $13::boolean[], $14::boolean[], $15::text[], $16::text[],
             $17::text[])
-        AS n (id, domain_id, code, target, status_code, state, custom, valid_from, expires_at,
+        AS n (id, domain_id, code, target, redirect_status, state, custom, valid_from, expires_at,
             expired_target, max_visits, password_hash, forward_query, forward_path, title, tags,
             note)
         ORDER BY n.domain_id, n.code COLLATE "C"
@@ -86,7 +86,7 @@ SELECT versions, at, (SELECT folding FROM f) FROM s
 _FOLDING_NOW = "SELECT id FROM domains WHERE id = ANY ($1::integer[]) AND case_insensitive"
 
 _OPTIONAL = {
-    "status_code": 302, "state": LinkState.ACTIVE, "custom": False,
+    "redirect_status": 302, "state": LinkState.ACTIVE, "custom": False,
     "valid_from": None, "expires_at": None, "expired_target": None, "max_visits": None,
     "password_hash": None, "forward_query": False, "forward_path": False, "title": None,
     "tags": (), "note": None,
@@ -103,7 +103,7 @@ WHERE d.host = $1
 
 _SAVE = f"""
 WITH l AS (
-    UPDATE links AS l SET target = $4, status_code = $5, state = $6, valid_from = $7,
+    UPDATE links AS l SET target = $4, redirect_status = $5, state = $6, valid_from = $7,
         expires_at = $8, expired_target = $9, max_visits = $10, password_hash = $11,
         forward_query = $12, forward_path = $13, title = $14, tags = $15, note = $16,
         version = nextval('link_versions'), updated_at = clock_timestamp(),
@@ -122,7 +122,7 @@ SELECT version FROM o
 """  # noqa: S608  # constants only
 
 _SAME = f"""SELECT {COLUMNS} FROM links AS l
-WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.status_code = $4
+WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.redirect_status = $4
     AND l.valid_from IS NOT DISTINCT FROM $5 AND l.expires_at IS NOT DISTINCT FROM $6
     AND l.expired_target IS NOT DISTINCT FROM $7 AND l.max_visits IS NOT DISTINCT FROM $8
     AND l.password_hash IS NULL AND l.forward_query = $9 AND l.forward_path = $10
@@ -171,7 +171,7 @@ async def insert_links(
         _INSERT_BULK if bulk else _INSERT,
         *column,
         [each.target for each in values],
-        [each.status_code for each in values],
+        [each.redirect_status for each in values],
         [each.state.value for each in values],
         [link.custom for link in links],
         [each.valid_from for each in values],
@@ -284,9 +284,9 @@ async def find_same(
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", values.target, domain_id
     )
-    target, status_code, state, *rest = _columns(values)
+    target, redirect_status, state, *rest = _columns(values)
     del rest[4]  # a link with a password is never the same: only its hash is known
-    row = await connection.fetchrow(_SAME, domain_id, target, state, status_code, *rest, code)
+    row = await connection.fetchrow(_SAME, domain_id, target, state, redirect_status, *rest, code)
     return None if row is None else stored(row, host)
 
 
@@ -294,7 +294,7 @@ def stored(row: asyncpg.Record, host: str) -> StoredLink:
     """Return the link of a row that was selected with COLUMNS."""
     values = LinkValues(
         target=row["target"],
-        status_code=row["status_code"],
+        redirect_status=row["redirect_status"],
         state=LinkState(row["state"]),
         valid_from=row["valid_from"],
         expires_at=row["expires_at"],
@@ -328,7 +328,7 @@ def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
         kind=_KINDS[values.state],
         link_id=new.id,
         target=values.target,
-        status_code=values.status_code,
+        redirect_status=values.redirect_status,
         valid_from_ms=_ms(values.valid_from),
         expires_at_ms=_ms(values.expires_at),
         expired_target=values.expired_target,
@@ -360,7 +360,7 @@ def _ms(instant: datetime | None) -> int | None:
 def _columns(values: LinkValues) -> tuple[object, ...]:
     return (
         values.target,
-        values.status_code,
+        values.redirect_status,
         values.state.value,
         values.valid_from,
         values.expires_at,

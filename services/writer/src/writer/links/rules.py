@@ -40,7 +40,7 @@ def values_of_new(
     """Return the values of a link to create, all but its password; notes what is wrong."""
     values = LinkValues(
         target=faults.target("target", link.target, policy),
-        status_code=link.status_code or default_status,
+        redirect_status=link.redirect_status or default_status,
         state=LinkState(link.state),
         valid_from=link.valid_from,
         expires_at=link.expires_at,
@@ -83,9 +83,9 @@ def values_of_edit(
         faults.add("target", "required", "A link has a target; delete or disable the link instead.")
     values = LinkValues(
         target=old.target if edit.target is None else faults.target("target", edit.target, policy),
-        status_code=edit.status_code or default_status
-        if "status_code" in sent
-        else old.status_code,
+        redirect_status=edit.redirect_status or default_status
+        if "redirect_status" in sent
+        else old.redirect_status,
         state=LinkState(edit.state or LinkState.ACTIVE) if "state" in sent else old.state,
         valid_from=edit.valid_from if "valid_from" in sent else old.valid_from,
         expires_at=edit.expires_at if "expires_at" in sent else old.expires_at,

@@ -41,7 +41,7 @@ class CreateLink(Input):
     target: Url = Field(description="Where the link leads: an absolute URL, http or https.")
     code: Code | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
     domain: Host | None = Field(None, description="Host of the short URL; the default if absent.")
-    status_code: Redirect | None = Field(
+    redirect_status: Redirect | None = Field(
         None, description="Status of the redirect; the server's default (302) if absent."
     )
     state: SettableState = "active"
@@ -72,7 +72,7 @@ class EditLink(Input):
     )
 
     target: Annotated[Url | None, WithJsonSchema(_TARGET)] = None
-    status_code: Redirect | None = None
+    redirect_status: Redirect | None = None
     state: SettableState | None = None
     valid_from: Instant | None = None
     expires_at: Instant | None = None
@@ -115,7 +115,7 @@ class LinkView(msgspec.Struct, frozen=True, gc=False):
     domain: str
     short_url: str
     target: str
-    status_code: int
+    redirect_status: int
     state: str
     status: str
     """active, disabled, scheduled, expired, exhausted or deleted: what a visitor meets now."""
@@ -221,7 +221,7 @@ class Presenter:
             link.host,
             f"{self._scheme}://{link.host}{self._port}/{link.code}",
             values.target,
-            values.status_code,
+            values.redirect_status,
             values.state.value,
             status_of(link, now),
             values.valid_from,

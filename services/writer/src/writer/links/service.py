@@ -95,7 +95,7 @@ class LinkService:
         except DomainNotFound as error:
             faults.add("domain", "unknown", error.detail)
         values = values_of_new(
-            link, self.domains.policy, self.now(), faults, self.settings.default_status_code
+            link, self.domains.policy, self.now(), faults, self.settings.default_redirect_status
         )
         if link.code is not None:
             check_code(link.code, self.settings.reserved_codes, faults)
@@ -136,7 +136,7 @@ class LinkService:
             except CodeError:
                 return None
             code = domain.spelled(code)
-        return Draft(domain, code, LinkValues(target, self.settings.default_status_code), at)
+        return Draft(domain, code, LinkValues(target, self.settings.default_redirect_status), at)
 
     async def get(self, host: str, code: str) -> StoredLink:
         """Return a link, also from the trash; raises LinkNotFound."""
@@ -154,7 +154,7 @@ class LinkService:
             if old.deleted:
                 raise LinkDeleted("The link is in the trash; restore it first.")
             faults = Faults()
-            status = self.settings.default_status_code
+            status = self.settings.default_redirect_status
             values = values_of_edit(
                 old.values, edit, self.domains.policy, self.now(), faults, status
             )

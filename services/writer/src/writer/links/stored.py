@@ -11,7 +11,7 @@ class LinkValues(msgspec.Struct, frozen=True, gc=False):
     """All that an owner can set and change."""
 
     target: str
-    status_code: RedirectStatus = 302
+    redirect_status: RedirectStatus = 302
     state: LinkState = LinkState.ACTIVE
     valid_from: datetime | None = None
     expires_at: datetime | None = None
