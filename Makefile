@@ -52,7 +52,7 @@ test-images: $(VENV)/.dev ## Build the images and run them as a cluster would
 soak: $(VENV)/.dev ## The consistency and fault tests for about an hour
 	@SOAK_EXAMPLES=$${SOAK_EXAMPLES:-400} $(PYTEST) tests/consistency tests/faults
 
-fault-table: $(VENV)/.dev ## Measure every fault anew into docs/operations.md
+fault-table: $(VENV)/.dev ## Measure every fault anew into docs/operations/disaster-drills.md
 	@WRITE_FAULT_TABLE=1 $(VENV)/bin/python -m pytest -q tests/faults/test_dependencies.py
 
 # Two results must be compared on a quiet machine; the ratios of one result hold on any.

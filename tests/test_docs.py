@@ -1,20 +1,20 @@
 """The Markdown pages link only to what exists, and the decision records have one form."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
-    {
-        *ROOT.glob("*.md"),
-        *(ROOT / "docs").rglob("*.md"),
-        *(ROOT / "bench").rglob("*.md"),
-        *(ROOT / "argocd").rglob("*.md"),
-        *(ROOT / "charts").rglob("*.md"),
-    }
-)
+    page
+    for folder in ("argocd", "bench", "charts", "docker", "docs", "libs", "services", "tests")
+    for page in (ROOT / folder).rglob("*.md")
+) + sorted(ROOT.glob("*.md"))
+SITE = "https://github.com/shortlinks/shortlinks/blob/main/"
+TEXT = (".md", ".py", ".yaml", ".yml", ".in", ".tpl", ".txt", ".toml", ".conf", ".sh")
+MENTION = re.compile(r"\b(?:docs|bench|argocd)/[\w./-]+\.md\b")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
@@ -33,6 +33,11 @@ def links(page: Path) -> list[str]:
     return [link for link in LINK.findall(text) if not re.match(r"[a-z+]+:", link)]
 
 
+def mentions(page: Path) -> set[str]:
+    """Return the pages that a file names by their path from the root, such as docs/api.md."""
+    return set(MENTION.findall(page.read_text("utf-8", "replace").replace(SITE, "")))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     for link in links(page):
@@ -41,6 +46,23 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert target.exists(), f"{link}: there is no such file"
         if anchor:
             assert anchor in anchors(target), f"{link}: there is no such heading"
+
+
+def test_every_page_that_a_file_names_exists() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    files = [
+        ROOT / name for name in listed.split("\0") if name.endswith(TEXT) or name == "Makefile"
+    ]
+    missing = {
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in files
+        if file.is_file()
+        for name in mentions(file)
+        if not (ROOT / name).exists() and not (file.parent / name).exists()
+    }
+    assert not missing
 
 
 @pytest.mark.parametrize("page", RECORDS, ids=lambda page: page.stem)

@@ -7,7 +7,7 @@ CLUSTER_IMAGES       PREFIX,TAG,NEXT: images <PREFIX>writer:<TAG> and <PREFIX>re
 HELM4, HELM3         else helm4, helm3 or helm on the PATH
 CLUSTER_ARGOCD=file  Argo CD is there, and reads Git repositories of this machine (file://)
 CLUSTER_WHOLE=1      a test that is skipped is a failure: CI says so of itself
-CLUSTER_TIMES=write  put the measured times into docs/operations.md
+CLUSTER_TIMES=write  put the measured times into docs/operations/disaster-drills.md
 """
 
 import os
@@ -62,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     if times.rows:
         terminalreporter.write_line(times.table())
         if os.environ.get("CLUSTER_TIMES") == "write" and exitstatus == 0:
-            times.write(ROOT / "docs" / "operations.md")
+            times.write(ROOT / "docs" / "operations" / "disaster-drills.md")
 
 
 @pytest.fixture(scope="session")

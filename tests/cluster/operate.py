@@ -228,7 +228,7 @@ class Cluster:
 
 
 class Times:
-    """What was measured; at the end a table, also in docs/operations.md where that is wanted."""
+    """What was measured; at the end a table, also in docs/operations/disaster-drills.md where that is wanted."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str]] = []

@@ -80,7 +80,7 @@ def test_a_release_on_the_stores_of_somebody_else_serves_the_same_links_through_
 
 
 def test_every_password_is_changed_without_a_failed_redirect(helm3_cluster: Cluster) -> None:
-    """The commands of docs/operations.md."""
+    """The commands of docs/operations/rotation.md."""
     old = helm3_cluster.secret(CREDENTIALS)
     new = {key: secrets.token_hex(24) for key in old if key != "code-secret"}
     assert len(new) == 4

@@ -17,7 +17,9 @@ KNOWN: list[Object] = []
 """Links that were acknowledged: none may ever be lost."""
 
 (AFTER_A_RESTORE,) = re.findall(
-    "```sql\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL
+    "```sql\n(.*?)```",
+    (ROOT / "docs" / "operations" / "backup-and-restore.md").read_text(),
+    re.DOTALL,
 )
 """What the page tells to run after a restore."""
 
@@ -242,7 +244,7 @@ def test_a_rollback_loses_no_link_and_no_request(cluster: Cluster) -> None:
 def test_a_backup_brings_everything_back_after_everything_is_lost(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    """The commands of docs/operations.md: dump, destroy, restore, rebuild the cache."""
+    """The commands of docs/operations/backup-and-restore.md: dump, destroy, restore, rebuild the cache."""
     pod = ("exec", "-i", "sts/links-shortlinks-postgresql", "-c=postgresql", "--")
     backup = tmp_path / "links.sql"
     backup.write_text(cluster.kubectl(*pod, "pg_dump", "--username=postgres", "shortlinks"))

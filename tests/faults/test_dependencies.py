@@ -1,6 +1,6 @@
 """Every way in which Redis and PostgreSQL can fail, and what visitors and API clients then get.
 
-With WRITE_FAULT_TABLE set the figures go into docs/operations.md (`make fault-table`).
+With WRITE_FAULT_TABLE set the figures go into docs/operations/disaster-drills.md (`make fault-table`).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from harness.waiting import until
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.xdist_group("dependencies")]
 
-PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operations" / "disaster-drills.md"
 BEGIN, END = "<!-- fault table: begin -->", "<!-- fault table: end -->"
 CONNECTIONS = 40
 WRITE_TIMEOUT_MS = 1000
