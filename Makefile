@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-images soak fault-table bench compare scale steps soak-memory lint format docs lock images compose-secrets cluster-test clean
+.PHONY: help run test test-faults test-images soak fault-table bench compare scale steps soak-memory lint format docs picture lock images compose-secrets cluster-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -85,6 +85,9 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 docs: $(VENV)/.dev ## Write the generated pages of docs/ anew
 	@$(VENV)/bin/shortctl docs
 	@$(VENV)/bin/python charts/readme.py
+
+picture: $(VENV)/.run ## Draw the picture of the README from a running stack
+	@PYTHONPATH=tests $(VENV)/bin/python -m harness.picture
 
 lock: $(VENV)/.built ## Resolve the dependencies anew into requirements/*.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt

@@ -1,10 +1,15 @@
-"""The Markdown pages link only to what exists, and the decision records have one form."""
+"""The pages link only to what exists and show what the product does; the records have one form."""
 
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from harness import picture
+
+from writer.links.schemas import LinkView
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -92,3 +97,19 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
     terms = re.findall(r"^\* \*\*(.+?)\*\*: ", text, re.MULTILINE)
     assert terms
     assert terms == sorted(set(terms), key=str.casefold)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the picture shows curl")
+def test_the_picture_shows_what_a_running_stack_answers() -> None:
+    """`make picture` draws it anew."""
+    drawn = picture.read(picture.PICTURE.read_text("utf-8"))
+    assert picture.stable(drawn) == picture.stable(picture.record())
+
+
+def test_the_sample_of_the_readme_has_only_fields_of_a_link() -> None:
+    (sample,) = re.findall(
+        r"^```json\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    shown = json.loads(sample)
+    assert shown.pop("…") == "…"
+    assert shown.keys() <= set(LinkView.__struct_fields__)
