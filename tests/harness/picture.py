@@ -42,6 +42,7 @@ VARIES = (
     (re.compile(r"[+-]?\d+(\.\d+)?(?= (ms|s)\b)"), "N"),
     (re.compile(r"\d+(?= changes wait)"), "N"),
     (re.compile(r"(?<=change feed at )\d+-\d+"), "ID"),
+    (re.compile(r"(?<=schema) +revision \d+"), "REVISION"),
     (re.compile(r"(?<=: version )[\d.]+"), "VERSION"),
     (re.compile(r" +"), " "),
 )
