@@ -23,7 +23,7 @@ from redirector.lookup import repository
 from redirector.lookup.custom_codes import CustomCodes
 from redirector.lookup.invalidation import WAIT_MS, Invalidation
 from redirector.lookup.lookup import LinkCache, Lookup
-from redirector.lookup.scan_detection import Scan
+from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import Budget
 from redirector.metrics import Counts
 from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
@@ -162,7 +162,7 @@ class Redirector:
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
-        scan = Scan(settings.unknown_lookups_per_s)
+        scan = ScanDetector(settings.unknown_lookups_per_s)
         self.lookup = Lookup(
             self.cache,
             self.store,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from redirector.domains.cache import Domains
 from redirector.lookup.custom_codes import CustomCodes
 from redirector.lookup.lookup import LinkCache, LinkEntry
-from redirector.lookup.scan_detection import Scan
+from redirector.lookup.scan_detection import ScanDetector
 from redirector.metrics import Counts
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import match_code, read_path
@@ -59,7 +59,7 @@ def make_codes(  # noqa: C901  # counts four functions
     custom: CustomCodes,
     domains: Domains,
     cache: LinkCache,
-    scan: Scan,
+    scan: ScanDetector,
     counts: Counts,
     clock: Callable[[], float],
     clean: Clean = clean_path,

@@ -7,7 +7,7 @@ look at a mark and two additions; what it may not decide alone it leaves to the 
 from collections.abc import Callable
 
 from redirector.lookup.lookup import GRACE_S, LinkCache, LinkEntry
-from redirector.lookup.scan_detection import Scan
+from redirector.lookup.scan_detection import ScanDetector
 from redirector.metrics import LOCAL_HITS, Counts
 from shortcore.links.record import LinkKey
 
@@ -44,7 +44,7 @@ def make_fresh(
 def make_hot(
     cache: LinkCache,
     fresh: Fresh,
-    scan: Scan,
+    scan: ScanDetector,
     refuse: Refuse,
     counts: Counts,
     clock: Callable[[], float],

@@ -15,7 +15,7 @@ from prometheus_client import Histogram
 
 from redirector.lookup import repository
 from redirector.lookup.repository import Found
-from redirector.lookup.scan_detection import Scan
+from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import Budget
 from redirector.metrics import Counts
 from redirector.responses.responses import Answer, Plain
@@ -78,7 +78,7 @@ class Lookup:
         *,
         workers: int,
         misses: Budget,
-        scan: Scan,
+        scan: ScanDetector,
         counts: Counts,
         seconds: Histogram,
         told_at: Callable[[], float],

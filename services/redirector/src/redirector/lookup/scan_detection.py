@@ -9,7 +9,7 @@ CALM_S = 1.0
 """How long after its last unknown code too many a scan is taken to go on."""
 
 
-class Scan:
+class ScanDetector:
     """`note()` each unknown code; beyond `per_second` of them a scan is under way until `until`.
 
     Times are seconds of one clock, the caller's.
