@@ -24,7 +24,7 @@ from redirector.lookup.custom_codes import CustomCodes
 from redirector.lookup.invalidation import WAIT_MS, Invalidation
 from redirector.lookup.lookup import LinkCache, Lookup
 from redirector.lookup.scan_detection import ScanDetector
-from redirector.lookup.token_bucket import Budget
+from redirector.lookup.token_bucket import TokenBucket
 from redirector.metrics import Counts
 from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
 from redirector.passwords.cookie import VisitorCookies
@@ -169,7 +169,7 @@ class Redirector:
             self._primary,
             self._replica,
             workers=min(settings.lookup_concurrency, settings.postgres_pool_size),
-            misses=Budget(REPLICA_MISSES_PER_S, clock),
+            misses=TokenBucket(REPLICA_MISSES_PER_S, clock),
             scan=scan,
             counts=self.counts,
             seconds=seconds,

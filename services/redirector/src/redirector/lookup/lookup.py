@@ -16,7 +16,7 @@ from prometheus_client import Histogram
 from redirector.lookup import repository
 from redirector.lookup.repository import Found
 from redirector.lookup.scan_detection import ScanDetector
-from redirector.lookup.token_bucket import Budget
+from redirector.lookup.token_bucket import TokenBucket
 from redirector.metrics import Counts
 from redirector.responses.responses import Answer, Plain
 from shortcore.cache.local import Entry, LocalCache
@@ -77,7 +77,7 @@ class Lookup:
         replica: Postgres | None,
         *,
         workers: int,
-        misses: Budget,
+        misses: TokenBucket,
         scan: ScanDetector,
         counts: Counts,
         seconds: Histogram,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 
-class Budget:
+class TokenBucket:
     """Gives `per_second` tokens a second, and at most that many at once."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
