@@ -231,7 +231,7 @@ async def test_a_fault_in_one_check_stops_no_other(run, table, monkeypatch) -> N
 
 async def test_counters_of_many_addresses_are_bounded(run, table) -> None:
     app = await run(redis_url="redis://127.0.0.1:1")
-    throttle = app.redirector.unlock._passwords._throttle
+    rate_limit = app.redirector.unlock._passwords._rate_limit
     for _, address in zip(range(12_000), addresses(), strict=False):
-        await throttle.attempt(LinkKey("go.example/abc"), address)
-    assert len(throttle._local) == 10_000
+        await rate_limit.attempt(LinkKey("go.example/abc"), address)
+    assert len(rate_limit._local) == 10_000

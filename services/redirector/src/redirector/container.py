@@ -29,7 +29,7 @@ from redirector.metrics import Counts
 from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
 from redirector.passwords.cookie import VisitorCookies
 from redirector.passwords.pace import Pace
-from redirector.passwords.rate_limit import Throttle
+from redirector.passwords.rate_limit import RateLimit
 from redirector.passwords.unlock import Unlock
 from redirector.responses.cdn import Cdn
 from redirector.responses.cors import every_answer
@@ -239,7 +239,7 @@ class Redirector:
     def _make_unlock(self, keys: CacheKeys, now_ms: Callable[[], int]) -> Unlock:
         settings, clock = self.settings, self.clock
         secret = settings.code_secret.get_secret_value().encode()
-        throttle = Throttle(
+        rate_limit = RateLimit(
             self._client,
             keys,
             self.store.breaker,
@@ -258,7 +258,7 @@ class Redirector:
             clock=clock,
         )
         passwords = Passwords(
-            throttle,
+            rate_limit,
             pace,
             concurrency=settings.password_concurrency,
             queue_size=settings.password_queue_size,

@@ -1,7 +1,7 @@
 """Checks the password of a link: Argon2 in a few threads, in fair turns.
 
 A check waits in a bounded queue (`turns`). Each link with waiting checks has one task, which takes
-the next one, counts it against the client (`throttle`), waits for the link's slot (`pace`) and for
+the next one, counts it against the client (`rate_limit`), waits for the link's slot (`pace`) and for
 a thread, and runs it. Threads are given in the order in which the links asked, so a link whose
 password is being guessed takes one turn in each round, whatever its queue holds.
 """
@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from prometheus_client import Histogram
 
 from redirector.passwords.pace import Pace
-from redirector.passwords.rate_limit import Throttle
+from redirector.passwords.rate_limit import RateLimit
 from redirector.passwords.turns import Limits, Place, Turns
 from shortcore.http.networks import client_of, network_of
 from shortcore.links.passwords import normalise_password
@@ -68,7 +68,7 @@ class Passwords:
 
     def __init__(
         self,
-        throttle: Throttle,
+        rate_limit: RateLimit,
         pace: Pace,
         *,
         concurrency: int,
@@ -83,7 +83,7 @@ class Passwords:
             "shutdown",
         ), 0)  # fmt: skip
         self.slowed = 0
-        self._throttle = throttle
+        self._rate_limit = rate_limit
         self._pace = pace
         self._clock = clock
         self._wait_s = wait_ms / 1000
@@ -106,7 +106,7 @@ class Passwords:
         if self._stopping:
             self.results["shutdown"] += 1
             return Verdict.BUSY
-        if self._throttle.is_spent(key, address):
+        if self._rate_limit.is_spent(key, address):
             self.results["client_limit"] += 1
             return Verdict.THROTTLED
         loop = asyncio.get_running_loop()
@@ -185,7 +185,7 @@ class Passwords:
 
     async def _decide(self, attempt: _Attempt) -> None:
         key, address = attempt.key, attempt.address
-        if not await self._throttle.attempt(key, address):
+        if not await self._rate_limit.attempt(key, address):
             self._end(attempt, Verdict.THROTTLED, "client_limit")
             return
         wait_s = await self._pace.book(key)
@@ -204,7 +204,7 @@ class Passwords:
             self._end(attempt, Verdict.WRONG, "wrong")
             return
         self._end(attempt, Verdict.RIGHT, "right")
-        await self._throttle.forgive(key, address)
+        await self._rate_limit.forgive(key, address)
         await self._pace.give_back(key)
 
     def _expire(self, attempt: _Attempt, result: str) -> None:

@@ -19,7 +19,7 @@ _REMEMBERED = 10_000
 """Counters in this process; beyond that the oldest are forgotten."""
 
 
-class Throttle:
+class RateLimit:
     """Counts an attempt before it is checked, so that many at once cannot slip through."""
 
     def __init__(
