@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 from harness.stack import Stack
 
-from redirector.client_address import Clients
+from redirector.client_address import ClientAddresses
 from redirector.domains.forwarded import MAX_HOPS, MAX_LENGTH, MalformedError, make_forwarded
 
-CLIENTS = Clients({"10.0.0.0/8", "::1"})
+CLIENTS = ClientAddresses({"10.0.0.0/8", "::1"})
 PROXY, VISITOR = ("10.0.0.1", 1), ("203.0.113.9", 1)
 NAMES = {"x-forwarded-host": b"X-Forwarded-Host", "forwarded": b"Forwarded"}
 

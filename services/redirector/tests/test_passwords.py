@@ -6,7 +6,7 @@ import time
 import pytest
 from argon2 import PasswordHasher
 
-from redirector.client_address import MAX_HOPS, Clients
+from redirector.client_address import MAX_HOPS, ClientAddresses
 from redirector.links import service
 
 HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")
@@ -145,14 +145,18 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(run, table, monkeyp
     ],
 )
 def test_only_trusted_proxies_may_name_the_client(peer, forwarded, client):
-    assert Clients({"10.0.0.0/8"}).address(peer, forwarded) == client
+    assert ClientAddresses({"10.0.0.0/8"}).address(peer, forwarded) == client
 
 
 def test_a_bounded_number_of_proxies_is_believed():
-    clients = Clients({"10.0.0.0/8"})
+    client_addresses = ClientAddresses({"10.0.0.0/8"})
     proxies = [f"10.0.0.{number}" for number in range(1, MAX_HOPS)]
-    assert clients.address("10.0.0.99", ",".join(["203.0.113.7", *proxies])) == "203.0.113.7"
+    assert (
+        client_addresses.address("10.0.0.99", ",".join(["203.0.113.7", *proxies])) == "203.0.113.7"
+    )
     more = [f"10.1.{number >> 8}.{number & 255}" for number in range(6000)]
     began = time.process_time()
-    assert clients.address("10.0.0.99", ",".join(["203.0.113.7", *more])) == more[-MAX_HOPS]
+    assert (
+        client_addresses.address("10.0.0.99", ",".join(["203.0.113.7", *more])) == more[-MAX_HOPS]
+    )
     assert time.process_time() - began < 0.005

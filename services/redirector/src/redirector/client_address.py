@@ -10,7 +10,7 @@ MAX_HOPS = 32
 """Entries of `X-Forwarded-For` that are read, from its end."""
 
 
-class Clients:
+class ClientAddresses:
     """Reads `X-Forwarded-For` from its end, as far as each hop is one of `trusted`.
 
     Raises ConfigurationError for what is no address or network.

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
 from redirector.clicks.capture import Tracking
-from redirector.client_address import Clients
+from redirector.client_address import ClientAddresses
 from redirector.domains.cache import Domains
 from redirector.domains.forwarded import make_forwarded
 from redirector.domains.loader import DomainLoader
@@ -85,7 +85,7 @@ class Redirector:
         self.background = Background()
         self.registry = new_registry()
         self.counts = Counts()
-        self.clients = Clients(settings.trusted_proxies)
+        self.client_addresses = ClientAddresses(settings.trusted_proxies)
         self.clock = clock
         self._primary = primary
         self._replica = replica
@@ -105,7 +105,7 @@ class Redirector:
             settings.unknown_host,
             settings.unknown_host_target,
         )
-        self.forwarded = make_forwarded(settings.forwarded_host_header, self.clients)
+        self.forwarded = make_forwarded(settings.forwarded_host_header, self.client_addresses)
         self.cache: LinkCache = LocalCache(
             max_entries=settings.l1_max_entries,
             max_bytes=settings.l1_max_bytes,
@@ -194,7 +194,7 @@ class Redirector:
         self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
         self.unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)
-        self.tracking = Tracking(settings, self._client, keys, self.clients, now_ms=now_ms)
+        self.tracking = Tracking(settings, self._client, keys, self.client_addresses, now_ms=now_ms)
         self.redirects = Redirects(
             self.answers,
             self.domains,

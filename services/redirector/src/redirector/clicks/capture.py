@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from redirector.clicks.stream import ClickStream
 from redirector.clicks.user_agent import MAX_AGENT, agent_class, is_prefetch, referrer_host
-from redirector.client_address import Clients
+from redirector.client_address import ClientAddresses
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks.wire import DAY_MS, Click, Flag, Visitors, partition_of
 from shortcore.links.record import LinkRecord
@@ -71,7 +71,7 @@ class Tracking:
         settings: RedirectorSettings,
         client: Client,
         keys: CacheKeys,
-        clients: Clients,
+        client_addresses: ClientAddresses,
         *,
         now_ms: Callable[[], int],
     ) -> None:
@@ -80,7 +80,7 @@ class Tracking:
         self._ring: deque[tuple[LinkRecord, Any, Any, Any, int]] = deque()
         self._room = settings.clicks_ring_size
         self._secret = settings.code_secret.get_secret_value().encode()
-        self._clients = clients
+        self._client_addresses = client_addresses
         self._now_ms = now_ms
         self._visitors = Visitors(self._secret, now_ms() // DAY_MS)
         self._flush_s = settings.clicks_flush_ms / 1000
@@ -259,7 +259,9 @@ class Tracking:
         key = host, forwarded
         origin = self._origins.get(key)
         if origin is None:
-            origin = self._visitors.name(self._clients.address(host, forwarded.decode("latin-1")))
+            origin = self._visitors.name(
+                self._client_addresses.address(host, forwarded.decode("latin-1"))
+            )
             if len(forwarded) <= _MAX_FORWARDED:
                 _remember(self._origins, key, origin)
         return origin

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from redirector.client_address import Clients
+from redirector.client_address import ClientAddresses
 from shortcore.http.framing import is_host
 from shortcore.settings import ForwardedHeader
 
@@ -45,7 +45,7 @@ def field(fields: Fields, name: bytes) -> str:
     return b",".join(values).decode("latin-1")
 
 
-def make_forwarded(header: ForwardedHeader, clients: Clients) -> Forwarded:
+def make_forwarded(header: ForwardedHeader, client_addresses: ClientAddresses) -> Forwarded:
     """Return the function that takes the host of a request from `header`.
 
     It leaves a request alone whose peer is not trusted, which has no such header, or whose Host
@@ -58,10 +58,10 @@ def make_forwarded(header: ForwardedHeader, clients: Clients) -> Forwarded:
 
     def forwarded(fields: list[Field], peer: Peer) -> list[Field]:
         address = peer[0] if peer else ""
-        if not clients.trusts(address):
+        if not client_addresses.trusts(address):
             return fields
         value = field(fields, name)
-        host = read(value, fields, address, clients) if value else None
+        host = read(value, fields, address, client_addresses) if value else None
         if host is None:
             return fields
         replaced = [place for place, (key, _) in enumerate(fields) if key.lower() == b"host"]
@@ -73,20 +73,24 @@ def make_forwarded(header: ForwardedHeader, clients: Clients) -> Forwarded:
     return forwarded
 
 
-def _read_forwarded_host(value: str, fields: Fields, peer: str, clients: Clients) -> str:
+def _read_forwarded_host(
+    value: str, fields: Fields, peer: str, client_addresses: ClientAddresses
+) -> str:
     hosts = [host.strip(" \t") for host in _bounded(value).split(",")]
     if len(hosts) > MAX_HOPS:
         raise MalformedError
-    hops = clients.trusted_hops(peer, field(fields, b"x-forwarded-for"), len(hosts))
+    hops = client_addresses.trusted_hops(peer, field(fields, b"x-forwarded-for"), len(hosts))
     return _checked(hosts[-hops])
 
 
-def _read_forwarded(value: str, _: Fields, peer: str, clients: Clients) -> str | None:
+def _read_forwarded(
+    value: str, _: Fields, peer: str, client_addresses: ClientAddresses
+) -> str | None:
     """Return the host in a Forwarded header (RFC 7239); None if the trusted part names none."""
     host: str | None = None
     hop: str | None = peer
     for element in reversed(parse_forwarded(value)):
-        if hop is None or not clients.trusts(hop):
+        if hop is None or not client_addresses.trusts(hop):
             break
         host = element.get("host", host)
         hop = element.get("for")

@@ -31,7 +31,7 @@ def application(redirector: Redirector) -> Application:
     health = redirector.health
     observe = redirector.sampled.observe
     answer_slowly = redirector.redirects.answer
-    clients = redirector.clients
+    client_addresses = redirector.client_addresses
     capture = redirector.tracking.capture
     whole = redirector.answers.of_entry
     unavailable = redirector.answers.unavailable
@@ -69,7 +69,7 @@ def application(redirector: Redirector) -> Application:
             scope["raw_path"].decode("utf-8", "surrogateescape"),
             scope["query_string"].decode("utf-8", "surrogateescape"),
             header(scope["headers"], b"host"),
-            clients.address(
+            client_addresses.address(
                 peer[0] if peer else None, header(scope["headers"], b"x-forwarded-for")
             ),
             scope["headers"],

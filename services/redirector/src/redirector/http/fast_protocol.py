@@ -57,7 +57,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     fresh = redirector.fresh
     answer_slowly = redirector.redirects.answer
     placed = redirector.redirects.placed
-    clients = redirector.clients
+    client_addresses = redirector.client_addresses
     forwarded = redirector.forwarded
     unavailable = redirector.answers.unavailable
     values = redirector.counts.values
@@ -217,7 +217,9 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 path,
                 query,
                 header(headers, b"host"),
-                clients.address(peer[0] if peer else None, header(headers, b"x-forwarded-for")),
+                client_addresses.address(
+                    peer[0] if peer else None, header(headers, b"x-forwarded-for")
+                ),
                 headers,
                 peer,
             )
