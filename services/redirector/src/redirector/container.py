@@ -17,7 +17,7 @@ from redirector.domains.unknown_hosts import UnknownHosts
 from redirector.links.existence import Existence, make_codes
 from redirector.links.fast_path import make_fresh, make_hot
 from redirector.links.prepare import make_prepare, prepare_again
-from redirector.links.service import Redirects
+from redirector.links.service import RedirectService
 from redirector.links.visits import Visits
 from redirector.lookup import repository
 from redirector.lookup.custom_codes import CustomCodes
@@ -195,7 +195,7 @@ class Redirector:
         self.unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)
         self.tracking = Tracking(settings, self._client, keys, self.client_addresses, now_ms=now_ms)
-        self.redirects = Redirects(
+        self.service = RedirectService(
             self.answers,
             self.domains,
             fresh,

@@ -30,14 +30,14 @@ class Counts(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Read every slot now."""
-        redirects = CounterMetricFamily(
+        service = CounterMetricFamily(
             "shortlinks_redirects",
             "Answers on the port of the short links",
             labels=["result", "status"],
         )
         for labels, slot in self._answers.items():
-            redirects.add_metric(labels, self.values[slot])
-        yield redirects
+            service.add_metric(labels, self.values[slot])
+        yield service
         lookups = CounterMetricFamily(
             "shortlinks_lookup", "Look-ups of links", labels=["layer", "result"]
         )

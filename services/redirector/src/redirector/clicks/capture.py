@@ -145,7 +145,7 @@ class Tracking:
         """Add the metrics of click capture."""
         memory.counter(
             "shortlinks_clicks_captured",
-            "Redirects that went into the ring",
+            "RedirectService that went into the ring",
             lambda: self.taken + len(self._ring),
         )
         memory.counter(

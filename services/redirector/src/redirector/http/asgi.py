@@ -30,7 +30,7 @@ def application(redirector: Redirector) -> Application:
     domains = redirector.domains
     health = redirector.health
     observe = redirector.sampled.observe
-    answer_slowly = redirector.redirects.answer
+    answer_slowly = redirector.service.answer
     client_addresses = redirector.client_addresses
     capture = redirector.tracking.capture
     whole = redirector.answers.of_entry

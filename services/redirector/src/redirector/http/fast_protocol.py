@@ -55,8 +55,8 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     ask = redirector.lookup.ask
     entries = redirector.cache.entries
     fresh = redirector.fresh
-    answer_slowly = redirector.redirects.answer
-    placed = redirector.redirects.placed
+    answer_slowly = redirector.service.answer
+    placed = redirector.service.placed
     client_addresses = redirector.client_addresses
     forwarded = redirector.forwarded
     unavailable = redirector.answers.unavailable

@@ -62,7 +62,7 @@ class Request:
     peer: Any
 
 
-class Redirects:
+class RedirectService:
     """Answers requests.
 
     `fresh` gives an entry of the local cache, `refuses` says which keys need no lookup
