@@ -111,7 +111,7 @@ def measure(redirector: Redirector) -> dict[str, float]:  # noqa: C901  # counts
     protocol = connection(redirector)
     parser = httptools.HttpRequestParser(Parsed())
     entries = [redirector.cache.entries[key] for key in keys]
-    hot, tracking = redirector.hot, redirector.tracking
+    fast_path, tracking = redirector.fast_path, redirector.tracking
     date = b"Tue, 24 Nov 2026 12:00:00 GMT"
     write = Deaf().write
 
@@ -144,7 +144,7 @@ def measure(redirector: Redirector) -> dict[str, float]:  # noqa: C901  # counts
 
     each: dict[str, Callable[[int], object]] = {
         "parse the request (llhttp, seven headers)": lambda n: parser.feed_data(requests[n]),
-        "find it: cache, clock, expiry, counters": lambda n: hot(keys[n]),
+        "find it: cache, clock, expiry, counters": lambda n: fast_path(keys[n]),
         "compose the answer": compose,
         CAPTURE: capture,
         WHOLE: whole,

@@ -15,7 +15,7 @@ from redirector.domains.forwarded import make_forwarded
 from redirector.domains.loader import DomainLoader
 from redirector.domains.unknown_hosts import UnknownHosts
 from redirector.links.existence import Existence, make_codes
-from redirector.links.fast_path import make_fresh, make_hot
+from redirector.links.fast_path import make_fast_path, make_fresh
 from redirector.links.prepare import make_prepare, prepare_again
 from redirector.links.service import RedirectService
 from redirector.links.visits import Visits
@@ -191,7 +191,9 @@ class Redirector:
             decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock, clean
         )
         self.fresh = fresh = make_fresh(self.cache, self._renew, clock)
-        self.hot = make_hot(self.cache, fresh, scan, self.codes.refuse, self.counts, clock)
+        self.fast_path = make_fast_path(
+            self.cache, fresh, scan, self.codes.refuse, self.counts, clock
+        )
         self.unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)
         self.tracking = Tracking(settings, self._client, keys, self.client_addresses, now_ms=now_ms)

@@ -46,7 +46,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     A class made in a function, as uvicorn makes the instances: what the hot path needs are its
     closure's cells, faster than any attribute.
     """
-    hot = redirector.hot
+    fast_path = redirector.fast_path
     domains = redirector.domains
     known = domains.known.get
     health = redirector.health
@@ -119,7 +119,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 seen += 1
                 started = 0.0 if seen % SAMPLE else perf_counter()
                 key = domain.host + self.url.decode("latin-1")
-                entry = hot(key)
+                entry = fast_path(key)
                 if entry is not None:
                     self.answered = True
                     self.stage = body

@@ -11,7 +11,7 @@ from redirector.lookup.scan_detection import ScanDetector
 from redirector.metrics import LOCAL_HITS, Counts
 from shortcore.links.record import LinkKey
 
-Hot = Callable[[str], LinkEntry | None]
+FastPath = Callable[[str], LinkEntry | None]
 Refuse = Callable[[str, float], LinkEntry | None]
 Fresh = Callable[[LinkKey], LinkEntry | None]
 
@@ -41,14 +41,14 @@ def make_fresh(
     return fresh
 
 
-def make_hot(
+def make_fast_path(
     cache: LinkCache,
     fresh: Fresh,
     scan: ScanDetector,
     refuse: Refuse,
     counts: Counts,
     clock: Callable[[], float],
-) -> Hot:
+) -> FastPath:
     """Return the function from `host` + path to an entry whose answer suits every request.
 
     None means: ask the slow path. A path that names no link as such (a preview, a path after
@@ -57,7 +57,7 @@ def make_hot(
     find = cache.entries.get
     values = counts.values
 
-    def hot(key: str) -> LinkEntry | None:
+    def fast_path(key: str) -> LinkEntry | None:
         entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be asked for
         if entry is None:
             now = clock()
@@ -74,4 +74,4 @@ def make_hot(
         values[answer.slot] += 1
         return entry
 
-    return hot
+    return fast_path
