@@ -87,8 +87,8 @@ async def test_a_domain_just_added_is_known_though_the_replica_lags(run, behind,
 async def test_without_primary_and_redis_the_replica_tells_the_domains(run, behind):
     url, replica = behind
     await replica.domain("other.example", default_target="https://home.example/")
-    nowhere = "postgresql://x@127.0.0.1:1/x"
-    app = await run(postgres_url=nowhere, postgres_read_url=url, redis_url=NO_REDIS)
+    not_found_entry = "postgresql://x@127.0.0.1:1/x"
+    app = await run(postgres_url=not_found_entry, postgres_read_url=url, redis_url=NO_REDIS)
     answer = await app.get("/", headers={"host": "other.example"})
     assert answer.headers["location"] == "https://home.example/"
 

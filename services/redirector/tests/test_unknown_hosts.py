@@ -70,8 +70,10 @@ async def test_a_post_to_an_unknown_host_is_not_found(run, table):
 
 
 async def test_before_the_table_is_read_no_host_is_unknown(run):
-    nowhere = "postgresql://x@127.0.0.1:1/x"
-    app = await run(unknown_host="not_found", postgres_url=nowhere, redis_prefix="nothing-there:")
+    not_found_entry = "postgresql://x@127.0.0.1:1/x"
+    app = await run(
+        unknown_host="not_found", postgres_url=not_found_entry, redis_prefix="nothing-there:"
+    )
     assert (await app.get("/abc", headers=STRANGE)).status_code == 503
     assert app.redirector.unknown_hosts.total == 0
 

@@ -30,7 +30,7 @@ _REMEMBERED = 1024
 
 
 class Domain:
-    """A host and the two answers that are its own; `nowhere` is the entry of a code without link.
+    """A host and the two answers that are its own; `not_found_entry` is the entry of a code without link.
 
     The host is "" while nobody knows which domain a request means. `closed` answers every path of a
     host that is no domain.
@@ -55,7 +55,7 @@ class Domain:
 
         self.home = to(row.default_target, "home", answers.home)
         self.not_found = to(row.not_found_target, "not_found", answers.not_found)
-        self.nowhere: Entry[Plain | Answer | None] = Entry(
+        self.not_found_entry: Entry[Plain | Answer | None] = Entry(
             absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
         )
 

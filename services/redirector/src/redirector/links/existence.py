@@ -129,7 +129,7 @@ def make_codes(  # noqa: C901  # counts four functions
             return None
         note(now)
         values[refused] += 1
-        entry = domain.nowhere
+        entry = domain.not_found_entry
         values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
         return entry
 

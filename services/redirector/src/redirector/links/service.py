@@ -202,7 +202,7 @@ class RedirectService:
             self._values[LOCAL_HITS] += 1
             return entry
         if self._refuses(key):
-            return domain.nowhere
+            return domain.not_found_entry
         return await self._lookup.find(key)
 
     def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
