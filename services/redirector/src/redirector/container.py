@@ -173,7 +173,7 @@ class Redirector:
             scan=scan,
             counts=self.counts,
             seconds=seconds,
-            told_at=lambda: self.invalidation.told_at,
+            last_heartbeat_at=lambda: self.invalidation.last_heartbeat_at,
             clock=clock,
             now_ms=now_ms,
         )

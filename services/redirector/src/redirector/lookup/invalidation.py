@@ -33,7 +33,7 @@ _LAST_RETRY_S = 2.0
 class Invalidation:
     """`run()` follows `feed` until it is cancelled; `domain_changed` is told of domains.
 
-    `told_at` is a time (of `clock`) after which a relay has put something on the feed, at least:
+    `last_heartbeat_at` is a time (of `clock`) after which a relay has put something on the feed, at least:
     Redis took writes then, and what it holds was being kept up to date.
     """
 
@@ -50,7 +50,7 @@ class Invalidation:
         self.connected = False
         self.gaps = 0
         self.changes = 0
-        self.told_at = float("-inf")
+        self.last_heartbeat_at = float("-inf")
         self._feed = feed
         self._cache = cache
         self._custom_codes = custom_codes
@@ -100,10 +100,10 @@ class Invalidation:
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
         await self._apply(batch)
         if _of_a_relay(batch) and not batch.gap:
-            self.told_at = self._drained_at  # what came now was not there then
+            self.last_heartbeat_at = self._drained_at  # what came now was not there then
             if batch.all_told:
                 # After a cut it may be as old as the cut, and be followed by much.
-                self._custom_codes.all_told(self.told_at)
+                self._custom_codes.all_told(self.last_heartbeat_at)
         self._position = batch.position
         self._read_at = self._clock()
         if batch.drained:

@@ -64,7 +64,7 @@ class Lookup:
     the primary is asked for, so that a scan of made-up codes cannot reach it. `scan` is told of
     each key that is nowhere.
 
-    `told_at` gives when a relay was last known to write to Redis. A Redis that is full or a
+    `last_heartbeat_at` gives when a relay was last known to write to Redis. A Redis that is full or a
     replica answers on, but nobody can tell it of an edit any more: what it holds counts as read
     then, so that it is asked of PostgreSQL as soon as that is a life ago.
     """
@@ -81,12 +81,12 @@ class Lookup:
         scan: ScanDetector,
         counts: Counts,
         seconds: Histogram,
-        told_at: Callable[[], float],
+        last_heartbeat_at: Callable[[], float],
         clock: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
         self._cache = cache
-        self._told_at = told_at
+        self._last_heartbeat_at = last_heartbeat_at
         self._store = store
         self._primary = primary
         self._replica = replica
@@ -170,7 +170,7 @@ class Lookup:
         except CacheUnavailable:
             self._count("redis", "error", len(keys))
             return
-        as_of = min(read_at, self._told_at() + TOLD_EVERY_S)
+        as_of = min(read_at, self._last_heartbeat_at() + TOLD_EVERY_S)
         behind = read_at - as_of
         cache = self._cache
         hits = negatives = misses = 0
