@@ -43,7 +43,7 @@ BACKLOG = 10_000
 GRACE_S = 1.0
 """After a look-up in vain the stale link is served for so long before the next is made."""
 
-TOLD_EVERY_S = 2.0
+HEARTBEAT_GRACE_S = 2.0
 """How long Redis is taken for up to date after the last word on the feed: with all well there is
 one every second."""
 
@@ -170,7 +170,7 @@ class Lookup:
         except CacheUnavailable:
             self._count("redis", "error", len(keys))
             return
-        as_of = min(read_at, self._last_heartbeat_at() + TOLD_EVERY_S)
+        as_of = min(read_at, self._last_heartbeat_at() + HEARTBEAT_GRACE_S)
         behind = read_at - as_of
         cache = self._cache
         hits = negatives = misses = 0
