@@ -111,7 +111,7 @@ def measure(redirector: Redirector) -> dict[str, float]:  # noqa: C901  # counts
     protocol = connection(redirector)
     parser = httptools.HttpRequestParser(Parsed())
     entries = [redirector.cache.entries[key] for key in keys]
-    fast_path, tracking = redirector.fast_path, redirector.tracking
+    fast_path, click_capture = redirector.fast_path, redirector.click_capture
     date = b"Tue, 24 Nov 2026 12:00:00 GMT"
     write = Deaf().write
 
@@ -122,16 +122,16 @@ def measure(redirector: Redirector) -> dict[str, float]:  # noqa: C901  # counts
             write(answer.head + entry.record.target.encode() + answer.tail + date + b"\r\n\r\n")
 
     def capture(number: int) -> None:
-        tracking.capture(entries[number].record, b"GET", HEADERS, ("127.0.0.1", 1), 0)
+        click_capture.capture(entries[number].record, b"GET", HEADERS, ("127.0.0.1", 1), 0)
 
     def read(number: int) -> None:
         if number % AT_ONCE == 0:
-            tracking._read(AT_ONCE)  # noqa: SLF001  # what a turn of the loop calls
+            click_capture._read(AT_ONCE)  # noqa: SLF001  # what a turn of the loop calls
 
     def empty() -> None:
         """Take away what nobody sends."""
-        tracking._ring.clear()  # noqa: SLF001
-        for stream in tracking.streams:
+        click_capture._ring.clear()  # noqa: SLF001
+        for stream in click_capture.streams:
             stream.waiting = 0
 
     def click(number: int) -> None:

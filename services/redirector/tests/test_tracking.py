@@ -186,13 +186,13 @@ async def eventually(condition, within_s=10):
 async def test_a_full_ring_drops_clicks_and_no_redirect(run, table, redis_url, redis_prefix):
     await table.link("abc")
     app = await run(clicks_ring_size=5, clicks_partitions=1)
-    tracking = app.redirector.tracking
-    tracking._read = lambda _: None  # a reader that does not come round to it
+    click_capture = app.redirector.click_capture
+    click_capture._read = lambda _: None  # a reader that does not come round to it
     answers = await asyncio.gather(*(app.get("/abc") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {302}
-    assert tracking.dropped == {"ring": 15, "redis": 0, "drain": 0}
-    del tracking._read
-    await eventually(lambda: tracking.streams[0].sent == 5)
+    assert click_capture.dropped == {"ring": 15, "redis": 0, "drain": 0}
+    del click_capture._read
+    await eventually(lambda: click_capture.streams[0].sent == 5)
     assert len(clicks_in(redis_url, redis_prefix, 1)) == 5
 
 
@@ -211,14 +211,14 @@ async def test_while_redis_is_away_a_bounded_number_waits_and_then_is_sent(
 ):
     await table.link("abc")
     app = await run(redis_url=valkey.url, clicks_ring_size=40, clicks_partitions=1)
-    tracking = app.redirector.tracking
-    stream = tracking.streams[0]
+    click_capture = app.redirector.click_capture
+    stream = click_capture.streams[0]
     valkey.stop()
     for number in range(100):
         assert (await app.get("/abc")).status_code == 302
-        await eventually(lambda: tracking.taken > number)  # noqa: B023  # called at once
+        await eventually(lambda: click_capture.taken > number)  # noqa: B023  # called at once
     assert (stream.waiting, stream.sent) == (40, 0)
-    assert tracking.dropped == {"ring": 0, "redis": 60, "drain": 0}
+    assert click_capture.dropped == {"ring": 0, "redis": 60, "drain": 0}
     valkey.start()
     await eventually(lambda: stream.sent == 40)
     assert (await app.get("/abc")).status_code == 302
@@ -235,7 +235,7 @@ async def test_a_batch_of_unknown_fate_is_sent_again_under_its_number(
     # A busy machine may take 50 ms for any call: a timeout closes the connection on which the batch
     # must be sent before Redis stops to answer.
     app = await run(redis_url=valkey.url, clicks_partitions=1, redis_timeout_ms=500)
-    stream = app.redirector.tracking.streams[0]
+    stream = app.redirector.click_capture.streams[0]
     assert (await app.get("/abc")).status_code == 302
     await eventually(lambda: stream.sent == 1)
     await eventually(lambda: app.count("fill", "offered") == 1)
@@ -262,15 +262,15 @@ async def test_a_drain_without_redis_ends_in_time_and_counts_what_is_lost(run, t
     for _ in range(7):
         assert (await app.get("/abc")).status_code == 302
     started = time.monotonic()
-    await app.redirector.tracking.close()
+    await app.redirector.click_capture.close()
     assert time.monotonic() - started < 4
-    assert app.redirector.tracking.dropped == {"ring": 0, "redis": 0, "drain": 7}
+    assert app.redirector.click_capture.dropped == {"ring": 0, "redis": 0, "drain": 7}
 
 
 async def test_a_stream_is_bounded(run, table, redis_url, redis_prefix):
     await table.link("abc")
     app = await run(clicks_partitions=1, clicks_stream_max_length=10, clicks_flush_ms=1)
-    stream = app.redirector.tracking.streams[0]
+    stream = app.redirector.click_capture.streams[0]
     for number in range(300):
         await app.get("/abc")
         await eventually(lambda: stream.sent > number)  # noqa: B023  # called at once
@@ -284,18 +284,22 @@ async def test_switched_off_it_captures_nothing(run, table, redis_url, redis_pre
     app = await run(clicks_enabled=False, clicks_flush_ms=1)
     assert (await app.get("/abc")).status_code == 302
     assert (await app.get("/abc")).status_code == 302
-    await app.redirector.tracking.close()
+    await app.redirector.click_capture.close()
     assert clicks_in(redis_url, redis_prefix) == []
-    assert not app.redirector.tracking._ring
+    assert not app.redirector.click_capture._ring
 
 
 async def test_memos_stay_small_whatever_is_sent(run, table):
     await table.link("abc")
     app = await run()
-    tracking = app.redirector.tracking
+    click_capture = app.redirector.click_capture
     record = LinkRecord(1, Kind.ACTIVE, 1, "https://t.example/")
     for number in range(5000):
         headers = [(b"x-%d" % number, b""), (b"User-Agent", b"%d" % number)]
-        tracking.capture(record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0)
-    await eventually(lambda: tracking.taken == 5000)
-    assert max(map(len, (tracking._names, tracking._agents, tracking._origins))) <= 4096
+        click_capture.capture(
+            record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0
+        )
+    await eventually(lambda: click_capture.taken == 5000)
+    assert (
+        max(map(len, (click_capture._names, click_capture._agents, click_capture._origins))) <= 4096
+    )

@@ -8,7 +8,7 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
-from redirector.clicks.capture import Tracking
+from redirector.clicks.capture import ClickCapture
 from redirector.client_address import ClientAddresses
 from redirector.domains.cache import Domains
 from redirector.domains.forwarded import make_forwarded
@@ -196,7 +196,9 @@ class Redirector:
         )
         self.unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)
-        self.tracking = Tracking(settings, self._client, keys, self.client_addresses, now_ms=now_ms)
+        self.click_capture = ClickCapture(
+            settings, self._client, keys, self.client_addresses, now_ms=now_ms
+        )
         self.service = RedirectService(
             self.answers,
             self.domains,
@@ -205,7 +207,7 @@ class Redirector:
             self.lookup,
             self._visits,
             self.unlock,
-            self.tracking.capture,
+            self.click_capture.capture,
             self.counts,
             now_ms,
             forwards=settings.redirect_other_methods,
@@ -353,7 +355,7 @@ class Redirector:
             lambda: self.store.corrupt_total,
         )
         self.dynamic.export(memory)
-        self.tracking.export(memory)
+        self.click_capture.export(memory)
         self.background.export(memory)
         self.unlock.export(memory)
         self._visits.export(memory)
@@ -379,12 +381,12 @@ class Redirector:
         run("custom codes", self.custom_codes.run())
         run("clock of Redis", self.store.follow_clock())
         run("dynamic settings", self.dynamic.watch())
-        self.tracking.start(self.background)
+        self.click_capture.start(self.background)
 
     async def close(self) -> None:
         """Stop everything that `start` began and close every connection; send the last clicks."""
         self.background.ending = True
-        await self.tracking.close()
+        await self.click_capture.close()
         await self.background.close()
         await self.lookup.close()
         await self.unlock.close()

@@ -63,7 +63,7 @@ _HEADS = frozenset({"HEAD", b"HEAD"})
 _BOT, _HEAD, _PREFETCH = int(Flag.BOT), int(Flag.HEAD), int(Flag.PREFETCH)
 
 
-class Tracking:
+class ClickCapture:
     """Owns the ring and the streams; `capture` is what the redirector calls for a redirect."""
 
     def __init__(

@@ -32,7 +32,7 @@ def application(redirector: Redirector) -> Application:
     observe = redirector.sampled.observe
     answer_slowly = redirector.service.answer
     client_addresses = redirector.client_addresses
-    capture = redirector.tracking.capture
+    capture = redirector.click_capture.capture
     whole = redirector.answers.of_entry
     unavailable = redirector.answers.unavailable
     draining = Phase.DRAINING

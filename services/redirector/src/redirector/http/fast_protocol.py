@@ -51,7 +51,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     known = domains.known.get
     health = redirector.health
     observe = redirector.sampled.observe
-    capture = redirector.tracking.capture
+    capture = redirector.click_capture.capture
     ask = redirector.lookup.ask
     entries = redirector.cache.entries
     fresh = redirector.fresh

@@ -50,7 +50,7 @@ _ATTEMPTS = 3
 class Request:
     """`path` and `query` are as sent, still escaped; `client` is the address behind proxies.
 
-    `headers` and `peer` are as the server gives them, for click capture (`tracking.Capture`).
+    `headers` and `peer` are as the server gives them, for click capture (`click_capture.Capture`).
     """
 
     method: str
