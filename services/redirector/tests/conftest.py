@@ -128,7 +128,7 @@ async def run(
                         "redis_timeout_ms": 1000,
                         "postgres_timeout_ms": 20_000,
                         # They would be offered to nobody for a while at each end, which
-                        # test_tracking.py is about.
+                        # test_click_capture.py is about.
                         "clicks_enabled": settings.get("redis_url") != NO_REDIS,
                     }
                     | settings

@@ -36,7 +36,15 @@ class Domain:
     host that is no domain.
     """
 
-    __slots__ = ("case_insensitive", "closed", "doubtful", "home", "host", "not_found", "nowhere")
+    __slots__ = (
+        "case_insensitive",
+        "closed",
+        "doubtful",
+        "home",
+        "host",
+        "not_found",
+        "not_found_entry",
+    )
 
     def __init__(
         self, row: DomainRow, answers: Answers, own: OwnHosts, asked: str | None = None
