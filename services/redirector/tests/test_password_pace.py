@@ -4,8 +4,8 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
+from redirector.passwords.pacer import Pacer
 
-from redirector.passwords.pace import Pace
 from shortcore.cache.keys import CacheKeys
 from shortcore.links.record import LinkKey
 from shortcore.storage.circuit_breaker import Breaker
@@ -27,10 +27,10 @@ async def client_of():
         yield open_client
 
 
-def make(client, prefix, clock, **more) -> Pace:
+def make(client, prefix, clock, **more) -> Pacer:
     breaker = Breaker(failures=3, open_s=1, clock=time.monotonic)
     settings = {"checks_per_s": 10, "burst": 3, "timeout_ms": 2000} | more
-    return Pace(client, CacheKeys(prefix), breaker, clock=clock, **settings)
+    return Pacer(client, CacheKeys(prefix), breaker, clock=clock, **settings)
 
 
 async def test_slots_beyond_the_burst_are_apart_over_two_redirectors(
@@ -45,8 +45,8 @@ async def test_slots_beyond_the_burst_are_apart_over_two_redirectors(
     waits = [await paces[number % 2].book(KEY) for number in range(6)]
     assert waits[:3] == [0, 0, 0]
     assert waits[3:] == pytest.approx([10, 20, 30], abs=3)
-    for pace in paces:
-        await pace.give_back(KEY)
+    for pacer in paces:
+        await pacer.give_back(KEY)
     assert await paces[0].book(KEY) == pytest.approx(20, abs=3)
     assert await paces[0].book(LinkKey("go.example/other")) == 0
 
@@ -55,30 +55,30 @@ async def test_a_schedule_in_redis_expires_and_a_corrupt_one_gives_way(
     client_of, redis_url, redis_prefix
 ):
     client = client_of(redis_url)
-    pace = make(client, redis_prefix, time.monotonic, checks_per_s=5, burst=10)
-    await pace.book(KEY)
-    name = CacheKeys(redis_prefix).pace(KEY)
+    pacer = make(client, redis_prefix, time.monotonic, checks_per_s=5, burst=10)
+    await pacer.book(KEY)
+    name = CacheKeys(redis_prefix).pacer(KEY)
     assert 0 < await client.pttl(name) <= 201
     for corrupt in ("nonsense", str(10**15)):
         await client.set(name, corrupt)
-        assert await pace.book(KEY) == 0
+        assert await pacer.book(KEY) == 0
     await client.delete(name)
     await client.lpush(name, "another type")
-    assert await pace.book(KEY) == 0
+    assert await pacer.book(KEY) == 0
 
 
 async def test_without_redis_each_process_keeps_the_limit(client_of, redis_prefix, clock):
-    pace = make(client_of(NO_REDIS), redis_prefix, clock)
-    waits = [await pace.book(KEY) for _ in range(5)]
+    pacer = make(client_of(NO_REDIS), redis_prefix, clock)
+    waits = [await pacer.book(KEY) for _ in range(5)]
     assert waits == pytest.approx([0, 0, 0, 0.1, 0.2])
-    await pace.give_back(KEY)
-    assert await pace.book(KEY) == pytest.approx(0.2)
+    await pacer.give_back(KEY)
+    assert await pacer.book(KEY) == pytest.approx(0.2)
     clock.advance(60)
-    assert await pace.book(KEY) == 0
+    assert await pacer.book(KEY) == 0
 
 
 async def test_schedules_of_many_links_are_bounded(client_of, redis_prefix, clock):
-    pace = make(client_of(NO_REDIS), redis_prefix, clock)
+    pacer = make(client_of(NO_REDIS), redis_prefix, clock)
     for number in range(10_500):
-        pace._book(LinkKey(f"go.example/{number}"), 1)
-    assert len(pace._due) == 10_000
+        pacer._book(LinkKey(f"go.example/{number}"), 1)
+    assert len(pacer._due) == 10_000

@@ -28,7 +28,7 @@ from redirector.lookup.token_bucket import TokenBucket
 from redirector.metrics import Counts
 from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
 from redirector.passwords.cookie import VisitorCookies
-from redirector.passwords.pace import Pace
+from redirector.passwords.pacer import Pacer
 from redirector.passwords.rate_limit import RateLimit
 from redirector.passwords.unlock import Unlock
 from redirector.responses.cdn import Cdn
@@ -252,7 +252,7 @@ class Redirector:
             timeout_ms=settings.redis_timeout_ms,
             clock=clock,
         )
-        pace = Pace(
+        pacer = Pacer(
             self._client,
             keys,
             self.store.breaker,
@@ -263,7 +263,7 @@ class Redirector:
         )
         passwords = Passwords(
             rate_limit,
-            pace,
+            pacer,
             concurrency=settings.password_concurrency,
             queue_size=settings.password_queue_size,
             link_queue_size=settings.password_link_queue_size,

@@ -1,7 +1,7 @@
 """Checks the password of a link: Argon2 in a few threads, in fair turns.
 
 A check waits in a bounded queue (`turns`). Each link with waiting checks has one task, which takes
-the next one, counts it against the client (`rate_limit`), waits for the link's slot (`pace`) and for
+the next one, counts it against the client (`rate_limit`), waits for the link's slot (`pacer`) and for
 a thread, and runs it. Threads are given in the order in which the links asked, so a link whose
 password is being guessed takes one turn in each round, whatever its queue holds.
 """
@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from prometheus_client import Histogram
 
-from redirector.passwords.pace import Pace
+from redirector.passwords.pacer import Pacer
 from redirector.passwords.rate_limit import RateLimit
 from redirector.passwords.turns import Limits, Place, Turns
 from shortcore.http.networks import client_of, network_of
@@ -69,7 +69,7 @@ class Passwords:
     def __init__(
         self,
         rate_limit: RateLimit,
-        pace: Pace,
+        pacer: Pacer,
         *,
         concurrency: int,
         queue_size: int,
@@ -84,7 +84,7 @@ class Passwords:
         ), 0)  # fmt: skip
         self.slowed = 0
         self._rate_limit = rate_limit
-        self._pace = pace
+        self._pacer = pacer
         self._clock = clock
         self._wait_s = wait_ms / 1000
         self._hasher = PasswordHasher()
@@ -188,7 +188,7 @@ class Passwords:
         if not await self._rate_limit.attempt(key, address):
             self._end(attempt, Verdict.THROTTLED, "client_limit")
             return
-        wait_s = await self._pace.book(key)
+        wait_s = await self._pacer.book(key)
         if wait_s > 0:
             self._note_slowed(key)
             await asyncio.sleep(wait_s)
@@ -205,7 +205,7 @@ class Passwords:
             return
         self._end(attempt, Verdict.RIGHT, "right")
         await self._rate_limit.forgive(key, address)
-        await self._pace.give_back(key)
+        await self._pacer.give_back(key)
 
     def _expire(self, attempt: _Attempt, result: str) -> None:
         if not attempt.running:

@@ -18,7 +18,7 @@ _REMEMBERED = 10_000
 """Schedules in this process; beyond that the oldest are forgotten."""
 
 
-class Pace:
+class Pacer:
     """`book` says how long a check must wait; `give_back` makes its slot free again."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Pace:
         try:
             async with asyncio.timeout(self._timeout_s):
                 wait_ms = await self._script(
-                    keys=[self._keys.pace(key)],
+                    keys=[self._keys.pacer(key)],
                     args=[self._interval_s * 1000, self._burst, slots],
                 )
         except AWAY:
