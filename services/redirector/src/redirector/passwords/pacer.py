@@ -66,7 +66,7 @@ class Pacer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 wait_ms = await self._script(
-                    keys=[self._keys.pacer(key)],
+                    keys=[self._keys.pace(key)],
                     args=[self._interval_s * 1000, self._burst, slots],
                 )
         except AWAY:
