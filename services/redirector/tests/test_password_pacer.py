@@ -38,17 +38,17 @@ async def test_slots_beyond_the_burst_are_apart_over_two_redirectors(
 ):
     # Each process's own clock runs so fast that only Redis slows anybody down.
     fast = iter(range(0, 100_000, 100))
-    paces = [
+    pacers = [
         make(client_of(redis_url), redis_prefix, lambda: next(fast), checks_per_s=0.1)
         for _ in range(2)
     ]
-    waits = [await paces[number % 2].book(KEY) for number in range(6)]
+    waits = [await pacers[number % 2].book(KEY) for number in range(6)]
     assert waits[:3] == [0, 0, 0]
     assert waits[3:] == pytest.approx([10, 20, 30], abs=3)
-    for pacer in paces:
+    for pacer in pacers:
         await pacer.give_back(KEY)
-    assert await paces[0].book(KEY) == pytest.approx(20, abs=3)
-    assert await paces[0].book(LinkKey("go.example/other")) == 0
+    assert await pacers[0].book(KEY) == pytest.approx(20, abs=3)
+    assert await pacers[0].book(LinkKey("go.example/other")) == 0
 
 
 async def test_a_schedule_in_redis_expires_and_a_corrupt_one_gives_way(
@@ -57,7 +57,7 @@ async def test_a_schedule_in_redis_expires_and_a_corrupt_one_gives_way(
     client = client_of(redis_url)
     pacer = make(client, redis_prefix, time.monotonic, checks_per_s=5, burst=10)
     await pacer.book(KEY)
-    name = CacheKeys(redis_prefix).pacer(KEY)
+    name = CacheKeys(redis_prefix).pace(KEY)
     assert 0 < await client.pttl(name) <= 201
     for corrupt in ("nonsense", str(10**15)):
         await client.set(name, corrupt)

@@ -1,7 +1,8 @@
 """Checks the password of a link: Argon2 in a few threads, in fair turns.
 
 A check waits in a bounded queue (`turns`). Each link with waiting checks has one task, which takes
-the next one, counts it against the client (`rate_limit`), waits for the link's slot (`pacer`) and for
+the next one, counts it against the client (`rate_limit`), waits for the link's slot (`pacer`) and
+for
 a thread, and runs it. Threads are given in the order in which the links asked, so a link whose
 password is being guessed takes one turn in each round, whatever its queue holds.
 """
