@@ -146,21 +146,21 @@ async def test_a_scan_does_not_lead_unknown_codes_back_to_the_host_that_was_aske
 async def test_without_a_scan_every_code_is_asked_for(run, clock):
     app = await run()
     await trust(app, clock)
-    judge = app.redirector.codes.judge
-    assert judge(LinkKey(f"{HOST}/never"), clock()) is Existence.ASK
-    assert judge(LinkKey(f"{HOST}/never."), clock()) is Existence.IMPOSSIBLE
-    assert judge(LinkKey(f"{HOST}/" + "a" * 65), clock()) is Existence.IMPOSSIBLE
+    existence_of = app.redirector.codes.existence_of
+    assert existence_of(LinkKey(f"{HOST}/never"), clock()) is Existence.UNKNOWN
+    assert existence_of(LinkKey(f"{HOST}/never."), clock()) is Existence.INVALID
+    assert existence_of(LinkKey(f"{HOST}/" + "a" * 65), clock()) is Existence.INVALID
 
 
 async def test_during_a_scan_the_decision_names_each_case(scanned, clock):
-    judge, now = scanned.redirector.codes.judge, clock()
-    assert judge(LinkKey(f"{HOST}/never"), now) is Existence.ABSENT
-    assert judge(LinkKey(f"{HOST}/ne%20ver"), now) is Existence.IMPOSSIBLE
-    assert judge(LinkKey(f"{HOST}/" + CodeSpace(SECRET).encode(9)), now) is Existence.ASK
-    assert judge(LinkKey("/never"), now) is Existence.ASK  # the domain is not known
+    existence_of, now = scanned.redirector.codes.existence_of, clock()
+    assert existence_of(LinkKey(f"{HOST}/never"), now) is Existence.ABSENT
+    assert existence_of(LinkKey(f"{HOST}/ne%20ver"), now) is Existence.INVALID
+    assert existence_of(LinkKey(f"{HOST}/" + CodeSpace(SECRET).encode(9)), now) is Existence.UNKNOWN
+    assert existence_of(LinkKey("/never"), now) is Existence.UNKNOWN  # the domain is not known
     scanned.redirector.cache.invalidate(LinkKey(f"{HOST}/never"), 7)
     scanned.redirector.cache.put(LinkKey(f"{HOST}/purged"), absent(8), read_at=now)
-    assert judge(LinkKey(f"{HOST}/purged"), now) is Existence.ASK
+    assert existence_of(LinkKey(f"{HOST}/purged"), now) is Existence.UNKNOWN
 
 
 async def test_codes_of_another_secret_switch_the_filter_off(run, table, clock):

@@ -4,8 +4,8 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
-from redirector.passwords.pacer import Pacer
 
+from redirector.passwords.pacer import Pacer
 from shortcore.cache.keys import CacheKeys
 from shortcore.links.record import LinkKey
 from shortcore.storage.circuit_breaker import Breaker

@@ -237,7 +237,7 @@ class Redirector:
         )
 
     def _renew(self, key: LinkKey) -> None:
-        if self.codes.judge(key, self.clock()) is not Existence.ABSENT:
+        if self.codes.existence_of(key, self.clock()) is not Existence.ABSENT:
             self.lookup.renew(key)
 
     def _make_unlock(self, keys: CacheKeys, now_ms: Callable[[], int]) -> Unlock:

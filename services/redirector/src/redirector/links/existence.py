@@ -27,23 +27,23 @@ class Existence(enum.Enum):
     may know a link while PostgreSQL is down.
     """
 
-    IMPOSSIBLE = "impossible"
+    INVALID = "invalid"
     """No link can have this code: it has a character that codes do not have, or too many."""
 
     ABSENT = "absent"
     """No link has this code: it is neither a generated code nor one of the custom codes."""
 
-    ASK = "ask"
+    UNKNOWN = "unknown"
     """Redis must be asked, and then PostgreSQL."""
 
 
-_IMPOSSIBLE, _ABSENT, _ASK = Existence  # a member of an enum is looked up at the cost of a call
+_INVALID, _ABSENT, _UNKNOWN = Existence  # a member of an enum is looked up at the cost of a call
 
 
 class Codes(NamedTuple):
     """The decision and its two callers' forms of it; times are of the caller's `clock`."""
 
-    judge: Callable[[LinkKey, float], Existence]
+    existence_of: Callable[[LinkKey, float], Existence]
     """Returns what is known about the code of a key."""
 
     refuses: Callable[[LinkKey], bool]
@@ -81,27 +81,27 @@ def make_codes(  # noqa: C901  # counts four functions
         # Most codes are letters and digits only; these questions are faster than the pattern.
         simple = code.isalnum() and code.isascii() and len(code) <= MAX_CUSTOM_LENGTH
         if not simple and match_code(code) is None:
-            return _IMPOSSIBLE
+            return _INVALID
         if now >= scan.until or now >= custom.trusted_until or not host:
-            return _ASK
+            return _UNKNOWN
         if decode(code) is not None:
             values[generated] += 1
-            return _ASK
+            return _UNKNOWN
         if holds(key):
             values[perhaps_custom] += 1
-            return _ASK
+            return _UNKNOWN
         entry = find(key)  # type: ignore[call-overload]  # any string may be asked for
         if entry is not None and entry.record.version:
-            return _ASK  # this process has seen the link, or a change of it
+            return _UNKNOWN  # this process has seen the link, or a change of it
         return _ABSENT
 
-    def judge(key: LinkKey, now: float) -> Existence:
+    def existence_of(key: LinkKey, now: float) -> Existence:
         host, _, code = key.partition("/")
         return known(host, code, key, now)
 
     def refuses(key: LinkKey) -> bool:
         now = clock()
-        if judge(key, now) is not _ABSENT:
+        if existence_of(key, now) is not _ABSENT:
             return False
         note(now)
         values[refused] += 1
@@ -117,7 +117,7 @@ def make_codes(  # noqa: C901  # counts four functions
             rest = fold_code(rest)
             sent = f"{host}/{rest}"
         verdict = known(host, rest, sent, now)
-        if verdict is _IMPOSSIBLE:
+        if verdict is _INVALID:
             path = "/" + rest.partition("?")[0]
             asked = read_path(path)
             if asked is None and (pasted := clean(path)) is not None:
@@ -133,4 +133,4 @@ def make_codes(  # noqa: C901  # counts four functions
         values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
         return entry
 
-    return Codes(judge, refuses, refuse)
+    return Codes(existence_of, refuses, refuse)
