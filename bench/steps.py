@@ -117,9 +117,9 @@ def measure(redirector: Redirector) -> dict[str, float]:  # noqa: C901  # counts
 
     def compose(number: int) -> None:
         entry = entries[number]
-        answer = entry.answer
-        if isinstance(answer, Plain):
-            write(answer.head + entry.record.target.encode() + answer.tail + date + b"\r\n\r\n")
+        response = entry.response
+        if isinstance(response, Plain):
+            write(response.head + entry.record.target.encode() + response.tail + date + b"\r\n\r\n")
 
     def capture(number: int) -> None:
         click_capture.capture(entries[number].record, b"GET", HEADERS, ("127.0.0.1", 1), 0)

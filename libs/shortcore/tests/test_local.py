@@ -61,7 +61,7 @@ class Machine(RuleBasedStateMachine):
         entry = self.cache.put(key, record, read_at=read_at)
         assert (entry is None) == (version < self.seen.get(key, 0))
         if entry is not None:
-            assert entry.answer == (key, record)
+            assert entry.response == (key, record)
             self.seen[key] = version
             self.accepted[key] = (record, read_at)
 

@@ -30,8 +30,11 @@ async def app(run, table):
 @pytest.mark.parametrize("path", SPELLINGS)
 async def test_every_spelling_finds_the_link_under_one_key(app, path):
     for _ in range(2):  # a miss, then a hit of the local cache
-        answer = await app.get(path, headers=HEADERS)
-        assert (answer.status_code, answer.headers["location"]) == (302, "https://sale.example/")
+        response = await app.get(path, headers=HEADERS)
+        assert (response.status_code, response.headers["location"]) == (
+            302,
+            "https://sale.example/",
+        )
     assert list(app.redirector.cache.entries) == [link_key(PRINT, "sale")]
 
 
@@ -51,8 +54,8 @@ async def test_an_edit_is_seen_in_every_spelling(app, table):
     version = await table.edit("sale", target="https://new.example/")
     app.redirector.cache.invalidate(link_key(PRINT, "sale"), version)
     for path in SPELLINGS:
-        answer = await app.get(path, headers=HEADERS)
-        assert answer.headers["location"] == "https://new.example/"
+        response = await app.get(path, headers=HEADERS)
+        assert response.headers["location"] == "https://new.example/"
 
 
 async def test_during_a_scan_no_spelling_of_a_link_is_refused(app, table, clock):
@@ -75,8 +78,8 @@ async def test_during_a_scan_no_spelling_of_a_link_is_refused(app, table, clock)
     for path in SPELLINGS:
         assert (await app.get(path, headers=HEADERS)).status_code == 302
     for path in (f"/{generated}", f"/{generated.upper()}", f"/{generated.title()}?x"):
-        answer = await app.get(path, headers=HEADERS)
-        assert answer.headers["location"] == "https://generated.example/"
+        response = await app.get(path, headers=HEADERS)
+        assert response.headers["location"] == "https://generated.example/"
 
 
 async def test_a_switch_takes_effect_when_the_table_is_read_again(app, table):
@@ -126,7 +129,7 @@ async def test_both_servers_fold_on_one_connection(
                 ("localhost", "/SALE", None),
             ):
                 connection.request("GET", path, headers={"Host": host})
-                answer = connection.getresponse()
-                answer.read()
-                assert answer.getheader("location") == location, (host, path)
+                response = connection.getresponse()
+                response.read()
+                assert response.getheader("location") == location, (host, path)
         connection.close()

@@ -43,9 +43,9 @@ async def use(app, clock, code, *, for_s=30):
 async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
     await table.link("abc", redirect_status=301)
     app = await run()
-    answer = await use(app, clock, "abc")
-    assert answer.headers["cache-control"] == PRIVATE
-    assert "surrogate-key" not in answer.headers
+    response = await use(app, clock, "abc")
+    assert response.headers["cache-control"] == PRIVATE
+    assert "surrogate-key" not in response.headers
 
 
 @pytest.mark.parametrize("status", [301, 308])
@@ -55,12 +55,15 @@ async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, cloc
     first = await app.get("/abc")
     assert first.headers["cache-control"] == PRIVATE
     assert "surrogate-key" not in first.headers
-    answer = await use(app, clock, "abc")
-    assert answer.headers["cache-control"] == SHARED
-    assert answer.headers["surrogate-key"] == "go.example/abc"
-    assert (answer.status_code, answer.headers["location"]) == (status, "https://target.example/")
+    response = await use(app, clock, "abc")
+    assert response.headers["cache-control"] == SHARED
+    assert response.headers["surrogate-key"] == "go.example/abc"
+    assert (response.status_code, response.headers["location"]) == (
+        status,
+        "https://target.example/",
+    )
     counts = app.redirector.counts
-    assert counts.values[counts.answer("held", status)] > 0
+    assert counts.values[counts.response("held", status)] > 0
 
 
 async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
@@ -70,9 +73,9 @@ async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
     version = await table.edit("abc", target="https://new.example/")
     app.redirector.cache.invalidate(link_key("go.example", "abc"), version)
     # Redis still has the old one: what is seen next comes from PostgreSQL.
-    answer = await app.get("/abc")
-    assert answer.headers["location"] == "https://new.example/"
-    assert answer.headers["cache-control"] == PRIVATE
+    response = await app.get("/abc")
+    assert response.headers["location"] == "https://new.example/"
+    assert response.headers["cache-control"] == PRIVATE
     assert (await use(app, clock, "abc")).headers["cache-control"] == SHARED
 
 
@@ -99,28 +102,28 @@ async def test_what_is_temporary_counted_or_not_the_same_for_all_is_never_held(
 ):
     await table.link("abc", **columns)
     app = await run(**HELD)
-    answer = await use(app, clock, "abc")
-    assert answer.headers["cache-control"] == control
-    assert "surrogate-key" not in answer.headers
+    response = await use(app, clock, "abc")
+    assert response.headers["cache-control"] == control
+    assert "surrogate-key" not in response.headers
 
 
 async def test_a_link_with_a_password_is_never_held(run, table, clock):
     await table.link("abc", redirect_status=301, password_hash="$argon2id$not-looked-at")
     app = await run(**HELD)
-    answer = await use(app, clock, "abc")
-    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    response = await use(app, clock, "abc")
+    assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
 
 
 async def test_nothing_is_held_past_the_expiry_of_its_link(run, table, clock):
     await table.link("abc", redirect_status=301, expires_at=at(clock, 130))
     app = await run(**HELD)
-    answer = await use(app, clock, "abc")  # 100 s are left
-    assert answer.headers["cache-control"] == (
+    response = await use(app, clock, "abc")  # 100 s are left
+    assert response.headers["cache-control"] == (
         "public, max-age=60, s-maxage=60, stale-while-revalidate=40"
     )
-    assert answer.headers["surrogate-key"] == "go.example/abc"
-    answer = await use(app, clock, "abc", for_s=70)
-    assert answer.headers["cache-control"] == "public, max-age=30, s-maxage=30"
+    assert response.headers["surrogate-key"] == "go.example/abc"
+    response = await use(app, clock, "abc", for_s=70)
+    assert response.headers["cache-control"] == "public, max-age=30, s-maxage=30"
     clock.advance(30)
     assert (await app.get("/abc")).status_code == 410
 
@@ -140,12 +143,12 @@ def test_whoever_holds_it_or_serves_it_stale_is_done_at_the_expiry(max_age, stal
 
 async def test_the_local_cache_knows_the_size_of_what_may_be_held(run):
     app = await run(l1_max_entries=20_000, seconds=time.monotonic, **HELD)
-    cache, answers = app.redirector.cache, app.redirector.answers
+    cache, responses = app.redirector.cache, app.redirector.responses
     record = LinkRecord(10**6, Kind.ACTIVE, 10**6, "https://target.example/", 301)
     keys = [link_key("go.example", f"code{number:05}") for number in range(20_000)]
     gc.collect()
     tracemalloc.start()
-    made = [answers.of_plain(key, record, in_use=True) for key in keys]
+    made = [responses.of_plain(key, record, in_use=True) for key in keys]
     gc.collect()
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -188,8 +188,8 @@ async def test_a_full_ring_drops_clicks_and_no_redirect(run, table, redis_url, r
     app = await run(clicks_ring_size=5, clicks_partitions=1)
     click_capture = app.redirector.click_capture
     click_capture._read = lambda _: None  # a reader that does not come round to it
-    answers = await asyncio.gather(*(app.get("/abc") for _ in range(20)))
-    assert {answer.status_code for answer in answers} == {302}
+    responses = await asyncio.gather(*(app.get("/abc") for _ in range(20)))
+    assert {response.status_code for response in responses} == {302}
     assert click_capture.dropped == {"ring": 15, "redis": 0, "drain": 0}
     del click_capture._read
     await eventually(lambda: click_capture.streams[0].sent == 5)

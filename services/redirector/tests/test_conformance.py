@@ -71,13 +71,15 @@ def part(request: pytest.FixtureRequest, parts: dict[str, Part]) -> Part:
     return parts[request.param]
 
 
-def talk(part: Part, sent: bytes, answers: int = 1, heads: tuple[int, ...] = ()) -> list[Answered]:
+def talk(
+    part: Part, sent: bytes, responses: int = 1, heads: tuple[int, ...] = ()
+) -> list[Answered]:
     """Send bytes on one connection and read so many answers; `heads` are answers to HEAD."""
     host, port = part.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as sock:
         sock.sendall(sent)
         stream = sock.makefile("rb")
-        return [read(stream, head=number in heads) for number in range(answers)]
+        return [read(stream, head=number in heads) for number in range(responses)]
 
 
 def read(stream: "socket.SocketIO | object", *, head: bool = False) -> Answered:
@@ -126,14 +128,14 @@ REQUESTS = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_every_server_gives_the_same_answer(parts: dict[str, Part], name: str) -> None:
-    answers = {}
+    responses = {}
     for server, part in parts.items():
         for attempt in ("from PostgreSQL", "from memory"):
             answered = talk(part, REQUESTS[name])[0]
             headers = {k: v for k, v in answered.headers.items() if k not in {"date", "server"}}
-            answers[server, attempt] = (answered.status, sorted(headers.items()), answered.body)
+            responses[server, attempt] = (answered.status, sorted(headers.items()), answered.body)
             assert re.fullmatch(r"\w{3}, .* GMT", answered.headers["date"])
-    assert len({str(answer) for answer in answers.values()}) == 1, answers
+    assert len({str(response) for response in responses.values()}) == 1, responses
 
 
 @pytest.mark.parametrize("code", ["forward", "locked", "later"])
@@ -170,7 +172,7 @@ def test_head_has_the_headers_of_get_and_no_body(part: Part) -> None:
     for path in ("/plain", "/gone", "/unknown", "/robots.txt"):
         with_body = talk(part, get(path))[0]
         sent = get(path, "HEAD") + get("/plain")
-        head, after = talk(part, sent, answers=2, heads=(0,))
+        head, after = talk(part, sent, responses=2, heads=(0,))
         assert head.status == with_body.status
         assert head.headers.get("content-length") == with_body.headers.get("content-length")
         assert after.headers["location"] == TARGET
@@ -178,8 +180,8 @@ def test_head_has_the_headers_of_get_and_no_body(part: Part) -> None:
 
 def test_pipelined_requests_are_answered_in_their_order(part: Part) -> None:
     paths = ["/plain", "/never-seen-1", "/plain", "/gone", "/plain+", "/plain", "/never-seen-2"]
-    answers = talk(part, b"".join(map(get, paths)), answers=len(paths))
-    assert [answer.status for answer in answers] == [302, 404, 302, 410, 200, 302, 404]
+    responses = talk(part, b"".join(map(get, paths)), responses=len(paths))
+    assert [response.status for response in responses] == [302, 404, 302, 410, 200, 302, 404]
 
 
 def test_a_request_in_pieces_is_one_request(part: Part) -> None:
@@ -280,10 +282,10 @@ def test_the_body_of_an_answered_get_is_dropped_within_a_bound(part: Part) -> No
     ):
         for _ in range(2):  # each request has a bound of its own
             sock.sendall(get("/plain", more=f"Content-Length: {10 << 20}\r\n") + mib * 10)
-            answer = read(stream)
-            assert answer.status == 302, answer
+            response = read(stream)
+            assert response.status == 302, response
         sock.sendall(get("/plain", more=f"Content-Length: {100 << 20}\r\n"))
-        answer = read(stream)
-        assert answer.status == 302, answer
+        response = read(stream)
+        assert response.status == 302, response
         with pytest.raises(ConnectionError):
             sock.sendall(mib * 100)

@@ -24,7 +24,7 @@ SETTINGS = {"off": "", "listed": f"{APP}, https://second.example.com", "any": "*
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
 
@@ -79,16 +79,16 @@ def server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def ask(part: Part, path: str, method: str = "GET", **headers: str) -> Answer:
+def ask(part: Part, path: str, method: str = "GET", **headers: str) -> Response:
     connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
     try:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, headers={"Host": "localhost", **names})
-        answer = connection.getresponse()
-        answer.read()
-        found = [(name.lower(), value) for name, value in answer.getheaders()]
+        response = connection.getresponse()
+        response.read()
+        found = [(name.lower(), value) for name, value in response.getheaders()]
         assert len(found) == len(dict(found)), f"a header twice: {found}"
-        return Answer(answer.status, dict(found))
+        return Response(response.status, dict(found))
     finally:
         connection.close()
 
@@ -98,9 +98,9 @@ def test_without_the_setting_no_answer_mentions_origins(parts, server, path):
     part = parts[f"{server}-off"]
     for _ in range(2):  # a miss, then a hit of the local cache
         assert ask(part, path, Origin=APP).cors() == {}
-    answer = ask(part, path, "OPTIONS", Origin=APP, **PREFLIGHT)
-    assert answer.cors() == {}
-    assert answer.status in {204, 404, 410}  # as to any other OPTIONS
+    response = ask(part, path, "OPTIONS", Origin=APP, **PREFLIGHT)
+    assert response.cors() == {}
+    assert response.status in {204, 404, 410}  # as to any other OPTIONS
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -115,10 +115,10 @@ def test_a_listed_origin_may_read_every_answer_and_no_other_may(parts, server, p
                 "access-control-expose-headers": "Retry-After",
             }
             for headers in ({}, {"Origin": OTHER}, {"Origin": "null"}, {"Origin": "*"}):
-                answer = ask(part, path, method, **headers)
-                assert answer.cors() == {"vary": "Origin"}
-                assert answer.status == allowed.status
-                assert answer.headers.get("location") == allowed.headers.get("location")
+                response = ask(part, path, method, **headers)
+                assert response.cors() == {"vary": "Origin"}
+                assert response.status == allowed.status
+                assert response.headers.get("location") == allowed.headers.get("location")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -135,14 +135,14 @@ def test_a_wildcard_is_said_to_everybody(parts, server, path):
 @pytest.mark.parametrize(("setting", "origin", "said"), [("listed", APP, APP), ("any", OTHER, "*")])
 def test_a_preflight_of_an_allowed_origin_is_answered(parts, server, setting, origin, said):
     part = parts[f"{server}-{setting}"]
-    answer = ask(part, "/plain", "OPTIONS", Origin=origin, **PREFLIGHT)
-    assert answer.status == 204
-    assert answer.headers["access-control-allow-origin"] == said
-    assert "PUT" in answer.headers["access-control-allow-methods"]
-    assert answer.headers["access-control-allow-headers"] == "*, Authorization"
-    assert answer.headers["vary"].startswith("Origin, ")
-    assert "access-control-allow-credentials" not in answer.headers
-    assert "content-length" not in answer.headers
+    response = ask(part, "/plain", "OPTIONS", Origin=origin, **PREFLIGHT)
+    assert response.status == 204
+    assert response.headers["access-control-allow-origin"] == said
+    assert "PUT" in response.headers["access-control-allow-methods"]
+    assert response.headers["access-control-allow-headers"] == "*, Authorization"
+    assert response.headers["vary"].startswith("Origin, ")
+    assert "access-control-allow-credentials" not in response.headers
+    assert "content-length" not in response.headers
     counted = 'shortlinks_redirects_total{result="cors_preflight",status="204"}'
     assert part.metric(counted) >= 1
 
@@ -151,9 +151,9 @@ def test_a_preflight_of_an_unknown_origin_is_refused_and_counted(parts, server):
     part = parts[f"{server}-listed"]
     counted = 'shortlinks_redirects_total{result="cors_preflight",status="403"}'
     before = part.metric(counted)
-    answer = ask(part, "/plain", "OPTIONS", Origin="https://" + "a" * 8000, **PREFLIGHT)
-    assert answer.status == 403
-    assert set(answer.cors()) == {"vary"}
+    response = ask(part, "/plain", "OPTIONS", Origin="https://" + "a" * 8000, **PREFLIGHT)
+    assert response.status == 403
+    assert set(response.cors()) == {"vary"}
     assert part.metric(counted) == before + 1
     plain = ask(part, "/plain", "OPTIONS", Origin=APP)  # not a preflight
     assert plain.headers["allow"] == "GET, HEAD, OPTIONS"

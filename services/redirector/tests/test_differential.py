@@ -140,7 +140,7 @@ async def talk(part: Part, pieces: list[bytes], *, head: bool) -> list[Answered]
     address = urlsplit(part.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    answers: list[Answered] = []
+    responses: list[Answered] = []
     try:
         for piece in pieces:
             writer.write(piece)
@@ -157,11 +157,11 @@ async def talk(part: Part, pieces: list[bytes], *, head: bool) -> list[Answered]
                     headers.append((name.lower(), value))
             if status == 100:
                 continue
-            body = b"" if head and not answers else await reader.readexactly(size)
-            answers.append(Answered(status, tuple(sorted(headers)), body))
+            body = b"" if head and not responses else await reader.readexactly(size)
+            responses.append(Answered(status, tuple(sorted(headers)), body))
     finally:
         writer.close()
-    return answers
+    return responses
 
 
 async def compare(parts: dict[str, Part], sent: bytes) -> str | None:
@@ -177,13 +177,13 @@ async def compare(parts: dict[str, Part], sent: bytes) -> str | None:
     for mode, parts_of in ways.items():
         for server, part in parts.items():
             found[mode, server] = await asyncio.wait_for(talk(part, parts_of, head=head), 20)
-    firsts = {way: answers[:1] for way, answers in found.items()}
+    firsts = {way: responses[:1] for way, responses in found.items()}
     if len(set(map(tuple, firsts.values()))) != 1 or not firsts["close", "direct"]:
         return f"{sent[:300]!r} is answered in different ways: {firsts}"
-    for (mode, server), answers in found.items():
-        rest = [dict(answer.headers).get("location") for answer in answers[1:]]
+    for (mode, server), responses in found.items():
+        rest = [dict(response.headers).get("location") for response in responses[1:]]
         if rest not in ([], [LAST_TARGET]) or (mode == "close" and rest):
-            return f"{sent[:300]!r} gives other answers behind it: {mode} {server} {answers}"
+            return f"{sent[:300]!r} gives other answers behind it: {mode} {server} {responses}"
     if len(found["keep-alive", "direct"]) != len(found["keep-alive", "asgi"]):
         return f"{sent[:300]!r} closes the connection on one server only"
     return None

@@ -42,9 +42,9 @@ async def test_before_the_domains_are_known_no_host_gets_the_links_of_another(
     await client.aclose()
 
     app = await run(postgres_url=NOWHERE)
-    answer = await app.get("/abc", headers=OTHER)
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"]
+    response = await app.get("/abc", headers=OTHER)
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
     assert (await app.get("/abc")).headers["location"] == "https://default.example/"
 
 

@@ -138,8 +138,8 @@ async def test_a_scan_does_not_lead_unknown_codes_back_to_the_host_that_was_aske
         assert (await app.get(f"/{code}")).headers["location"] == "http://127.0.0.1:8001/lost"
     before = asked(app)
     [code] = made_up(1)
-    answer = await app.get(f"/{code}", headers={"host": "127.0.0.1:8001"})
-    assert answer.status_code == 404
+    response = await app.get(f"/{code}", headers={"host": "127.0.0.1:8001"})
+    assert response.status_code == 404
     assert asked(app) == before, "it was looked up"
 
 

@@ -140,14 +140,14 @@ async def test_both_servers_take_the_forwarded_host(
 
         def ask(path, **headers):
             connection.request("GET", path, headers={"Host": "localhost", **headers})
-            answer = connection.getresponse()
-            answer.read()
-            return answer
+            response = connection.getresponse()
+            response.read()
+            return response
 
         for _ in range(2):
             for path, rest in (("/plain", ""), ("/abc?a=1", "?a=1")):
-                answer = ask(path, Forwarded="for=192.0.2.1;host=go.example")
-                assert answer.getheader("location") == f"https://go.example.target/{rest}"
+                response = ask(path, Forwarded="for=192.0.2.1;host=go.example")
+                assert response.getheader("location") == f"https://go.example.target/{rest}"
                 assert ask(path).getheader("location") == f"https://localhost.target/{rest}"
                 crossing = ask(path, Forwarded="host=go.example", Origin=origin)
                 assert crossing.getheader("location") == f"https://go.example.target/{rest}"

@@ -70,12 +70,14 @@ async def test_a_one_time_link_is_neither_used_up_nor_shown_by_a_preview(run, ta
     await table.link("abc", "https://secret.example/", max_visits=1, expired_target=None)
     app = await run()
     for headers in UNCOUNTED:
-        answer = await app.get("/abc", headers=headers)
-        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store"), headers
-        assert "secret.example" not in answer.text + str(answer.headers)
-        assert 'href=""' in answer.text  # a person who meets the page follows the link from it
-    answer = await app.http.head("/abc")
-    assert (answer.status_code, "location" in answer.headers) == (200, False)
+        response = await app.get("/abc", headers=headers)
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-store"), (
+            headers
+        )
+        assert "secret.example" not in response.text + str(response.headers)
+        assert 'href=""' in response.text  # a person who meets the page follows the link from it
+    response = await app.http.head("/abc")
+    assert (response.status_code, "location" in response.headers) == (200, False)
     assert await visits(table) == 0
     person = await app.get("/abc", headers={"user-agent": CHROME})
     assert (person.status_code, person.headers["location"]) == (302, "https://secret.example/")
@@ -90,9 +92,12 @@ async def test_above_the_setting_they_get_the_redirect_uncounted(run, table):
     await table.link("abc", "https://target.example/", max_visits=3)
     app = await run(preview_max_visits=2)
     for headers in UNCOUNTED:
-        answer = await app.get("/abc", headers=headers)
-        assert (answer.status_code, answer.headers["location"]) == (302, "https://target.example/")
-        assert answer.headers["cache-control"] == "no-store"
+        response = await app.get("/abc", headers=headers)
+        assert (response.status_code, response.headers["location"]) == (
+            302,
+            "https://target.example/",
+        )
+        assert response.headers["cache-control"] == "no-store"
     assert (await app.http.head("/abc")).status_code == 302
     assert await visits(table) == 0
     people = [(await app.get("/abc")).status_code for _ in range(4)]

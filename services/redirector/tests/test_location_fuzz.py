@@ -76,20 +76,20 @@ def send(part: Part, head: bytes) -> bytes:
     address = urlsplit(part.url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as wire:
         wire.sendall(head + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        answer = b""
+        response = b""
         try:
             while data := wire.recv(65536):
-                answer += data
+                response += data
         except ConnectionResetError:
             pass  # it refused, and did not read the rest
-        return answer
+        return response
 
 
-def heads(answer: bytes) -> list[tuple[int, list[tuple[str, bytes]]]]:
+def heads(response: bytes) -> list[tuple[int, list[tuple[str, bytes]]]]:
     """Split the answers on one connection strictly; each line of a head must be a header."""
     found = []
-    while answer:
-        head, _, answer = answer.partition(b"\r\n\r\n")
+    while response:
+        head, _, response = response.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
         status = re.fullmatch(rb"HTTP/1\.[01] (\d{3})( [ -~]*)?", first)
         assert status, first
@@ -103,7 +103,7 @@ def heads(answer: bytes) -> list[tuple[int, list[tuple[str, bytes]]]]:
         sizes = [int(value) for name, value in headers if name == "content-length"]
         chunked = any(name == "transfer-encoding" for name, _ in headers)
         assert len(sizes) == (not chunked), headers
-        answer = b"" if chunked else answer[sizes[0] :]
+        response = b"" if chunked else response[sizes[0] :]
         found.append((int(status[1]), headers))
     return found
 
@@ -180,8 +180,8 @@ def test_unescaped_utf_8_is_escaped_once_or_refused(part: Part, query: bytes) ->
 )
 def test_no_row_of_the_table_gets_into_the_head_as_it_is(part: Part, path: bytes) -> None:
     for _ in ("from PostgreSQL", "from memory"):
-        answer = send(part, b"GET " + path)
-        [(status, headers)] = heads(answer)
+        response = send(part, b"GET " + path)
+        [(status, headers)] = heads(response)
         if status == 400:  # a stricter parser
             continue
         assert {name for name, _ in headers} <= OURS
@@ -190,6 +190,6 @@ def test_no_row_of_the_table_gets_into_the_head_as_it_is(part: Part, path: bytes
             if name == "location":
                 assert value.startswith(b"https://t.example/b"), value
                 assert REFERENCE.fullmatch(value), value
-        assert b"X-Injected: 1" not in answer
-        assert "\u202e".encode() not in answer
-        assert b"<script>" not in answer
+        assert b"X-Injected: 1" not in response
+        assert "\u202e".encode() not in response
+        assert b"<script>" not in response

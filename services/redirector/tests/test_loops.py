@@ -92,17 +92,17 @@ async def test_two_links_that_point_to_each_other_are_both_refused(run, table):
     with capture_logs() as logs:
         for _ in ("from PostgreSQL", "from memory"):
             for method in ("GET", "HEAD"):
-                for answer in (
+                for response in (
                     await app.http.request(method, "/abc"),
                     await app.http.request(method, "/xyz", headers=other),
                 ):
-                    assert answer.status_code == 508
-                    assert "location" not in answer.headers
+                    assert response.status_code == 508
+                    assert "location" not in response.headers
     assert "leads back here" in (await app.get("/abc")).text
     [line] = [line for line in logs if line["log_level"] == "warning"]
     assert line["link"] in {"go.example/abc", "other.example/xyz"}
     counts = app.redirector.counts
-    assert counts.values[counts.answer("loop", 508)] == 9
+    assert counts.values[counts.response("loop", 508)] == 9
     assert "other.example/xyz" in (await app.get("/abc+")).text
 
 
@@ -167,7 +167,7 @@ async def test_many_links_are_decided_anew_without_holding_up_anybody(run, table
     await table.domain("target.example")
     await app.redirector.loader.load()
     ticking.cancel()
-    assert {entry.answer.status for entry in cache.entries.values()} == {508}
+    assert {entry.response.status for entry in cache.entries.values()} == {508}
     assert cache.bytes == size
     assert longest < 0.05
 
@@ -184,8 +184,8 @@ async def test_a_link_to_an_address_is_followed_unless_it_was_asked_there(run, t
         ("[::1]:8001", 508),
     ):
         for _ in ("from PostgreSQL", "from memory"):
-            answer = await app.get("/abc", headers={"host": host})
-            assert answer.status_code == status, host
+            response = await app.get("/abc", headers={"host": host})
+            assert response.status_code == status, host
     # `www.` may be another site; if it is not, the second request comes with its name.
     assert (await app.get("/www")).headers["location"] == "https://www.go.example/www"
     assert (await app.get("/www", headers={"host": "www.go.example"})).status_code == 508

@@ -15,21 +15,21 @@ async def test_a_link_that_keeps_the_method_redirects_all_methods(run, table, cl
     await table.link("rules", "https://t.example/", redirect_status=status, forward_query=True, forward_path=True)  # fmt: skip
     app = await run()
     for method in ("GET", "HEAD", *OTHERS):
-        answer = await app.http.request(method, "/abc", content=b"x" * 5000)
-        assert (answer.status_code, answer.headers["location"]) == (
+        response = await app.http.request(method, "/abc", content=b"x" * 5000)
+        assert (response.status_code, response.headers["location"]) == (
             status,
             "https://t.example/?a=b",
         )
-        answer = await app.http.request(method, "/rules/c?d=e")
-        assert (answer.status_code, answer.headers["location"]) == (
+        response = await app.http.request(method, "/rules/c?d=e")
+        assert (response.status_code, response.headers["location"]) == (
             status,
             "https://t.example/c?d=e",
         )
     for method in ("OPTIONS", "TRACE", "PROPFIND"):
-        answer = await app.http.request(method, "/abc")
-        assert answer.status_code == (204 if method == "OPTIONS" else 405)
-        assert answer.headers["allow"] == ALL
-        assert "location" not in answer.headers
+        response = await app.http.request(method, "/abc")
+        assert response.status_code == (204 if method == "OPTIONS" else 405)
+        assert response.headers["allow"] == ALL
+        assert "location" not in response.headers
 
 
 @pytest.mark.parametrize("status", [301, 302])
@@ -37,9 +37,9 @@ async def test_a_link_that_may_change_the_method_refuses_all_but_reading(run, ta
     await table.link("abc", redirect_status=status)
     app = await run()
     for method in (*OTHERS, "TRACE"):
-        answer = await app.http.request(method, "/abc", content=b"x")
-        assert (answer.status_code, answer.headers["allow"]) == (405, READ)
-        assert answer.text == f"Allowed here: {READ}.\n"
+        response = await app.http.request(method, "/abc", content=b"x")
+        assert (response.status_code, response.headers["allow"]) == (405, READ)
+        assert response.text == f"Allowed here: {READ}.\n"
     options = await app.http.options("/abc")
     assert (options.status_code, options.headers["allow"]) == (204, READ)
     assert options.content == b""
@@ -58,8 +58,8 @@ async def test_a_protected_link_takes_the_form_of_its_password_and_nothing_else(
     await table.link("abc", "https://t.example/", redirect_status=308, password_hash=HASH)
     app = await run()
     for method in ("PUT", "PATCH", "DELETE"):
-        answer = await app.http.request(method, "/abc", content=b"password=sesame")
-        assert (answer.status_code, answer.headers["allow"]) == (405, f"{READ}, POST")
+        response = await app.http.request(method, "/abc", content=b"password=sesame")
+        assert (response.status_code, response.headers["allow"]) == (405, f"{READ}, POST")
     assert (await app.http.options("/abc")).headers["allow"] == f"{READ}, POST"
     assert (await app.http.post("/abc", data={"password": "sesame"})).status_code == 303
     assert (await app.http.post("/abc", content=b"x" * 5000)).status_code == 413
@@ -93,8 +93,8 @@ async def test_what_is_not_there_gives_other_methods_what_get_gets(run, table):
             assert (await app.http.request(method, path)).status_code == status, (method, path)
     for path in ("/", "/robots.txt", "/favicon.ico"):
         for method, status in (("OPTIONS", 204), ("POST", 405), ("TRACE", 405)):
-            answer = await app.http.request(method, path)
-            assert (answer.status_code, answer.headers["allow"]) == (status, READ)
+            response = await app.http.request(method, path)
+            assert (response.status_code, response.headers["allow"]) == (status, READ)
     await table.link("abc")
     preview = await app.http.post("/abc+")
     assert (preview.status_code, preview.headers["allow"]) == (405, READ)

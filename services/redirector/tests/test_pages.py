@@ -22,12 +22,12 @@ async def test_a_scheduled_link_says_when_it_opens(run, table, opens, said):
     await table.link("abc", valid_from=opens)
     app = await run()
     for path in ("/abc", "/abc+"):
-        answer = await app.get(path)
-        assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
-        assert f'<time datetime="{opens:%Y-%m-%dT%H:%M:%SZ}">{said}</time>' in answer.text
-        assert "target.example" not in answer.text
+        response = await app.get(path)
+        assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")
+        assert f'<time datetime="{opens:%Y-%m-%dT%H:%M:%SZ}">{said}</time>' in response.text
+        assert "target.example" not in response.text
     counts = app.redirector.counts
-    assert counts.values[counts.answer("scheduled", 404)] == 2
+    assert counts.values[counts.response("scheduled", 404)] == 2
 
 
 async def test_a_disabled_link_says_so_and_an_unknown_or_ended_one_something_else(run, table):
@@ -36,11 +36,11 @@ async def test_a_disabled_link_says_so_and_an_unknown_or_ended_one_something_els
     await table.link("gone", state="deleted")
     app = await run()
     for path in ("/off", "/off", "/off+", "/off/x"):
-        answer = await app.get(path)
-        assert answer.status_code == 404, path
-        assert "has disabled it" in answer.text
-        assert "Secret" not in answer.text
-        assert "target.example" not in answer.text
+        response = await app.get(path)
+        assert response.status_code == 404, path
+        assert "has disabled it" in response.text
+        assert "Secret" not in response.text
+        assert "target.example" not in response.text
     assert (await app.get("/none")).headers["location"] == "https://lost.example/"
     assert (await app.get("/gone")).status_code == 410
     await table.edit("off", state="active")
@@ -57,8 +57,8 @@ async def test_an_expired_target_takes_the_forwarded_query_as_the_target_does(ru
     await table.link("late", forward_query=True, expires_at=past, expired_target=over)
     app = await run()
     for path in ("/yes/rest", "/late"):
-        answer = await app.get(f"{path}?d=%0D%0A&e=|")
-        assert answer.headers["location"] == "https://over.example/x?a=b&d=%0D%0A&e=%7C#c"
+        response = await app.get(f"{path}?d=%0D%0A&e=|")
+        assert response.headers["location"] == "https://over.example/x?a=b&d=%0D%0A&e=%7C#c"
     assert (await app.get("/no?d=e")).headers["location"] == over
 
 

@@ -45,8 +45,8 @@ async def try_often(url: str, path: str, address: str) -> list[tuple[int, float]
     async with Visitor(url) as visitor:
         found = []
         for _ in range(TRIES):
-            answer = await post(visitor, path, "open sesame", address)
-            found.append((answer.status, answer.seconds))
+            response = await post(visitor, path, "open sesame", address)
+            found.append((response.status, response.seconds))
         return found
 
 
@@ -134,18 +134,18 @@ async def test_a_client_that_hangs_up_is_noticed_by_the_server(url: str) -> None
         with socket.create_connection((host, port), timeout=5) as sock:
             sock.sendall(flood % next(source).encode())
     async with Visitor(url) as visitor:
-        answer = await post(visitor, "/attacked", "open sesame", "192.0.2.3")
-    assert answer.status == 303
-    assert answer.seconds < 3
+        response = await post(visitor, "/attacked", "open sesame", "192.0.2.3")
+    assert response.status == 303
+    assert response.seconds < 3
 
 
 async def test_a_check_waits_no_longer_than_its_limit(run, table) -> None:
     await table.link("abc", password_hash=HASH)
     app = await run(password_link_checks_per_s=0.001, password_link_burst=1, password_wait_ms=50)
     assert (await app.http.post("/abc", data={"password": "wrong"})).status_code == 403
-    answer = await app.http.post("/abc", data={"password": "open sesame"})
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "password" in answer.text
+    response = await app.http.post("/abc", data={"password": "open sesame"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "password" in response.text
     assert app.redirector.unlock._passwords.results["timeout"] == 1
 
 
@@ -168,9 +168,9 @@ async def test_a_check_that_waits_is_answered_when_the_process_stops(
                 while part.metric("shortlinks_password_waiting") < 1:  # noqa: ASYNC110  # a metric of another process
                     await asyncio.sleep(0.01)
             part.child.send(signal.SIGTERM)
-            for answer in await asyncio.gather(*waiting):
-                assert (answer.status, answer.header("retry-after")) == (503, "5")
-                assert answer.header("connection") == "close"
+            for response in await asyncio.gather(*waiting):
+                assert (response.status, response.header("retry-after")) == (503, "5")
+                assert response.header("connection") == "close"
 
 
 async def test_more_than_may_wait_is_answered_at_once(run, table) -> None:
@@ -184,8 +184,8 @@ async def test_more_than_may_wait_is_answered_at_once(run, table) -> None:
         app.http.post("/abc", data={"password": "x"}, headers={"x-forwarded-for": f"10.0.{n}.1"})
         for n in range(3 + 1 + 5)
     ]
-    answers = await asyncio.gather(*posts)
-    assert {answer.status_code for answer in answers} == {503}
+    responses = await asyncio.gather(*posts)
+    assert {response.status_code for response in responses} == {503}
     results = app.redirector.unlock._passwords.results
     assert results["queue_full"] + results["timeout"] == len(posts)
     assert results["queue_full"] >= 5
@@ -215,9 +215,9 @@ async def test_a_form_is_never_sent_on_to_the_target(
     app.redirector.cache.entries.clear()
     redis = app.redirector.store._client
     await redis.delete(*await redis.keys(f"{redis_prefix}l:*"))
-    answer = await waiting
-    assert answer.status_code == (303 if password_hash is None else 200)
-    assert ("location" in answer.headers) == (password_hash is None)
+    response = await waiting
+    assert response.status_code == (303 if password_hash is None else 200)
+    assert ("location" in response.headers) == (password_hash is None)
 
 
 async def test_a_fault_in_one_check_stops_no_other(run, table, monkeypatch) -> None:

@@ -15,10 +15,10 @@ OTHER_HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("open sesame")
 
 async def prove(app, path="/abc", **options):
     """Give the right password; returns the cookie's value."""
-    answer = await app.http.post(path, data={"password": "open sesame"}, **options)
-    assert answer.status_code == 303
+    response = await app.http.post(path, data={"password": "open sesame"}, **options)
+    assert response.status_code == 303
     app.http.cookies.clear()
-    return answer.headers["set-cookie"].partition(";")[0]
+    return response.headers["set-cookie"].partition(";")[0]
 
 
 def get(app, cookie, path="/abc", method="GET"):
@@ -28,24 +28,24 @@ def get(app, cookie, path="/abc", method="GET"):
 async def test_who_was_right_is_not_asked_again_by_any_redirector(run, table):
     await table.link("abc", "https://secret.example/", password_hash=HASH)
     app, other = await run(), await run()
-    answer = await post(app, "open sesame")
-    assert COOKIE.fullmatch(answer.headers["set-cookie"])
+    response = await post(app, "open sesame")
+    assert COOKIE.fullmatch(response.headers["set-cookie"])
     again = await app.get("/abc")
     assert (again.status_code, again.headers["location"]) == (303, "https://secret.example/")
     assert again.headers["cache-control"] == "no-store"
     assert "set-cookie" not in again.headers
-    cookie = answer.headers["set-cookie"].partition(";")[0]
+    cookie = response.headers["set-cookie"].partition(";")[0]
     for method in ("GET", "HEAD", "POST"):
-        answer = await get(other, f"a=b; {cookie}; c=d", method=method)
-        assert (answer.status_code, "set-cookie" in answer.headers) == (303, False)
+        response = await get(other, f"a=b; {cookie}; c=d", method=method)
+        assert (response.status_code, "set-cookie" in response.headers) == (303, False)
     assert "password" in (await get(app, cookie, "/abc+")).text  # the preview shows nothing more
 
 
 async def test_a_wrong_password_sets_no_cookie(run, table):
     await table.link("abc", password_hash=HASH)
     app = await run()
-    for answer in (await post(app, "wrong"), await post(app, ""), await app.get("/abc")):
-        assert "set-cookie" not in answer.headers
+    for response in (await post(app, "wrong"), await post(app, ""), await app.get("/abc")):
+        assert "set-cookie" not in response.headers
 
 
 async def test_a_cookie_ends_with_its_time_and_with_its_password(run, table, clock, redis_prefix):
@@ -107,8 +107,8 @@ async def test_a_shorter_lifetime_counts_for_cookies_made_before(run, table):
 )
 async def test_the_cookie_is_secure_behind_https(run, table, headers, secure):
     await table.link("abc", password_hash=HASH)
-    answer = await post(await run(), "open sesame", headers=headers)
-    assert answer.headers["set-cookie"].endswith("; Secure") == secure
+    response = await post(await run(), "open sesame", headers=headers)
+    assert response.headers["set-cookie"].endswith("; Secure") == secure
 
 
 async def test_a_cookie_uses_up_visits_and_ends_with_the_last(run, table):

@@ -63,8 +63,8 @@ async def test_wrong_passwords_count_over_all_redirectors(run, table, redis_pref
 )  # fmt: skip
 async def test_a_form_that_cannot_be_read_is_refused(run, table, body):
     await table.link("abc", password_hash=HASH)
-    answer = await (await run()).http.post("/abc", content=body)
-    assert answer.status_code in {400, 413}
+    response = await (await run()).http.post("/abc", content=body)
+    assert response.status_code in {400, 413}
 
 
 @pytest.mark.parametrize("body", [b"password=", b"password", b"password=&x=1"])
@@ -72,8 +72,8 @@ async def test_an_empty_password_asks_again_without_a_check(run, table, body):
     await table.link("abc", password_hash=HASH)
     app = await run(password_attempts=1)
     for _ in range(3):
-        answer = await app.http.post("/abc", content=body)
-        assert (answer.status_code, "<form" in answer.text) == (200, True)
+        response = await app.http.post("/abc", content=body)
+        assert (response.status_code, "<form" in response.text) == (200, True)
     assert (await post(app, "open sesame")).status_code == 303
 
 
@@ -99,9 +99,9 @@ async def test_a_form_and_json_are_read_and_other_types_are_refused_with_a_sente
 ):
     await table.link("abc", password_hash=HASH)
     headers = {"content-type": content_type} if content_type else {}
-    answer = await (await run()).http.post("/abc", content=body, headers=headers)
-    assert answer.status_code == status
-    assert ("Send the password as" in answer.text) == (status == 415)
+    response = await (await run()).http.post("/abc", content=body, headers=headers)
+    assert response.status_code == status
+    assert ("Send the password as" in response.text) == (status == 415)
 
 
 @pytest.mark.parametrize("stored", [COMPOSED, DECOMPOSED])
@@ -130,7 +130,7 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for(run, table, monkeyp
     assert (await app.http.post("/abc", content=b"x" * 5000)).status_code == 413
     counts = app.redirector.counts
     for status in (408, 413):
-        assert counts.values[counts.answer("malformed", status)] == 1
+        assert counts.values[counts.response("malformed", status)] == 1
 
 
 @pytest.mark.parametrize(

@@ -90,24 +90,24 @@ async def app(run, table):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_junk_behind_a_code_is_removed_and_nobody_may_keep_the_answer(app, junk, method):
     for _ in range(2):
-        answer = await app.http.request(method, f"/code{junk}")
-        assert (answer.status_code, answer.headers["location"]) == (302, TARGET)
-        assert answer.headers["cache-control"] == "no-store"
+        response = await app.http.request(method, f"/code{junk}")
+        assert (response.status_code, response.headers["location"]) == (302, TARGET)
+        assert response.headers["cache-control"] == "no-store"
     counts = app.redirector.counts
-    assert counts.values[counts.answer("cleaned", 302)] == 2
+    assert counts.values[counts.response("cleaned", 302)] == 2
     assert app.count("postgres", "hit") == 1  # one lookup, of the clean code
     assert list(app.redirector.cache.entries) == [link_key("go.example", "code")]
 
 
 async def test_a_leading_slash_is_removed(app):
     for path in ("//code", "///code."):
-        answer = await app.get(f"http://go.example{path}")
-        assert (answer.status_code, answer.headers["location"]) == (302, TARGET)
+        response = await app.get(f"http://go.example{path}")
+        assert (response.status_code, response.headers["location"]) == (302, TARGET)
 
 
 async def test_a_query_without_its_question_mark_is_forwarded_as_the_link_says(app):
-    answer = await app.get("/query&utm_source=x?b=2")
-    assert answer.headers["location"] == "https://query.example/?own=1&utm_source=x&b=2"
+    response = await app.get("/query&utm_source=x?b=2")
+    assert response.headers["location"] == "https://query.example/?own=1&utm_source=x&b=2"
     assert (await app.get("/code&utm_source=x")).headers["location"] == TARGET
     evil = await app.get("/query&a=%0d%0aSet-Cookie:x")
     assert evil.headers["location"] == "https://query.example/?own=1&a=%0d%0aSet-Cookie:x"
@@ -115,10 +115,10 @@ async def test_a_query_without_its_question_mark_is_forwarded_as_the_link_says(a
 
 
 async def test_what_a_link_takes_as_it_is_stays_as_it_is(app):
-    answer = await app.get("/path//")
-    assert (answer.status_code, answer.headers["location"]) == (301, "https://path.example/p//")
-    answer = await app.get("/path/a&b.")
-    assert answer.headers["location"] == "https://path.example/p/a&b."
+    response = await app.get("/path//")
+    assert (response.status_code, response.headers["location"]) == (301, "https://path.example/p//")
+    response = await app.get("/path/a&b.")
+    assert response.headers["location"] == "https://path.example/p/a&b."
     assert (await app.get("/code")).status_code == 301
 
 
@@ -126,17 +126,17 @@ async def test_the_rules_of_the_clean_code_hold(app):
     assert (await app.get("/gone.")).status_code == 410
     assert (await app.get("/limited,")).status_code == 302
     assert (await app.get("/limited,")).status_code == 410
-    answer = await app.get("/code+.")
-    assert answer.status_code == 200  # the preview
+    response = await app.get("/code+.")
+    assert response.status_code == 200  # the preview
     assert (await app.http.request("POST", "/code.", content=b"a=b")).status_code == 405
 
 
 async def test_a_link_that_redirects_other_methods_keeps_the_method(run, table):
     await table.link("hook", "https://hook.example/", redirect_status=308)
     app = await run()
-    answer = await app.http.request("POST", "/hook.", content=b"a=b")
-    assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
-    assert answer.headers["location"] == "https://hook.example/"
+    response = await app.http.request("POST", "/hook.", content=b"a=b")
+    assert (response.status_code, response.headers["cache-control"]) == (307, "no-store")
+    assert response.headers["location"] == "https://hook.example/"
     assert (await app.get("/hook.")).status_code == 302
 
 
@@ -154,21 +154,21 @@ async def test_an_unknown_code_with_junk_is_looked_up_once_and_a_path_without_a_
 async def test_an_unknown_code_with_junk_leads_where_the_domain_says(run, table):
     await table.domain(not_found_target="https://lost.example/")
     app = await run()
-    answer = await app.get("/unknown.")
-    assert answer.headers["location"] == "https://lost.example/"
-    assert answer.headers["cache-control"] == "private, max-age=0"
+    response = await app.get("/unknown.")
+    assert response.headers["location"] == "https://lost.example/"
+    assert response.headers["cache-control"] == "private, max-age=0"
 
 
 async def test_a_redirect_that_does_not_lead_to_a_target_stays_as_it_is(run, table):
     await table.link("old", max_visits=1, visits=1, expired_target="https://over.example/")
     app = await run(unknown_host="redirect", unknown_host_target="https://which.example/")
-    answer = await app.get("/old.")
-    assert answer.headers["location"] == "https://over.example/"
-    answer = await app.get("/old.", headers={"host": "strange.example"})
-    assert answer.headers["location"] == "https://which.example/"
+    response = await app.get("/old.")
+    assert response.headers["location"] == "https://over.example/"
+    response = await app.get("/old.", headers={"host": "strange.example"})
+    assert response.headers["location"] == "https://which.example/"
     counts = app.redirector.counts
-    assert counts.values[counts.answer("cleaned", 302)] == 0
-    assert counts.values[counts.answer("unknown_host", 302)] == 1
+    assert counts.values[counts.response("cleaned", 302)] == 0
+    assert counts.values[counts.response("unknown_host", 302)] == 1
 
 
 async def test_a_scan_with_junk_costs_no_more_lookups_than_one_without(run, clock):
@@ -212,10 +212,10 @@ async def test_both_servers_clean_alike(
         for path in (*(f"/code{junk}" for junk in JUNK), "//code", "/code&x=1"):
             for host, status in (("localhost", 302), ("other.example", 404)):
                 connection.request("GET", path, headers={"Host": host})
-                answer = connection.getresponse()
-                answer.read()
-                assert answer.status == status, (path, host)
+                response = connection.getresponse()
+                response.read()
+                assert response.status == status, (path, host)
                 if status == 302:
-                    assert answer.getheader("location") == TARGET
-                    assert answer.getheader("cache-control") == "no-store"
+                    assert response.getheader("location") == TARGET
+                    assert response.getheader("cache-control") == "no-store"
         connection.close()

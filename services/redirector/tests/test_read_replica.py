@@ -26,8 +26,8 @@ async def behind(databases, table):
 
 async def test_a_scan_of_made_up_codes_reaches_the_primary_within_its_budget(run, behind):
     app = await run(postgres_read_url=behind[0], redis_url=NO_REDIS)
-    answers = await asyncio.gather(*(app.get(f"/scan{n}") for n in range(200)))
-    assert {answer.status_code for answer in answers} == {404}
+    responses = await asyncio.gather(*(app.get(f"/scan{n}") for n in range(200)))
+    assert {response.status_code for response in responses} == {404}
     assert app.count("replica", "miss") == 200
     assert app.count("postgres", "negative") == REPLICA_MISSES_PER_S
 
@@ -80,8 +80,8 @@ async def test_a_domain_just_added_is_known_though_the_replica_lags(run, behind,
     async with asyncio.timeout(10):
         while len(app.redirector.domains) < 2:  # noqa: ASYNC110  # plain state, of another task
             await asyncio.sleep(0.01)
-    answer = await app.get("/abc", headers={"host": "new.example"})
-    assert answer.headers["location"] == "https://target.example/"
+    response = await app.get("/abc", headers={"host": "new.example"})
+    assert response.headers["location"] == "https://target.example/"
 
 
 async def test_without_primary_and_redis_the_replica_tells_the_domains(run, behind):
@@ -89,8 +89,8 @@ async def test_without_primary_and_redis_the_replica_tells_the_domains(run, behi
     await replica.domain("other.example", default_target="https://home.example/")
     not_found_entry = "postgresql://x@127.0.0.1:1/x"
     app = await run(postgres_url=not_found_entry, postgres_read_url=url, redis_url=NO_REDIS)
-    answer = await app.get("/", headers={"host": "other.example"})
-    assert answer.headers["location"] == "https://home.example/"
+    response = await app.get("/", headers={"host": "other.example"})
+    assert response.headers["location"] == "https://home.example/"
 
 
 async def test_a_replica_that_is_away_costs_no_link(run, table):

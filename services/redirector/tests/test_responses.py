@@ -21,11 +21,11 @@ async def test_a_link_redirects_with_its_status_on_get_and_head(run, table, stat
     await table.link("abc", "https://t.example/x?y=1#z", redirect_status=status)
     app = await run()
     for method in ("GET", "HEAD", "GET"):
-        answer = await app.http.request(method, "/abc?ignored=1")
-        assert answer.status_code == status
-        assert answer.headers["location"] == "https://t.example/x?y=1#z"
+        response = await app.http.request(method, "/abc?ignored=1")
+        assert response.status_code == status
+        assert response.headers["location"] == "https://t.example/x?y=1#z"
         shared = "private, max-age=86400" if status in {301, 308} else "private, max-age=0"
-        assert answer.headers["cache-control"] == shared
+        assert response.headers["cache-control"] == shared
 
 
 async def test_deleted_is_410_disabled_unknown_and_impossible_are_404(run, table):
@@ -42,8 +42,8 @@ async def test_a_link_ends_at_its_expiry_also_while_it_is_cached(run, table, clo
     await table.link("other", expires_at=at(clock, 20), expired_target="https://over.example/")
     app = await run()
     clock.advance(19)
-    answer = await app.get("/abc")
-    assert (answer.status_code, answer.headers["cache-control"]) == (301, "private, max-age=1")
+    response = await app.get("/abc")
+    assert (response.status_code, response.headers["cache-control"]) == (301, "private, max-age=1")
     assert (await app.get("/other")).headers["location"] == "https://target.example/"
     clock.advance(1)
     assert (await app.get("/abc")).status_code == 410
@@ -54,8 +54,8 @@ async def test_a_link_is_not_found_before_it_is_valid(run, table, clock):
     await table.link("abc", valid_from=at(clock, 10))
     app = await run()
     clock.advance(9)
-    answer = await app.get("/abc")
-    assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
+    response = await app.get("/abc")
+    assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")
     clock.advance(1)
     assert (await app.get("/abc")).status_code == 302
 
@@ -63,8 +63,8 @@ async def test_a_link_is_not_found_before_it_is_valid(run, table, clock):
 async def test_query_and_path_are_forwarded_into_their_places(run, table):
     await table.link("abc", "https://t.example/b?x=1#f", forward_query=True, forward_path=True)
     app = await run()
-    answer = await app.get("/abc/c/d%2Fe?y=2&z=%0D%0A")
-    assert answer.headers["location"] == "https://t.example/b/c/d%2Fe?x=1&y=2&z=%0D%0A#f"
+    response = await app.get("/abc/c/d%2Fe?y=2&z=%0D%0A")
+    assert response.headers["location"] == "https://t.example/b/c/d%2Fe?x=1&y=2&z=%0D%0A#f"
     assert (await app.http.get("/abc/%2E%2E/x")).status_code == 404
 
 
@@ -102,9 +102,9 @@ async def test_a_visit_limit_is_exact_over_two_redirectors(run, table):
     apps = [await run(), await run()]
     for app in apps:
         assert (await app.http.head("/abc")).status_code == 302
-    answers = await asyncio.gather(*(apps[n % 2].get("/abc") for n in range(40)))
-    assert sorted(answer.status_code for answer in answers) == [302] * 20 + [410] * 20
-    assert {a.headers["cache-control"] for a in answers if a.status_code == 302} == {"no-store"}
+    responses = await asyncio.gather(*(apps[n % 2].get("/abc") for n in range(40)))
+    assert sorted(response.status_code for response in responses) == [302] * 20 + [410] * 20
+    assert {a.headers["cache-control"] for a in responses if a.status_code == 302} == {"no-store"}
     assert (await apps[0].http.head("/abc")).status_code == 410
 
 
@@ -115,15 +115,15 @@ async def test_a_thousand_at_once_make_one_look_up(run, table):
     others = [asyncio.ensure_future(app.get("/abc")) for _ in range(999)]
     await asyncio.sleep(0)
     first.cancel()
-    assert {(await answer).status_code for answer in others} == {302}
+    assert {(await response).status_code for response in others} == {302}
     assert (app.count("redis", "miss"), app.count("postgres", "hit")) == (1, 1)
 
 
 async def test_with_everything_down_it_starts_and_says_unavailable_never_not_found(run):
     app = await run(**NOWHERE)
-    answer = await app.get("/abc")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.headers["cache-control"] == "no-store"
+    response = await app.get("/abc")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.headers["cache-control"] == "no-store"
     assert (await app.get("/")).status_code == 200
 
 

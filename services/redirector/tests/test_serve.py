@@ -37,9 +37,9 @@ def connected(part: Part) -> Iterator[http.client.HTTPConnection]:
 def ask(connection: http.client.HTTPConnection, path: str) -> http.client.HTTPResponse:
     # The default domain by its name: before the domains are known no other host has links.
     connection.request("GET", path, headers={"Host": "localhost"})
-    answer = connection.getresponse()
-    answer.read()
-    return answer
+    response = connection.getresponse()
+    response.read()
+    return response
 
 
 def get(part: Part, path: str) -> http.client.HTTPResponse:
@@ -69,8 +69,8 @@ async def test_it_starts_with_everything_down_and_finds_all_that_comes_up(
             wire.set(Mode.REFUSE)
         with Stack(server_folder, postgres.url, redis.url) as stack:
             part = stack.redirector(REDIRECTOR_SERVER=server)
-            answer = get(part, "/abc")
-            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+            response = get(part, "/abc")
+            assert (response.status, response.getheader("retry-after")) == (503, "1")
             assert get(part, "/nobody").status == 503
             assert part.metric('shortlinks_lookup_total{layer="local",result="miss"}') == 2
             assert get(part, "/robots.txt").status == 200
@@ -90,16 +90,16 @@ async def test_it_drains_on_sigterm_and_tells_each_connection_to_close(
         part = stack.redirector(REDIRECTOR_SERVER=server, DRAIN_DELAY_MS="60000")
         with connected(part) as first, connected(part) as second, connected(part) as third:
             for connection in (first, second, third):
-                answer = ask(connection, "/hot")
-                assert (answer.status, answer.getheader("connection")) == (302, None)
+                response = ask(connection, "/hot")
+                assert (response.status, response.getheader("connection")) == (302, None)
             part.child.send(signal.SIGTERM)
             until(lambda: part.ask("/readyz")[0] == 503, "it says that it is not ready")
             assert part.ask("/livez")[0] == 200
             for connection, path, status in (
                 (first, "/hot", 302), (second, "/cold", 302), (third, "/nobody", 404),
             ):  # fmt: skip
-                answer = ask(connection, path)
-                assert (answer.status, answer.getheader("connection")) == (status, "close")
+                response = ask(connection, path)
+                assert (response.status, response.getheader("connection")) == (status, "close")
             # Whoever has not heard of the drain yet is still served.
             assert get(part, "/hot").status == 302
         part.child.send(signal.SIGTERM)  # the second one: do not wait for the rest
@@ -150,9 +150,9 @@ async def test_a_request_that_waits_for_its_link_when_the_end_comes_is_answered_
             part.child.send(signal.SIGTERM)
             until(lambda: part.ask("/readyz")[0] == 503, "it drains")
             await locked.rollback()
-            answer = waiting.getresponse()
-            assert (answer.status, answer.getheader("connection")) == (302, "close")
-            assert answer.getheader("location") == "https://target.example/"
+            response = waiting.getresponse()
+            assert (response.status, response.getheader("connection")) == (302, "close")
+            assert response.getheader("location") == "https://target.example/"
         assert exit_code(part) == 0
 
 
@@ -181,10 +181,10 @@ async def test_what_comes_behind_a_request_that_waits_is_answered_after_it(
             stream = sock.makefile("rb")
             found = []
             for _ in paths:
-                answer = http.client.parse_headers(stream) if stream.readline() else None
-                assert answer is not None
-                found.append(answer["location"])
-                stream.read(int(answer["content-length"]))
+                response = http.client.parse_headers(stream) if stream.readline() else None
+                assert response is not None
+                found.append(response["location"])
+                stream.read(int(response["content-length"]))
         assert found == [
             "https://cold.example/", "https://hot.example/", "https://rules.example/?a=1", None,
             "https://hot.example/",
@@ -208,9 +208,9 @@ async def test_an_answer_in_place_of_100_continue_closes_the_connection(
 
         for start in (b"GET /hot", b"GET /hot", b"HEAD /hot", b"POST /kept", b"POST /hot"):
             head = start + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
-            answer = ask_all(head, b"Expect: 100-continue\r\n\r\n")
-            assert answer.startswith((b"HTTP/1.1 30", b"HTTP/1.1 405")), start
+            response = ask_all(head, b"Expect: 100-continue\r\n\r\n")
+            assert response.startswith((b"HTTP/1.1 30", b"HTTP/1.1 405")), start
             # With the whole body there is no doubt where the next request begins.
             last = b"GET /hot HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-            answers = ask_all(head, b"Expect: 100-continue\r\n\r\n12345", last)
-            assert answers.count(b"HTTP/1.1 ") == 2, start
+            responses = ask_all(head, b"Expect: 100-continue\r\n\r\n12345", last)
+            assert responses.count(b"HTTP/1.1 ") == 2, start

@@ -36,9 +36,9 @@ async def test_an_unknown_host_can_be_not_found_on_every_path(run, table, path, 
     await table.link("abc")
     await table.domain("other.example", not_found_target="https://lost.example/")
     app = await run(unknown_host="not_found")
-    answer = await app.get(path, headers={"host": strange})
-    assert answer.status_code == 404
-    assert "location" not in answer.headers
+    response = await app.get(path, headers={"host": strange})
+    assert response.status_code == 404
+    assert "location" not in response.headers
     assert app.redirector.unknown_hosts.total == 1
     assert (await app.get("/abc")).status_code == 302
     assert (await app.get("/a.b", headers={"host": "other.example"})).status_code == 302
@@ -48,9 +48,12 @@ async def test_an_unknown_host_can_be_not_found_on_every_path(run, table, path, 
 async def test_an_unknown_host_can_lead_to_a_url(run, table, path):
     await table.link("abc")
     app = await run(unknown_host="redirect", unknown_host_target="https://Example.com/which")
-    answer = await app.get(path, headers=STRANGE)
-    assert (answer.status_code, answer.headers["location"]) == (302, "https://example.com/which")
-    assert answer.headers["cache-control"] == "private, max-age=0"
+    response = await app.get(path, headers=STRANGE)
+    assert (response.status_code, response.headers["location"]) == (
+        302,
+        "https://example.com/which",
+    )
+    assert response.headers["cache-control"] == "private, max-age=0"
     assert (await app.get("/abc")).headers["location"] == "https://target.example/"
 
 
@@ -64,8 +67,8 @@ async def test_a_host_is_not_redirected_to_itself(run, table):
 async def test_a_post_to_an_unknown_host_is_not_found(run, table):
     await table.domain()
     app = await run(unknown_host="not_found")
-    answer = await app.http.request("POST", "/abc", headers=STRANGE, content=b"password=x")
-    assert answer.status_code == 404
+    response = await app.http.request("POST", "/abc", headers=STRANGE, content=b"password=x")
+    assert response.status_code == 404
     assert app.redirector.unknown_hosts.total == 1
 
 

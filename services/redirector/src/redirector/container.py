@@ -32,9 +32,9 @@ from redirector.passwords.pacer import Pacer
 from redirector.passwords.rate_limit import RateLimit
 from redirector.passwords.unlock import Unlock
 from redirector.responses.cdn import Cdn
-from redirector.responses.cors import every_answer
+from redirector.responses.cors import every_response
 from redirector.responses.pages import Pages
-from redirector.responses.responses import Answers
+from redirector.responses.responses import Responses
 from redirector.rules.pasted import clean_path, never
 from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
@@ -90,17 +90,17 @@ class Redirector:
         self._primary = primary
         self._replica = replica
         negative_s = settings.l1_negative_ttl_s
-        self.answers = Answers(
+        self.responses = Responses(
             self.counts,
             Pages(),
             Cdn(settings.cdn_max_age_s, settings.cdn_stale_s, settings.cdn_key_header),
             not_found_max_age_s=int(min(negative_s, 5)),
-            every=every_answer(settings.redirector_cors_origins, settings.forwarded_host_header),
+            every=every_response(settings.redirector_cors_origins, settings.forwarded_host_header),
         )
         self.unknown_hosts = UnknownHosts(clock)
         self.domains = Domains(
             settings.default_domain,
-            self.answers,
+            self.responses,
             self.unknown_hosts,
             settings.unknown_host,
             settings.unknown_host_target,
@@ -113,7 +113,7 @@ class Redirector:
             negative_ttl_s=negative_s,
             stale_s=settings.l1_stale_if_error_s,
             refresh_ahead=settings.l1_refresh_ahead,
-            prepare=make_prepare(self.answers, self.domains, clock),
+            prepare=make_prepare(self.responses, self.domains, clock),
             clock=clock,
         )
         self._wire(now_ms)
@@ -200,7 +200,7 @@ class Redirector:
             settings, self._client, keys, self.client_addresses, now_ms=now_ms
         )
         self.service = RedirectService(
-            self.answers,
+            self.responses,
             self.domains,
             fresh,
             self.codes.refuses,
@@ -277,7 +277,7 @@ class Redirector:
             clock=clock,
         )
         cookies = VisitorCookies(secret, settings.password_cookie_ttl_s, now_ms)
-        return Unlock(self.answers, passwords, cookies)
+        return Unlock(self.responses, passwords, cookies)
 
     def _take(self, settings: RedirectorSettings) -> None:
         self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)

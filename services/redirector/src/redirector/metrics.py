@@ -17,12 +17,12 @@ class Counts(Collector):
 
     def __init__(self) -> None:
         self.values = [0]
-        self._answers: dict[tuple[str, str], int] = {}
+        self._responses: dict[tuple[str, str], int] = {}
         self._lookups: dict[tuple[str, str], int] = {("local", "hit"): LOCAL_HITS}
 
-    def answer(self, result: str, status: int) -> int:
+    def response(self, result: str, status: int) -> int:
         """Return the slot of answers with this result and status."""
-        return self._slot(self._answers, (result, str(status)))
+        return self._slot(self._responses, (result, str(status)))
 
     def lookup(self, layer: str, result: str) -> int:
         """Return the slot of look-ups in this layer with this result."""
@@ -32,10 +32,10 @@ class Counts(Collector):
         """Read every slot now."""
         service = CounterMetricFamily(
             "shortlinks_redirects",
-            "Answers on the port of the short links",
+            "Responses on the port of the short links",
             labels=["result", "status"],
         )
-        for labels, slot in self._answers.items():
+        for labels, slot in self._responses.items():
             service.add_metric(labels, self.values[slot])
         yield service
         lookups = CounterMetricFamily(

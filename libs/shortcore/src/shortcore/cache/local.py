@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, Generic[T], gc=False, eq=False):
     """
 
     record: LinkRecord
-    answer: T
+    response: T
     refresh_at: float
     fresh_until: float
     stale_until: float
@@ -169,7 +169,7 @@ class LocalCache(Generic[T]):
             and before.record.version == record.version
             and self._clock() < before.fresh_until
         )
-        record, answer, own_bytes = self._prepare(key, record, renewed)
+        record, response, own_bytes = self._prepare(key, record, renewed)
         times = self._times.get(record.kind is _ABSENT)
         if times is None or not times[0] <= read_at < times[1]:
             times = self._times_of(record, read_at)
@@ -178,7 +178,7 @@ class LocalCache(Generic[T]):
             # It was on its way when `expire` was called: read before changes were lost.
             refresh_at = fresh_until = read_at
         grains = _grains(key, record, own_bytes)
-        entry = Entry(record, answer, refresh_at, fresh_until, stale_until, grains, renewed)
+        entry = Entry(record, response, refresh_at, fresh_until, stale_until, grains, renewed)
         self._place(key, entry, before)
         return entry
 
@@ -188,7 +188,9 @@ class LocalCache(Generic[T]):
             entry = self.entries.get(key)
             if entry is None:
                 continue
-            entry.record, entry.answer, own_bytes = self._prepare(key, entry.record, entry.renewed)
+            entry.record, entry.response, own_bytes = self._prepare(
+                key, entry.record, entry.renewed
+            )
             grains = _grains(key, entry.record, own_bytes)
             self.bytes += (grains - entry.grains) * GRAIN
             entry.grains = grains
@@ -204,10 +206,10 @@ class LocalCache(Generic[T]):
             self._floors.remember(key, version)
             return False
         record = absent(version)
-        record, answer, own_bytes = self._prepare(key, record, False)  # it is not in use
+        record, response, own_bytes = self._prepare(key, record, False)  # it is not in use
         spent = Entry(
             record,
-            answer,
+            response,
             refresh_at=-math.inf,
             fresh_until=-math.inf,
             stale_until=-math.inf,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from redirector.domains.unknown_hosts import UnknownHosts
 from redirector.lookup.repository import DomainRow
-from redirector.responses.responses import Answer, Answers, Plain
+from redirector.responses.responses import Plain, Response, Responses
 from redirector.rules.location import as_reference
 from redirector.rules.loops import Leads, OwnHosts
 from shortcore.cache.local import Entry
@@ -47,23 +47,23 @@ class Domain:
     )
 
     def __init__(
-        self, row: DomainRow, answers: Answers, own: OwnHosts, asked: str | None = None
+        self, row: DomainRow, responses: Responses, own: OwnHosts, asked: str | None = None
     ) -> None:
         self.host = row.host
-        self.closed: Answer | None = None
+        self.closed: Response | None = None
         self.case_insensitive = row.case_insensitive
         self.doubtful = False
         """Whether a target may lead back, which the request must tell; with `asked` it is told."""
 
-        def to(target: str | None, result: str, page: Answer) -> Answer:
+        def to(target: str | None, result: str, page: Response) -> Response:
             if target is None or own.leads_back(target, asked or row.host):
                 return page
             self.doubtful |= asked is None and own.leads(target) is not Leads.ELSEWHERE
-            return answers.elsewhere(as_reference(target), result)
+            return responses.elsewhere(as_reference(target), result)
 
-        self.home = to(row.default_target, "home", answers.home)
-        self.not_found = to(row.not_found_target, "not_found", answers.not_found)
-        self.not_found_entry: Entry[Plain | Answer | None] = Entry(
+        self.home = to(row.default_target, "home", responses.home)
+        self.not_found = to(row.not_found_target, "not_found", responses.not_found)
+        self.not_found_entry: Entry[Plain | Response | None] = Entry(
             absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
         )
 
@@ -78,22 +78,22 @@ class Domains:
     def __init__(
         self,
         default_host: str,
-        answers: Answers,
+        responses: Responses,
         unknown_hosts: UnknownHosts,
         policy: UnknownHostPolicy = "default",
         unknown_target: str | None = None,
     ) -> None:
-        self._answers = answers
+        self._responses = responses
         self._default_host = default_host
         self._rows: Sequence[DomainRow] | None = None
         self._by_host: dict[str, Domain] = {}
         self.known: dict[bytes, Domain] = {}
         """Values of Host fields whose domain is remembered; short and valid ones only."""
         self.own = OwnHosts({default_host})
-        self.default = Domain(DomainRow(default_host), answers, self.own)
-        self._unread = Domain(DomainRow(""), answers, self.own)
+        self.default = Domain(DomainRow(default_host), responses, self.own)
+        self._unread = Domain(DomainRow(""), responses, self.own)
         self._unknown_hosts = unknown_hosts
-        self._lost = self._closed_by(answers.unknown_host)
+        self._lost = self._closed_by(responses.unknown_host)
         self._strange: Domain | None = None
         """What a host in no row gets instead of the default domain."""
         self._strange_host = ""
@@ -101,7 +101,7 @@ class Domains:
             self._strange = self._lost
         elif policy == "redirect" and unknown_target is not None:
             location = as_reference(unknown_target)
-            self._strange = self._closed_by(answers.elsewhere(location, "unknown_host"))
+            self._strange = self._closed_by(responses.elsewhere(location, "unknown_host"))
             self._strange_host = _host_of(urlsplit(unknown_target).netloc)
 
     def __len__(self) -> int:
@@ -113,11 +113,11 @@ class Domains:
             return False
         self._rows = tuple(rows)
         self.own = own = OwnHosts({self._default_host, *(row.host for row in rows)})
-        self._by_host = {row.host: Domain(row, self._answers, own) for row in rows}
+        self._by_host = {row.host: Domain(row, self._responses, own) for row in rows}
         self.known.clear()
         if self._default_host not in self._by_host:
             row = DomainRow(self._default_host)
-            self._by_host[self._default_host] = Domain(row, self._answers, own)
+            self._by_host[self._default_host] = Domain(row, self._responses, own)
         self.default = self._by_host[self._default_host]
         return True
 
@@ -165,11 +165,11 @@ class Domains:
         if not domain.doubtful:
             return domain
         row = next(row for row in self._rows or () if row.host == domain.host)
-        return Domain(row, self._answers, self.own, asked=header)
+        return Domain(row, self._responses, self.own, asked=header)
 
-    def _closed_by(self, answer: Answer) -> Domain:
-        domain = Domain(DomainRow(""), self._answers, self.own)
-        domain.closed = answer
+    def _closed_by(self, response: Response) -> Domain:
+        domain = Domain(DomainRow(""), self._responses, self.own)
+        domain.closed = response
         return domain
 
 

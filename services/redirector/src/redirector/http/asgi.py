@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from redirector.container import Redirector
 from redirector.links.service import Request
 from redirector.lookup.lookup import LinkEntry
-from redirector.responses.responses import Answer, Plain
+from redirector.responses.responses import Plain, Response
 from shortcore.runtime.health import Phase
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -30,11 +30,11 @@ def application(redirector: Redirector) -> Application:
     domains = redirector.domains
     health = redirector.health
     observe = redirector.sampled.observe
-    answer_slowly = redirector.service.answer
+    respond_slowly = redirector.service.response
     client_addresses = redirector.client_addresses
     capture = redirector.click_capture.capture
-    whole = redirector.answers.of_entry
-    unavailable = redirector.answers.unavailable
+    whole = redirector.responses.of_entry
+    unavailable = redirector.responses.unavailable
     draining = Phase.DRAINING
     seen = 0
 
@@ -48,21 +48,21 @@ def application(redirector: Redirector) -> Application:
         if (method == "GET" or method == "HEAD") and not scope["query_string"]:  # noqa: PLR1714  # twice as fast as a set
             entry = fast_path(domain.host + scope["raw_path"].decode("latin-1"))
         if entry is None:
-            answer = await slow(scope, receive)
+            response = await slow(scope, receive)
         else:
-            answer = whole(entry)
-            if isinstance(entry.answer, Plain):
+            response = whole(entry)
+            if isinstance(entry.response, Plain):
                 capture(entry.record, method, scope["headers"], scope.get("client"), 0)
-        headers = answer.headers
+        headers = response.headers
         if health.phase is draining:
             headers = [*headers, _CLOSE]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = answer.body
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        body = response.body
         await send({"type": "http.response.body", "body": body} if body else _EMPTY)
         if started:
             observe(perf_counter() - started)
 
-    async def slow(scope: Scope, receive: Receive) -> Answer:
+    async def slow(scope: Scope, receive: Receive) -> Response:
         peer = scope.get("client")
         request = Request(
             scope["method"],
@@ -76,10 +76,10 @@ def application(redirector: Redirector) -> Application:
             peer,
         )
         if request.method in {"GET", "HEAD"}:
-            return await answer_slowly(request)
+            return await respond_slowly(request)
         body = Body(receive)
-        answer = await unless_gone(answer_slowly(request, body.chunks()), body)
-        return answer or unavailable  # the server sends nothing to a client that is gone
+        response = await unless_gone(respond_slowly(request, body.chunks()), body)
+        return response or unavailable  # the server sends nothing to a client that is gone
 
     return app
 
@@ -113,13 +113,13 @@ class Body:
             pass
 
 
-async def unless_gone(answering: Coroutine[Any, Any, Answer], body: Body) -> Answer | None:
+async def unless_gone(answering: Coroutine[Any, Any, Response], body: Body) -> Response | None:
     """Return the answer; None once the client is gone, whose password then takes no turn."""
-    answer = asyncio.ensure_future(answering)
+    response = asyncio.ensure_future(answering)
     gone = asyncio.ensure_future(body.gone())
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        return await answer if answer.done() else None
+        await asyncio.wait((response, gone), return_when=asyncio.FIRST_COMPLETED)
+        return await response if response.done() else None
     finally:
-        answer.cancel()
+        response.cancel()
         gone.cancel()

@@ -31,8 +31,8 @@ def cross_origin(app: Application, redirector: Redirector) -> Application:
     allowed = frozenset(origin.encode() for origin in redirector.settings.redirector_cors_origins)
     every = ANY_ORIGIN.encode() in allowed
     values = redirector.counts.values
-    answered = redirector.counts.answer("cors_preflight", 204)
-    refused = redirector.counts.answer("cors_preflight", 403)
+    answered = redirector.counts.response("cors_preflight", 204)
+    refused = redirector.counts.response("cors_preflight", 403)
     health = redirector.health
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:

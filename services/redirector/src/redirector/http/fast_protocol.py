@@ -20,7 +20,7 @@ from redirector.domains.forwarded import MalformedError
 from redirector.http.asgi import SAMPLE, header
 from redirector.links.service import Request
 from redirector.lookup.lookup import LinkEntry
-from redirector.responses.responses import Answer, Plain, status_line
+from redirector.responses.responses import Plain, Response, status_line
 from redirector.rules.paths import is_code
 from shortcore.http.protocol import BETWEEN, BODY, HEAD, BoundedProtocol
 from shortcore.origins import ANY_ORIGIN
@@ -55,11 +55,11 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     ask = redirector.lookup.ask
     entries = redirector.cache.entries
     fresh = redirector.fresh
-    answer_slowly = redirector.service.answer
+    respond_slowly = redirector.service.response
     placed = redirector.service.placed
     client_addresses = redirector.client_addresses
     forwarded = redirector.forwarded
-    unavailable = redirector.answers.unavailable
+    unavailable = redirector.responses.unavailable
     values = redirector.counts.values
     made_of = Shared()
     ready = Phase.READY
@@ -80,7 +80,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(transport)
-            self.answered = False
+            self.answered_here = False
             self.discarding: list[tuple[bytes, bytes]] | None = None
             self.write = transport.write
 
@@ -96,7 +96,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.head_bytes = 0
             self.url = url
             self.headers = []
-            self.answered = False
+            self.answered_here = False
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self.headers.append((name, value))
@@ -121,18 +121,22 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 key = domain.host + self.url.decode("latin-1")
                 entry = fast_path(key)
                 if entry is not None:
-                    self.answered = True
+                    self.answered_here = True
                     self.stage = body
-                    answer = entry.answer
+                    response = entry.response
                     date = self.server_state.default_headers[0][1]
                     write = self.write
-                    if isinstance(answer, Plain):
+                    if isinstance(response, Plain):
                         write(
-                            answer.head + entry.record.target.encode() + answer.tail + date + _END
+                            response.head
+                            + entry.record.target.encode()
+                            + response.tail
+                            + date
+                            + _END
                         )
                         capture(entry.record, method, self.headers, self.client, 0)
-                    elif answer is not None:
-                        made = made_of(answer, date)
+                    elif response is not None:
+                        made = made_of(response, date)
                         write(made.head if method == b"HEAD" else made.whole)
                     if started:
                         observe(perf_counter() - started)
@@ -171,7 +175,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def wait(self, domain: Domain, key: str, waiting: "_Waiting") -> None:
             """Answer as soon as it can be done; what comes meanwhile queues behind it."""
-            self.answered = True
+            self.answered_here = True
             self.stage = body
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
             path = key[len(domain.host) :]
@@ -184,32 +188,32 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                     self.work(waiting)  # its answer depends on the request or on the time
                 else:
                     ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]
-            elif "?" not in path and (answer := placed(path, domain)) is not None:
-                self.send_shared(waiting, answer)
+            elif "?" not in path and (response := placed(path, domain)) is not None:
+                self.send_shared(waiting, response)
             else:
                 self.work(waiting)
 
         def landed(self, waiting: "_Waiting", entry: LinkEntry | None) -> None:
             """Send what a look-up brought; a link with rules needs more than that."""
-            answer = unavailable if entry is None else entry.answer
-            if answer is None:
+            response = unavailable if entry is None else entry.response
+            if response is None:
                 self.work(waiting)
                 return
-            values[answer.slot] += 1
-            if not isinstance(answer, Plain):
-                self.send_shared(waiting, answer)
+            values[response.slot] += 1
+            if not isinstance(response, Plain):
+                self.send_shared(waiting, response)
             elif entry is not None:  # always: «unavailable» is a whole answer
                 capture(entry.record, waiting.method, waiting.headers, self.client, 0)
-                start = answer.head + entry.record.target.encode() + answer.tail
+                start = response.head + entry.record.target.encode() + response.tail
                 self.send(waiting, start, b"")
 
         def work(self, waiting: "_Waiting") -> None:
             """Answer in a task of its own."""
-            task = self.loop.create_task(self.answer(waiting))
+            task = self.loop.create_task(self.response(waiting))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
 
-        async def answer(self, waiting: "_Waiting") -> None:
+        async def response(self, waiting: "_Waiting") -> None:
             path, _, query = waiting.url.decode("ascii").partition("?")
             headers, peer = waiting.headers, self.client
             request = Request(
@@ -224,17 +228,17 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 peer,
             )
             try:
-                answer = await answer_slowly(request)
+                response = await respond_slowly(request)
             except Exception:  # as uvicorn does: one request must not take others with it
                 log.exception("a request failed", path=path)
                 waiting.keep_alive = False
                 self.send(waiting, _FAILED, b"")
             else:
-                self.send(waiting, start_bytes(answer), answer.body)
+                self.send(waiting, start_bytes(response), response.body)
 
-        def send_shared(self, waiting: "_Waiting", answer: Answer) -> None:
+        def send_shared(self, waiting: "_Waiting", response: Response) -> None:
             """Write a page that is the same for all."""
-            self.send(waiting, made_of(answer, self.date()).start, answer.body)
+            self.send(waiting, made_of(response, self.date()).start, response.body)
 
         def send(self, waiting: "_Waiting", start: bytes, body: bytes) -> None:
             """Write an answer, and let the next request on."""
@@ -265,7 +269,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
-            if self.answered:
+            if self.answered_here:
                 self.head_bytes -= len(body)
                 self.body_bytes += len(body)
                 if self.discarding is not self.headers:  # the first part of this request's body
@@ -277,7 +281,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
         def on_message_complete(self) -> None:
             self.stage = between
-            if not self.answered:
+            if not self.answered_here:
                 super().on_message_complete()
 
     class ForwardedProtocol(DirectProtocol):
@@ -321,7 +325,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 class Made(msgspec.Struct, gc=False):
     """A shared page as it goes out in the second that `date` names; `head` ends with its blank line."""
 
-    answer: Answer
+    response: Response
     start: bytes
     date: bytes
     head: bytes
@@ -334,24 +338,24 @@ class Shared:
     def __init__(self) -> None:
         self._known: dict[int, Made] = {}
 
-    def __call__(self, answer: Answer, date: bytes) -> Made:
-        """Return the bytes of `answer` with this value of its Date header."""
-        made = self._known.get(id(answer))
+    def __call__(self, response: Response, date: bytes) -> Made:
+        """Return the bytes of `response` with this value of its Date header."""
+        made = self._known.get(id(response))
         if made is not None and made.date is date:
             return made
         if len(self._known) >= _SHARED:  # pages of domains that were edited since
             self._known.clear()
-        start = start_bytes(answer) if made is None else made.start
+        start = start_bytes(response) if made is None else made.start
         head = start + date + _END
-        made = Made(answer, start, date, head, head + answer.body)
-        self._known[id(answer)] = made  # it holds the answer, so that its id is nobody else's
+        made = Made(response, start, date, head, head + response.body)
+        self._known[id(response)] = made  # it holds the answer, so that its id is nobody else's
         return made
 
 
-def start_bytes(answer: Answer) -> bytes:
+def start_bytes(response: Response) -> bytes:
     """Return the bytes of an answer up to the value of its Date header."""
-    lines = [name + b": " + value + b"\r\n" for name, value in answer.headers]
-    return status_line(answer.status) + b"".join(lines) + b"date: "
+    lines = [name + b": " + value + b"\r\n" for name, value in response.headers]
+    return status_line(response.status) + b"".join(lines) + b"date: "
 
 
 class _Waiting(msgspec.Struct, gc=False, eq=False):

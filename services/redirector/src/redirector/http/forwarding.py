@@ -9,7 +9,7 @@ from shortcore.runtime.health import Phase
 def forwarding(app: Application, redirector: Redirector) -> Application:
     """Return `app` with the forwarded host in place of Host; 400 for one that is malformed."""
     forwarded = redirector.forwarded
-    malformed = redirector.answers.malformed_host
+    malformed = redirector.responses.malformed_host
     values = redirector.counts.values
     health = redirector.health
 

@@ -130,7 +130,7 @@ def make_codes(  # noqa: C901  # counts four functions
         note(now)
         values[refused] += 1
         entry = domain.not_found_entry
-        values[entry.answer.slot] += 1  # type: ignore[union-attr]  # made with one
+        values[entry.response.slot] += 1  # type: ignore[union-attr]  # made with one
         return entry
 
     return Codes(existence_of, refuses, refuse)

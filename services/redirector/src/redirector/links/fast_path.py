@@ -62,8 +62,8 @@ def make_fast_path(
         if entry is None:
             now = clock()
             return refuse(key, now) if now < scan.until else None
-        answer = entry.answer
-        if answer is None:
+        response = entry.response
+        if response is None:
             return None
         if clock() >= entry.refresh_at and fresh(LinkKey(key)) is None:
             now = clock()
@@ -71,7 +71,7 @@ def make_fast_path(
         if not entry.visited:  # most are, and to read is cheaper than to write
             entry.visited = True
         values[LOCAL_HITS] += 1
-        values[answer.slot] += 1
+        values[response.slot] += 1
         return entry
 
     return fast_path

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from redirector.domains.cache import Domains
-from redirector.responses.responses import Answer, Answers, Plain
+from redirector.responses.responses import Plain, Response, Responses
 from redirector.rules.location import as_reference
 from redirector.rules.loops import Leads
 from redirector.rules.resolve import is_plain
@@ -20,7 +20,7 @@ from shortcore.links.record import Kind, LinkKey, LinkRecord, split_key
 
 log = structlog.stdlib.get_logger(__name__)
 
-Prepare: TypeAlias = Callable[[LinkKey, LinkRecord, bool], Prepared[Plain | Answer | None]]
+Prepare: TypeAlias = Callable[[LinkKey, LinkRecord, bool], Prepared[Plain | Response | None]]
 
 LOG_EVERY_S = 60.0
 """How often the log names a link that leads back here: visitors can ask for many such links."""
@@ -32,15 +32,17 @@ _ACTIVE = Kind.ACTIVE  # a member of an enum is looked up at the cost of a call
 _ELSEWHERE, _HERE = Leads.ELSEWHERE, Leads.HERE
 
 
-def make_prepare(answers: Answers, domains: Domains, clock: Callable[[], float]) -> Prepare:
+def make_prepare(responses: Responses, domains: Domains, clock: Callable[[], float]) -> Prepare:
     """Return the `prepare` function of the local cache.
 
     The answer is None if it depends on the request.
     """
-    active = _Active(answers, domains, clock)
-    of_plain = answers.of_plain
+    active = _Active(responses, domains, clock)
+    of_plain = responses.of_plain
 
-    def prepare(key: LinkKey, record: LinkRecord, in_use: bool) -> Prepared[Plain | Answer | None]:
+    def prepare(
+        key: LinkKey, record: LinkRecord, in_use: bool
+    ) -> Prepared[Plain | Response | None]:
         if record.kind is _ACTIVE:
             # Most links need no more than these questions: what `active` asks costs 2 us more, a
             # tenth of a link that comes from Redis.
@@ -50,17 +52,17 @@ def make_prepare(answers: Answers, domains: Domains, clock: Callable[[], float])
                     if text in target:
                         break
                 else:
-                    answer, own_bytes = of_plain(key, record, in_use)
-                    return record, answer, own_bytes
+                    response, own_bytes = of_plain(key, record, in_use)
+                    return record, response, own_bytes
             return active(key, record, in_use)
         host, code = split_key(key)
         domain = domains.of_host(host)
         if domain.spelled(code) != code:
             return record, None, 0  # the domain became case-insensitive: another key counts now
         if record.kind is Kind.DELETED:
-            return record, answers.gone, 0
+            return record, responses.gone, 0
         if record.kind is Kind.DISABLED:
-            return record, answers.disabled, 0
+            return record, responses.disabled, 0
         return record, None if domain.doubtful else domain.not_found, 0
 
     return prepare
@@ -69,22 +71,22 @@ def make_prepare(answers: Answers, domains: Domains, clock: Callable[[], float])
 class _Active:
     """Prepares an active link."""
 
-    def __init__(self, answers: Answers, domains: Domains, clock: Callable[[], float]) -> None:
-        self._answers = answers
+    def __init__(self, responses: Responses, domains: Domains, clock: Callable[[], float]) -> None:
+        self._responses = responses
         self._domains = domains
         self._clock = clock
         self._log_from = clock()
 
     def __call__(
         self, key: LinkKey, record: LinkRecord, in_use: bool
-    ) -> Prepared[Plain | Answer | None]:
+    ) -> Prepared[Plain | Response | None]:
         record = with_references(record)
         leads = self._domains.own.leads(record.target)
         if leads is _HERE:
             self._log(key, record)
-            return record, self._answers.loop if is_plain(record) else None, 0
+            return record, self._responses.loop if is_plain(record) else None, 0
         if leads is _ELSEWHERE and is_plain(record):
-            return record, *self._answers.of_plain(key, record, in_use)
+            return record, *self._responses.of_plain(key, record, in_use)
         return record, None, 0
 
     def _log(self, key: LinkKey, record: LinkRecord) -> None:
@@ -94,7 +96,7 @@ class _Active:
             log.warning("a link leads to a host of short links", link=key, target=record.target)
 
 
-async def prepare_again(cache: LocalCache[Plain | Answer | None]) -> None:
+async def prepare_again(cache: LocalCache[Plain | Response | None]) -> None:
     """Make all answers anew, as the domains that they depend on have changed."""
     keys = list(cache.entries)
     for start in range(0, len(keys), SLICE):

@@ -1,7 +1,7 @@
 """The slow path: every request that the hot path does not answer by itself.
 
 Framework-free: the adaptors turn what their server gives into a `Request` and send the
-`Answer`. On a local hit nothing is awaited here either.
+`Response`. On a local hit nothing is awaited here either.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redirector.links.visits import Taken, Visits
 from redirector.lookup.lookup import LinkEntry, Lookup
 from redirector.metrics import LOCAL_HITS, Counts
 from redirector.passwords.unlock import Unlock
-from redirector.responses.responses import Answer, Answers, Plain
+from redirector.responses.responses import Plain, Response, Responses
 from redirector.rules.methods import READ, Methods, allowed
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import read_path
@@ -72,7 +72,7 @@ class RedirectService:
 
     def __init__(
         self,
-        answers: Answers,
+        responses: Responses,
         domains: Domains,
         fresh: Fresh,
         refuses: Callable[[LinkKey], bool],
@@ -87,7 +87,7 @@ class RedirectService:
         clean: Clean = clean_path,
     ) -> None:
         self._clean = clean
-        self._answers = answers
+        self._responses = responses
         self._domains = domains
         self._fresh = fresh
         self._refuses = refuses
@@ -99,38 +99,40 @@ class RedirectService:
         self._now_ms = now_ms
         self._forwards = forwards
         self._fixed = {
-            Outcome.DISABLED: answers.disabled,
-            Outcome.EXPIRED: answers.loop,  # as it leads back
-            Outcome.GONE: answers.gone,
-            Outcome.PASSWORD: answers.password,
+            Outcome.DISABLED: responses.disabled,
+            Outcome.EXPIRED: responses.loop,  # as it leads back
+            Outcome.GONE: responses.gone,
+            Outcome.PASSWORD: responses.password,
         }
 
-    async def answer(self, request: Request, body: AsyncIterable[bytes] | None = None) -> Answer:
+    async def response(
+        self, request: Request, body: AsyncIterable[bytes] | None = None
+    ) -> Response:
         """Answer one request and count it.
 
         `body` is read only if it should be the form of a password: the server discards the others.
         """
-        answer = await self._answer_meant(request, body)
-        self._values[answer.slot] += 1
-        return answer
+        response = await self._respond_meant(request, body)
+        self._values[response.slot] += 1
+        return response
 
-    async def _answer_meant(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:
+    async def _respond_meant(self, request: Request, body: AsyncIterable[bytes] | None) -> Response:
         """Answer a short URL that was pasted with junk behind it as it was meant (`pasted`)."""
         pasted = self._clean(request.path)
         if pasted is None:
-            return await self._answer(request, body)
+            return await self._response(request, body)
         if pasted.repeated:
-            answer = await self._answer(request, body)
+            response = await self._response(request, body)
             domain = self._domains.of_header(request.host, count=False)
-            if answer is not domain.not_found:
-                return answer
+            if response is not domain.not_found:
+                return response
         query = "&".join(filter(None, (pasted.query, request.query)))
-        answer = await self._answer(replace(request, path=pasted.path, query=query), body)
-        return self._answers.cleaned(answer, 302 if request.method in _READS else 307)
+        response = await self._response(replace(request, path=pasted.path, query=query), body)
+        return self._responses.cleaned(response, 302 if request.method in _READS else 307)
 
-    async def _answer(self, request: Request, body: AsyncIterable[bytes] | None) -> Answer:  # noqa: PLR0911  # one a rule, in their order
+    async def _response(self, request: Request, body: AsyncIterable[bytes] | None) -> Response:  # noqa: PLR0911  # one a rule, in their order
         if len(request.query) > MAX_QUERY:
-            return self._answers.too_long
+            return self._responses.too_long
         reads = request.method in _READS
         domain = self._domains.of_header(request.host, count=False)
         if domain.closed is not None:
@@ -139,31 +141,31 @@ class RedirectService:
         if asked is None:
             return self._without_code(request, domain)
         if len(asked.rest) > MAX_REST:
-            return self._answers.too_long
+            return self._responses.too_long
         if not domain.host:
-            return self._answers.unavailable  # it may have links of its own
+            return self._responses.unavailable  # it may have links of its own
         key = link_key(domain.host, domain.spelled(asked.code))
         entry = await self._find(domain, key)
         if entry is None:
-            return self._answers.unavailable
-        if reads and entry.answer is not None and not (asked.rest or asked.preview):
-            if isinstance(entry.answer, Plain):
+            return self._responses.unavailable
+        if reads and entry.response is not None and not (asked.rest or asked.preview):
+            if isinstance(entry.response, Plain):
                 self._click(request, entry.record)
-            return self._answers.of_entry(entry)
+            return self._responses.of_entry(entry)
         ask = Ask(request.query, asked.rest, asked.preview)
         visit = _Visit(request, domain, key, entry.renewed)
         if reads:
             return await self._carry_out(visit, entry.record, ask)
         return await self._with_other_method(visit, entry.record, ask, body)
 
-    def _without_code(self, request: Request, domain: Domain) -> Answer:
+    def _without_code(self, request: Request, domain: Domain) -> Response:
         if request.method not in _READS and request.path in _PLACES:
             return self._unlike_get(request, READ)
         return self._place(request.path, domain)
 
     async def _with_other_method(
         self, visit: "_Visit", record: LinkRecord, ask: Ask, body: AsyncIterable[bytes] | None
-    ) -> Answer:
+    ) -> Response:
         decision = resolve(record, ask, self._now_ms())
         if decision.outcome not in _USABLE:
             return self._page(visit, record, decision)
@@ -174,14 +176,16 @@ class RedirectService:
         if decision.outcome is not Outcome.PASSWORD:
             return await self._carry_out(visit, record, ask)
         form = await self._form(body)
-        return form if isinstance(form, Answer) else await self._posted(visit, record, ask, form)
+        return form if isinstance(form, Response) else await self._posted(visit, record, ask, form)
 
-    def _unlike_get(self, request: Request, methods: Methods) -> Answer:
+    def _unlike_get(self, request: Request, methods: Methods) -> Response:
         """Return the answer that names the allowed methods: 204 to OPTIONS, else 405."""
-        answers = self._answers
-        return (answers.options if request.method == "OPTIONS" else answers.not_allowed)[methods]
+        responses = self._responses
+        return (responses.options if request.method == "OPTIONS" else responses.not_allowed)[
+            methods
+        ]
 
-    async def _form(self, body: AsyncIterable[bytes] | None) -> bytes | Answer:
+    async def _form(self, body: AsyncIterable[bytes] | None) -> bytes | Response:
         """Read a form; one that is too long, or too late, is not waited for."""
         form = b""
         if body is None:
@@ -191,9 +195,9 @@ class RedirectService:
                 async for piece in body:
                     form += piece
                     if len(form) > MAX_FORM:
-                        return self._answers.too_large
+                        return self._responses.too_large
         except TimeoutError:
-            return self._answers.too_late
+            return self._responses.too_late
         return form
 
     async def _find(self, domain: Domain, key: LinkKey) -> LinkEntry | None:
@@ -208,25 +212,25 @@ class RedirectService:
     def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
         self._capture(record, request.method, request.headers, request.peer, flags)
 
-    def placed(self, path: str, domain: Domain) -> Answer | None:
+    def placed(self, path: str, domain: Domain) -> Response | None:
         """Return the answer to GET of a path that can be no link's, counted; None for any other."""
         if domain.closed is None and (read_path(path) or self._clean(path)) is not None:
             return None
-        answer = domain.closed or self._place(path, domain)
-        self._values[answer.slot] += 1
-        return answer
+        response = domain.closed or self._place(path, domain)
+        self._values[response.slot] += 1
+        return response
 
-    def _place(self, path: str, domain: Domain) -> Answer:
+    def _place(self, path: str, domain: Domain) -> Response:
         match path:
             case "/":
                 return domain.home
             case "/robots.txt":
-                return self._answers.robots
+                return self._responses.robots
             case "/favicon.ico":
-                return self._answers.no_icon
+                return self._responses.no_icon
         return domain.not_found
 
-    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Answer:
+    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Response:
         now_ms = self._now_ms()
         decision = resolve(record, ask, now_ms)
         if decision.outcome is Outcome.PASSWORD and self._unlock.proves(
@@ -235,16 +239,16 @@ class RedirectService:
             ask = replace(ask, unlocked=True)
             decision = resolve(record, ask, now_ms)
         if decision.outcome in _LEAVES and self._leads_back(visit, decision):
-            return self._answers.loop
+            return self._responses.loop
         if decision.outcome is Outcome.COUNT:
             return await self._count(visit, record, ask, decision)
         if decision.outcome is Outcome.REDIRECT:
             self._click(visit.request, record)
             if ask.unlocked:
-                return self._answers.unstored(decision.location, 303)
+                return self._responses.unstored(decision.location, 303)
             ends_ms = record.expires_at_ms
             left_s = None if ends_ms is None else (ends_ms - now_ms) // 1000
-            return self._answers.of_link(
+            return self._responses.of_link(
                 visit.key, record, decision.location, left_s=left_s, in_use=visit.in_use
             )
         return self._page(visit, record, decision)
@@ -252,22 +256,22 @@ class RedirectService:
     def _leads_back(self, visit: "_Visit", decision: Decision) -> bool:
         return self._domains.own.leads_back(decision.location, visit.request.host)
 
-    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Answer:
+    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Response:
         match decision.outcome:
             case Outcome.PREVIEW:
-                return self._answers.preview(record, visit.key)
+                return self._responses.preview(record, visit.key)
             case Outcome.EXPIRED if not self._leads_back(visit, decision):
                 self._click(visit.request, record, int(Flag.EXPIRED))
-                return self._answers.elsewhere(decision.location, "expired")
+                return self._responses.elsewhere(decision.location, "expired")
             case Outcome.NOT_YET:
-                return self._answers.not_yet(record.valid_from_ms or 0)
+                return self._responses.not_yet(record.valid_from_ms or 0)
             case Outcome.NOT_FOUND:
                 return visit.domain.not_found
         return self._fixed[decision.outcome]
 
     async def _count(  # noqa: PLR0911  # one a rule, in their order
         self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
-    ) -> Answer:
+    ) -> Response:
         """Redirect only if PostgreSQL has counted this visit of this very version.
 
         Link previews, prefetches and HEAD (`visits`) need a visit that is left, and use up none.
@@ -279,16 +283,16 @@ class RedirectService:
                     visit.key, record.version, request.method, request.headers
                 )
             except DatabaseUnavailable:
-                return self._answers.unavailable  # closed on purpose: the limit is a promise
+                return self._responses.unavailable  # closed on purpose: the limit is a promise
             if taken is Taken.PREVIEW:
-                return self._answers.preview_of_limited(record, visit.key)
+                return self._responses.preview_of_limited(record, visit.key)
             if taken is not None:
                 self._click(request, record)
                 status = 303 if ask.unlocked else decision.status
-                return self._answers.unstored(decision.location, status)
+                return self._responses.unstored(decision.location, status)
             entry = await self._lookup.newest(visit.key)
             if entry is None:
-                return self._answers.unavailable
+                return self._responses.unavailable
             if entry.record.version == record.version:
                 return self._page(visit, record, over(record, ask))
             if entry.record.password_hash != record.password_hash:
@@ -297,9 +301,9 @@ class RedirectService:
             decision = resolve(record, ask, self._now_ms())
             if decision.outcome is not Outcome.COUNT or self._leads_back(visit, decision):
                 return await self._carry_out(replace(visit, in_use=False), record, ask)
-        return self._answers.unavailable
+        return self._responses.unavailable
 
-    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Answer:
+    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Response:
         request, key = visit.request, visit.key
         proven = self._unlock.proves(key, record, request.headers)
         if not proven:
@@ -309,15 +313,15 @@ class RedirectService:
         # The link may have been edited while the check waited for its turn.
         entry = await self._find(visit.domain, key)
         if entry is None:
-            return self._answers.unavailable
+            return self._responses.unavailable
         # (A link that lost its password meanwhile still gets a 303: a 307 would send the form on.)
         unlocked = entry.record.password_hash in {None, record.password_hash}
-        answer = await self._carry_out(
+        response = await self._carry_out(
             replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
         )
         if proven or not unlocked:
-            return answer  # a cookie must not renew itself: it would stand for ever
-        return self._unlock.remember(answer, key, record, request.path, request.headers)
+            return response  # a cookie must not renew itself: it would stand for ever
+        return self._unlock.remember(response, key, record, request.path, request.headers)
 
 
 @dataclass(frozen=True, slots=True)

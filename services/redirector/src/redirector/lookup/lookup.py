@@ -18,7 +18,7 @@ from redirector.lookup.repository import Found
 from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import TokenBucket
 from redirector.metrics import Counts
-from redirector.responses.responses import Answer, Plain
+from redirector.responses.responses import Plain, Response
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable
@@ -50,8 +50,8 @@ one every second."""
 PRIMARY_ATTEMPTS = 3
 """Times the primary is asked for a key that changes while it is read."""
 
-LinkEntry = Entry[Plain | Answer | None]
-LinkCache = LocalCache[Plain | Answer | None]
+LinkEntry = Entry[Plain | Response | None]
+LinkCache = LocalCache[Plain | Response | None]
 T = TypeVar("T")
 
 _ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call

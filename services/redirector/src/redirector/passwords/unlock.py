@@ -8,7 +8,7 @@ from redirector.passwords.check import Passwords, Verdict
 from redirector.passwords.cookie import VisitorCookies
 from redirector.passwords.form import Unreadable, Unsupported, read_password
 from redirector.passwords.rate_limit import WINDOW_S
-from redirector.responses.responses import Answer, Answers
+from redirector.responses.responses import Response, Responses
 from redirector.rules.fields import field_values
 from shortcore.links.record import LinkKey, LinkRecord
 from shortcore.runtime.metrics import FromMemory
@@ -19,16 +19,16 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Unlock:
     """`proves` reads the cookie, `refusal` the posted password; `remember` sets the cookie."""
 
-    def __init__(self, answers: Answers, passwords: Passwords, cookies: VisitorCookies) -> None:
+    def __init__(self, responses: Responses, passwords: Passwords, cookies: VisitorCookies) -> None:
         self.cookies_seen = {"accepted": 0, "refused": 0}
-        self._answers = answers
+        self._responses = responses
         self._passwords = passwords
         self._cookies = cookies
         self._refusals = {
             Verdict.RIGHT: None,
-            Verdict.WRONG: answers.password_wrong,
-            Verdict.THROTTLED: answers.throttled(WINDOW_S),
-            Verdict.BUSY: answers.passwords_busy,
+            Verdict.WRONG: responses.password_wrong,
+            Verdict.THROTTLED: responses.throttled(WINDOW_S),
+            Verdict.BUSY: responses.passwords_busy,
         }
 
     def proves(self, key: LinkKey, record: LinkRecord, headers: Headers) -> bool:
@@ -40,27 +40,29 @@ class Unlock:
 
     async def refusal(
         self, key: LinkKey, record: LinkRecord, client: str, headers: Headers, body: bytes
-    ) -> Answer | None:
+    ) -> Response | None:
         """Return the answer to a body without the right password; None if it is right."""
         content_type = b",".join(field_values(headers, b"content-type")).decode("latin-1")
         try:
             given = read_password(content_type, body)
         except (Unreadable, Unsupported) as error:
             unsupported = isinstance(error, Unsupported)
-            return self._answers.unsupported_form if unsupported else self._answers.malformed
+            return self._responses.unsupported_form if unsupported else self._responses.malformed
         if not given or record.password_hash is None:
-            return self._answers.password
+            return self._responses.password
         verdict = await self._passwords.check(key, client, record.password_hash, given)
         return self._refusals[verdict]
 
     def remember(
-        self, answer: Answer, key: LinkKey, record: LinkRecord, path: str, headers: Headers
-    ) -> Answer:
-        """Return `answer` with the cookie of a visitor who gave the right password."""
+        self, response: Response, key: LinkKey, record: LinkRecord, path: str, headers: Headers
+    ) -> Response:
+        """Return `response` with the cookie of a visitor who gave the right password."""
         cookie = self._cookies.make(key, record, path, headers)
         if cookie is None:
-            return answer
-        return msgspec.structs.replace(answer, headers=[*answer.headers, (b"set-cookie", cookie)])
+            return response
+        return msgspec.structs.replace(
+            response, headers=[*response.headers, (b"set-cookie", cookie)]
+        )
 
     def export(self, memory: FromMemory) -> None:
         """Add the metrics of cookies and password checks."""

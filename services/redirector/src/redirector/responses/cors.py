@@ -14,7 +14,7 @@ EXPOSED: Final = "Retry-After"
 """What a script may read of an answer beside the headers that it always may."""
 
 
-def every_answer(origins: frozenset[str], forwarded: ForwardedHeader) -> list[tuple[str, str]]:
+def every_response(origins: frozenset[str], forwarded: ForwardedHeader) -> list[tuple[str, str]]:
     """Return the headers of every answer.
 
     Scripts of `origins` may ask, and `forwarded` names the header of the forwarded host.

@@ -22,7 +22,7 @@ _PRIVATE = "private, max-age=0"
 _NO_STORE = "no-store"
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A whole answer; `slot` counts it."""
 
     status: int
@@ -57,7 +57,7 @@ def status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
 
 
-class Answers:
+class Responses:
     """Builds every answer of the redirector.
 
     A redirect that was not given to a CDN to hold is `private`: for browsers alone. Every answer
@@ -83,7 +83,7 @@ class Answers:
         self._no_store = as_bytes("cache-control", _NO_STORE)
         self._permanent = as_bytes("cache-control", _own(PERMANENT_MAX_AGE_S))
         self._held_control = as_bytes("cache-control", cdn.control(None))
-        self._held = {status: counts.answer("held", status) for status in PERMANENT}
+        self._held = {status: counts.response("held", status) for status in PERMANENT}
         self._plain: dict[int, Plain] = {
             status: self._make_plain(status) for status in REDIRECT_STATUSES
         }
@@ -115,7 +115,7 @@ class Answers:
             methods: self._not_allowed(", ".join(methods)) for methods in (READ, FORM, ALL)
         }
         self.options = {
-            methods: self._answer(
+            methods: self._response(
                 "options", 204, [("allow", ", ".join(methods)), ("cache-control", _NO_STORE)], b""
             )
             for methods in (READ, FORM, ALL)
@@ -128,15 +128,15 @@ class Answers:
             return held, HELD_BYTES + len(held.tail)
         return self._plain[record.redirect_status], 0
 
-    def of_entry(self, entry: Entry[Plain | Answer | None]) -> Answer:
+    def of_entry(self, entry: Entry[Plain | Response | None]) -> Response:
         """Return in full what a cached plain link answers."""
-        answer = entry.answer
-        if isinstance(answer, Plain):
-            headers = [as_bytes("location", entry.record.target), *answer.headers]
-            return Answer(answer.status, headers, b"", answer.slot)
-        if answer is None:
+        response = entry.response
+        if isinstance(response, Plain):
+            headers = [as_bytes("location", entry.record.target), *response.headers]
+            return Response(response.status, headers, b"", response.slot)
+        if response is None:
             raise TypeError("the link is not plain: its answer depends on the request")
-        return answer
+        return response
 
     def _make_plain(self, status: int) -> Plain:
         control, text = (
@@ -146,7 +146,7 @@ class Answers:
         )
         return Plain(
             status,
-            self._counts.answer("redirect", status),
+            self._counts.response("redirect", status),
             (control, *self._empty),
             status_line(status) + b"location: ",
             f"\r\ncache-control: {text}\r\ncontent-length: 0\r\n{self._every_text}date: ".encode(),
@@ -168,7 +168,7 @@ class Answers:
 
     def of_link(
         self, key: LinkKey, record: LinkRecord, location: str, *, left_s: int | None, in_use: bool
-    ) -> Answer:
+    ) -> Response:
         """Return the redirect of a link that is not plain; it ends in `left_s`, if ever."""
         status = record.redirect_status
         if in_use and self._cdn.may_hold(record):
@@ -178,7 +178,7 @@ class Answers:
         else:
             more = [self._control(status, left_s)]
             slot = self._plain[status].slot
-        return Answer(status, [as_bytes("location", location), *more, *self._empty], b"", slot)
+        return Response(status, [as_bytes("location", location), *more, *self._empty], b"", slot)
 
     def _control(self, status: int, left_s: int | None) -> Header:
         if status not in PERMANENT:
@@ -187,44 +187,44 @@ class Answers:
             return self._permanent
         return as_bytes("cache-control", _own(left_s))
 
-    def unstored(self, location: str, status: int, result: str = "redirect") -> Answer:
+    def unstored(self, location: str, status: int, result: str = "redirect") -> Response:
         """Return a redirect that nobody may keep: it was counted, or took a password."""
         headers = [as_bytes("location", location), self._no_store, *self._empty]
-        return Answer(status, headers, b"", self._counts.answer(result, status))
+        return Response(status, headers, b"", self._counts.response(result, status))
 
-    def cleaned(self, answer: Answer, status: int) -> Answer:
+    def cleaned(self, response: Response, status: int) -> Response:
         """Return the answer to a URL that was pasted with junk.
 
         A redirect to a link's target becomes one with `status` that no cache stores: the same URL leads
         elsewhere once a link with that very code is created, or this link is changed.
         """
-        if answer.slot not in self._to_targets:
-            return answer
-        location = next(value for name, value in answer.headers if name == b"location")
+        if response.slot not in self._to_targets:
+            return response
+        location = next(value for name, value in response.headers if name == b"location")
         return self.unstored(location.decode("ascii"), status, "cleaned")
 
-    def elsewhere(self, location: str, result: str) -> Answer:
+    def elsewhere(self, location: str, result: str) -> Response:
         """Return the redirect that stands in for a page (expired, not found, home)."""
         headers = [as_bytes("location", location), self._private, *self._empty]
-        return Answer(302, headers, b"", self._counts.answer(result, 302))
+        return Response(302, headers, b"", self._counts.response(result, 302))
 
-    def _not_allowed(self, methods: str) -> Answer:
+    def _not_allowed(self, methods: str) -> Response:
         return self.text("method", 405, f"Allowed here: {methods}.\n", more=[("allow", methods)])
 
-    def not_yet(self, valid_from_ms: int) -> Answer:
+    def not_yet(self, valid_from_ms: int) -> Response:
         """Return the page of a link that opens at a time that will come."""
         return self.page("scheduled", 404, self._pages.not_yet(valid_from_ms))
 
-    def throttled(self, retry_after_s: int) -> Answer:
+    def throttled(self, retry_after_s: int) -> Response:
         """Return the refusal of one more password."""
         more = [("retry-after", str(retry_after_s))]
         return self.page("throttled", 429, self._pages.throttled, more=more)
 
-    def preview(self, record: LinkRecord, short: str) -> Answer:
+    def preview(self, record: LinkRecord, short: str) -> Response:
         """Return the page that shows where a link leads."""
         return self.page("preview", 200, self._pages.preview(record, short), _PRIVATE)
 
-    def preview_of_limited(self, record: LinkRecord, short: str) -> Answer:
+    def preview_of_limited(self, record: LinkRecord, short: str) -> Response:
         """Return the preview page instead of a redirect that would use up a visit."""
         page = self._pages.preview(record, short, at_link=True)
         return self.page("limited_preview", 200, page)
@@ -236,7 +236,7 @@ class Answers:
         page: Page,
         control: str = _NO_STORE,
         more: Sequence[tuple[str, str]] = (),
-    ) -> Answer:
+    ) -> Response:
         """Return an HTML page; it may load nothing and is in no search index."""
         headers = [
             ("content-type", "text/html; charset=utf-8"),
@@ -248,7 +248,7 @@ class Answers:
             ("x-robots-tag", "noindex"),
             *more,
         ]
-        return self._answer(result, status, headers, page.body)
+        return self._response(result, status, headers, page.body)
 
     def text(
         self,
@@ -257,7 +257,7 @@ class Answers:
         text: str,
         control: str = _NO_STORE,
         more: Sequence[tuple[str, str]] = (),
-    ) -> Answer:
+    ) -> Response:
         """Return plain text."""
         headers = [
             ("content-type", "text/plain; charset=utf-8"),
@@ -266,13 +266,13 @@ class Answers:
             ("x-content-type-options", "nosniff"),
             *more,
         ]
-        return self._answer(result, status, headers, text.encode("ascii"))
+        return self._response(result, status, headers, text.encode("ascii"))
 
-    def _answer(
+    def _response(
         self, result: str, status: int, headers: Sequence[tuple[str, str]], body: bytes
-    ) -> Answer:
+    ) -> Response:
         encoded = [*(as_bytes(name, value) for name, value in headers), *self._every]
-        return Answer(status, encoded, body, self._counts.answer(result, status))
+        return Response(status, encoded, body, self._counts.response(result, status))
 
 
 def _own(max_age_s: int) -> str:
