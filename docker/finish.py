@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Sources of extension modules, type stubs, and tests that some wheels carry.
+# Sources of extension modules, type stubs and tests, which some wheels contain.
 NEVER_IMPORTED = ("tests", "testing", "_testbase")
 NEVER_RUN = {".c", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx"}
 HEALTHCHECK = "http.client"
@@ -35,7 +35,7 @@ def main() -> None:
     strip(root)
     sys.pycache_prefix = str(root / "bytecode")
     for source in sorted({*root.glob("lib/**/*.py"), *imported(modules)}):
-        # Unchecked: nothing may look at a source's time, which differs from build to build.
+        # Unchecked bytecode: the modification time of sources differs between builds.
         py_compile.compile(
             str(source),
             cfile=importlib.util.cache_from_source(str(source)),
@@ -76,7 +76,7 @@ def loaded(library: bytes) -> bytes:
         (offset,) = struct.unpack_from("<Q", library, header + 8)
         (length,) = struct.unpack_from("<Q", library, header + 32)
         end = max(end, offset + length)
-    # Without its section headers, as these would now point behind the end.
+    # Remove the section headers, which would point beyond the end of the file.
     kept = bytearray(library[:end])
     struct.pack_into("<Q", kept, 40, 0)
     struct.pack_into("<HHH", kept, 58, 0, 0, 0)

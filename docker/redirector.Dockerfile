@@ -3,8 +3,8 @@
 #   docker build -f docker/redirector.Dockerfile -t shortlinks-redirector .
 #   docker run … shortlinks-redirector [serve]
 #
-# BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. Builds with
-# BuildKit and with the classic builder, and gives the same files each time (SOURCE_DATE_EPOCH).
+# BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. The build works
+# with BuildKit and with the classic builder, and is reproducible (SOURCE_DATE_EPOCH).
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
@@ -18,7 +18,7 @@ RUN python3 -m venv /build \
  && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --require-hashes \
     --no-deps --only-binary=:all: -r requirements/redirector.txt
 
-# Our own packages are built by what was just installed and checked: no network from here on.
+# Our packages are built with the tools installed above: the build needs no network from here on.
 ARG SOURCE_DATE_EPOCH=0
 COPY libs/shortcore libs/shortcore
 COPY services/redirector services/redirector

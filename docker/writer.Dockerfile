@@ -3,8 +3,8 @@
 #   docker build -f docker/writer.Dockerfile -t shortlinks-writer .
 #   docker run … shortlinks-writer [serve | relay | migrate | create-key]
 #
-# BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. Builds with
-# BuildKit and with the classic builder, and gives the same files each time (SOURCE_DATE_EPOCH).
+# BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. The build works
+# with BuildKit and with the classic builder, and is reproducible (SOURCE_DATE_EPOCH).
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
@@ -18,7 +18,7 @@ RUN python3 -m venv /build \
  && /build/bin/pip --python /opt/shortlinks/bin/python install --quiet --no-compile --require-hashes \
     --no-deps --only-binary=:all: -r requirements/writer.txt
 
-# Our own packages are built by what was just installed and checked: no network from here on.
+# Our packages are built with the tools installed above: the build needs no network from here on.
 ARG SOURCE_DATE_EPOCH=0
 COPY libs/shortcore libs/shortcore
 COPY services/writer services/writer
@@ -48,7 +48,7 @@ USER 65532:65532
 WORKDIR /
 EXPOSE 8000 9000 9002
 STOPSIGNAL SIGTERM
-# The relay has an admin port of its own; what runs here is in the arguments of process 1.
+# The relay has a different admin port, so the check reads the command of process 1.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/opt/shortlinks/bin/python", "-S", "-c", \
     "import http.client as h,os;r=b'relay' in open('/proc/1/cmdline','rb').read().split(b'\\0');e=os.environ.get;p=e('SHORTLINKS_RELAY_ADMIN_PORT','9002') if r else e('SHORTLINKS_WRITER_ADMIN_PORT','9000');c=h.HTTPConnection('127.0.0.1',int(p),timeout=2);c.request('GET','/livez');raise SystemExit(c.getresponse().status!=200)"]
 ENTRYPOINT ["/opt/shortlinks/bin/shortlinks-writer"]

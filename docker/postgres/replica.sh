@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Copy the primary into an empty volume, then follow it; the arguments are the server's.
+# Copy the primary to an empty volume, then start replication. The arguments go to the server.
 set -euo pipefail
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-  # A copy that was cut short must not pass for a whole one: it gets its name at the end.
+  # The copy is renamed when it is complete, so an interrupted copy is never started.
   rm -rf "$PGDATA" "$PGDATA.new"
   mkdir -p "$(dirname "$PGDATA")"
   PGPASSWORD=$(cat /run/secrets/replication_password) \

@@ -33,20 +33,20 @@ REFUSED = {
     "cache.mode=external,cache.external.hosts={a:1},cache.external.topology=cluster,cache.external.database=2": (
         "a cluster has one database"
     ),
-    "credentials.generate=false": "no Secret is named for code-secret, postgresql-password",
+    "credentials.generate=false": "no Secret provides code-secret, postgresql-password",
     "edge.enabled=true,writer.enabled=false": "edge.enabled needs",
     "redirector.autoscaling.minReplicas=11": "minReplicas (11) is more than maxReplicas (10)",
     "writer.autoscaling.targetCPUUtilizationPercentage=null": "would never scale",
     "writer.autoscaling.keda.enabled=true": "/writer/autoscaling/keda/triggers",
-    "writer.strategy.rollingUpdate.maxSurge=0": "no rollout could ever begin",
+    "writer.strategy.rollingUpdate.maxSurge=0": "no rollout could start",
     "writer.ingress.enabled=true": "/writer/ingress/hosts",
     "redirector.httpRoute.enabled=true": "/redirector/httpRoute/parentRefs",
-    "settings.redis_url=redis://a": "settings.redis_url is not set here, but by cache",
-    "writer.settings.writer_port=1": "writer.settings.writer_port is not set here",
-    "relay.settings.log_level=info": "by dynamic.log_level",
+    "settings.redis_url=redis://a": "settings.redis_url cannot be set here. It is set by cache.",
+    "writer.settings.writer_port=1": "writer.settings.writer_port cannot be set here",
+    "relay.settings.log_level=info": "Set dynamic.log_level",
     "settings.redisTimeoutMs=40": "settings.redisTimeoutMs is not the name of a setting",
-    "writer.podSpec.serviceAccountName=mine": "writer.podSpec.serviceAccountName is written by",
-    "redirector.service.spec.ports=80": "redirector.service.spec.ports is written by the chart",
+    "writer.podSpec.serviceAccountName=mine": "writer.podSpec.serviceAccountName is set by",
+    "redirector.service.spec.ports=80": "redirector.service.spec.ports is set by the chart",
     # Connections.
     "redirector.autoscaling.enabled=false,redirector.replicaCount=60": (
         "postgresql.maxConnections is 200"
@@ -54,7 +54,7 @@ REFUSED = {
     "redirector.autoscaling.maxReplicas=60": ("redirector 61 pods x 4"),
     "postgresql.mode=cnpg,postgresql.maxConnections=40": "pooler 2 pods x 20",
     "postgresql.mode=cnpg,postgresql.cnpg.pooler.maxClientConnections=20": (
-        "with one of its 2 pods away it accepts 20"
+        "with one of its 2 pods down it accepts only 20"
     ),
 }
 
@@ -102,7 +102,7 @@ def test_what_fits_the_server_is_rendered(helm: str, sets: str) -> None:
 
 
 def test_one_redirector_more_than_fits_is_refused(helm: str) -> None:
-    with pytest.raises(Refused, match=r"make 204, but postgresql\.maxConnections is 200"):
+    with pytest.raises(Refused, match=r"are 204, but postgresql\.maxConnections is 200"):
         template(helm, sets=["redirector.autoscaling.maxReplicas=33"])
 
 

@@ -1,4 +1,4 @@
-"""Make the Secret with what nobody gave; never change a key that is there.
+"""Generate the missing credentials in a Secret; never change an existing key.
 
 Standard library only; runs in the writer's image, with a token that may create Secrets and read
 and patch this one.
@@ -59,16 +59,16 @@ def main():
         if error.code != 409:
             raise SystemExit(f"{error}: {error.read().decode()}") from error
     else:
-        print(f"made {NAME}: {', '.join(keys)}")
+        print(f"created {NAME}: {', '.join(keys)}")
         return
     there = call("GET", f"{SECRETS}/{NAME}")
     missing = [key for key in keys if key not in there.get("data", {})]
     if missing:
-        # The version makes two of us that add the same key at once a conflict, not an overwrite.
+        # With the version, two Jobs that add the same key at once get a conflict instead of overwriting.
         version = there["metadata"]["resourceVersion"]
         patch = {"metadata": {"resourceVersion": version}, "data": fresh(missing)}
         call("PATCH", f"{SECRETS}/{NAME}", patch, "application/merge-patch+json")
-    print(f"{NAME} is there; added: {', '.join(missing) or 'nothing'}")
+    print(f"{NAME} exists; added: {', '.join(missing) or 'nothing'}")
 
 
 main()

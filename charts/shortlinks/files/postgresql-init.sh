@@ -1,5 +1,5 @@
-# Sourced once by the image's entrypoint, on an empty volume. The passwords are read by psql itself,
-# so that they are in no process's arguments.
+# The image's entrypoint sources this script once, on an empty volume. psql reads the passwords from
+# files, so no process has them in its arguments.
 psql -q -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
   -v role="$SHORTLINKS_ROLE" -v database="$SHORTLINKS_DATABASE" <<'SQL'
 \set password `cat /run/credentials/postgresql-password`

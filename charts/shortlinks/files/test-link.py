@@ -1,4 +1,4 @@
-"""Create a link, follow it, edit it, follow it again, delete it, and see that it is gone."""
+"""Create a link, follow it, edit it, follow it again, delete it, and check that it is gone."""
 
 import http.client
 import json
@@ -38,7 +38,7 @@ def expect(what, status, answer):
 
 
 def follow(link, until):
-    """Ask the redirector until `until(status, location)`; edits arrive within milliseconds."""
+    """Request the link until `until(status, location)` is true; edits arrive within milliseconds."""
     end = time.monotonic() + WAIT_S
     while True:
         status, headers, _ = call(REDIRECTOR, "GET", f"/{link['code']}", {"Host": link["domain"]})
@@ -47,7 +47,7 @@ def follow(link, until):
             print(f"followed: {status} {location or ''}")
             return
         if time.monotonic() > end:
-            raise SystemExit(f"/{link['code']} still answers {status} {location or ''}")
+            raise SystemExit(f"/{link['code']} still responds with {status} {location or ''}")
         time.sleep(0.1)
 
 

@@ -1,6 +1,6 @@
 {{/* The addresses and URLs of PostgreSQL and Valkey. */}}
 
-{{/* Whether the services get whole URLs from a Secret. */}}
+{{/* Whether the services read complete URLs from a Secret. */}}
 {{- define "shortlinks.postgresqlByUrl" -}}
 {{- if and (eq .Values.postgresql.mode "external") (not .Values.postgresql.external.host) }}true{{ end }}
 {{- end }}
@@ -28,7 +28,7 @@
 {{- end }}
 {{- end }}
 
-{{/* host:port of a server for look-ups; nothing where that is the primary (root, direct) */}}
+{{/* host:port of the read replica for lookups; empty if lookups use the primary (root, direct) */}}
 {{- define "shortlinks.postgresqlReadAddress" -}}
 {{- $name := include "shortlinks.fullname" .root }}
 {{- $postgresql := .root.Values.postgresql }}
@@ -45,7 +45,7 @@
 {{- default (get (dict "bundled" "disable" "cnpg" "require" "external" "verify-full") .Values.postgresql.mode) .Values.postgresql.tls.mode }}
 {{- end }}
 
-{{/* (root, address). The password is no part of it: it comes from a file, as it is. */}}
+{{/* URL without the password, which the services read from a file (root, address) */}}
 {{- define "shortlinks.postgresqlUrl" -}}
 {{- $postgresql := .root.Values.postgresql -}}
 postgresql://{{ $postgresql.username | urlquery }}@{{ .address }}/{{ $postgresql.database | urlquery }}?sslmode={{ include "shortlinks.sslmode" .root }}

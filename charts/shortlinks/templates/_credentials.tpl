@@ -1,4 +1,4 @@
-{{/* The Secrets with credentials and certificates, and the folders where the services read them. */}}
+{{/* The Secrets with credentials and CA certificates, and the folders where the services read them. */}}
 
 {{- define "shortlinks.credentials" -}}
 /run/shortlinks/credentials
@@ -20,7 +20,7 @@
 {{- default (include "shortlinks.generatedSecret" .) .Values.cache.bundled.existingSecret }}
 {{- end }}
 
-{{/* Keys that nobody gave, one a line: what the credentials Job makes. */}}
+{{/* Keys that no value provides, one per line: the credentials Job generates them. */}}
 {{- define "shortlinks.generatedKeys" -}}
 {{- if not .Values.credentials.existingSecret }}
 {{- if not .Values.credentials.codeSecret.existingSecret }}
@@ -37,8 +37,8 @@ valkey-password
 {{- end }}
 {{- end }}
 
-{{/* The credentials as one folder of files. Readable by everybody in the container, for which there
-     is one user only, whose number the chart does not know. (root, only: "postgresql" or nothing) */}}
+{{/* Volume with one file per credential. All users of the container may read the files, because the chart
+     does not know the numeric user of the image. (root, only: "postgresql" or empty) */}}
 {{- define "shortlinks.credentialsVolume" -}}
 {{- $root := .root }}
 {{- $postgresql := $root.Values.postgresql }}
@@ -64,7 +64,7 @@ projected:
           - key: {{ $postgresql.external.secretKeys.password }}
             path: postgres-password
     {{- else if eq $postgresql.mode "cnpg" }}
-    # CloudNativePG makes it, and changes it with the role's password.
+    # CloudNativePG creates this Secret and updates it with the role's password.
     - secret:
         name: {{ include "shortlinks.fullname" $root }}-postgresql-app
         items:
@@ -106,7 +106,7 @@ projected:
     {{- end }}
 {{- end }}
 
-{{/* Authorities' certificates, where there are any. (root, only) */}}
+{{/* CA certificates, if any are configured. (root, only) */}}
 {{- define "shortlinks.certificatesVolume" -}}
 {{- $tls := .root.Values.postgresql.tls }}
 {{- $redis := .root.Values.cache.external.tls }}

@@ -1,10 +1,10 @@
-{{/* What the Deployments of all parts share (root, component, name, spec, values). */}}
+{{/* Templates that the Deployments of all components share (root, component, name, spec, values). */}}
 
 {{- define "shortlinks.autoscaled" -}}
 {{- if or .autoscaling.enabled .autoscaling.keda.enabled }}true{{ end }}
 {{- end }}
 
-{{/* Of a Deployment's spec, everything but the pod. */}}
+{{/* A Deployment's spec without the pod template. */}}
 {{- define "shortlinks.deploymentSpec" -}}
 {{- if not (include "shortlinks.autoscaled" .values) -}}
 replicas: {{ .values.replicaCount }}
@@ -22,13 +22,14 @@ selector:
     {{- include "shortlinks.selector" . | nindent 4 }}
 {{- end }}
 
-{{/* Labels and annotations of a pod (checksum: of what is only read at the start). */}}
+{{/* Labels and annotations of a pod (checksum: of the configuration that is read only at startup). */}}
 {{- define "shortlinks.podMetadata" -}}
 labels:
   {{- include "shortlinks.podLabels" . | nindent 2 }}
 annotations:
   kubectl.kubernetes.io/default-container: {{ .component }}
-  # A change of what is only read at the start rolls the pods. The dynamic settings are not in it.
+  # A change of the configuration that is read only at startup restarts the pods. The dynamic settings
+  # are not part of the checksum.
   checksum/settings: {{ .checksum }}
   {{- with .root.Values.credentials.revision }}
   checksum/credentials: {{ . | quote }}
@@ -38,16 +39,16 @@ annotations:
   {{- end }}
 {{- end }}
 
-{{/* Of a pod's spec, everything but containers and volumes. */}}
+{{/* A pod's spec without containers and volumes. */}}
 {{- define "shortlinks.podSpec" -}}
 {{- $root := .root }}
 {{- $drain := $root.Values.drain -}}
 serviceAccountName: {{ include "shortlinks.serviceAccount" $root }}
 automountServiceAccountToken: false
-# The addresses of all Services as variables: noise, and names that settings could clash with.
+# Otherwise Kubernetes adds a variable for each Service, whose name could clash with a setting.
 enableServiceLinks: false
 {{- include "shortlinks.pullSecrets" $root }}
-# The whole drain, and the time to flush and close.
+# The three phases of the shutdown, and 10 seconds to flush and close.
 terminationGracePeriodSeconds: {{ add (int $drain.preStopSeconds) (int $drain.delaySeconds) (int $drain.timeoutSeconds) 10 }}
 securityContext:
   {{- include "shortlinks.podSecurityContext" (dict "contexts" (list .values.podSecurityContext $root.Values.podSecurityContext)) | nindent 2 }}
@@ -57,7 +58,7 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{/* Ports, security, resources, probes and drain of a part's own container. */}}
+{{/* Ports, security context, resources, probes and preStop hook of a component's main container. */}}
 {{- define "shortlinks.container" -}}
 {{- $drain := .root.Values.drain -}}
 ports:
@@ -73,8 +74,8 @@ securityContext:
   {{- include "shortlinks.containerSecurityContext" (dict "context" .values.securityContext) | nindent 2 }}
 resources:
   {{- toYaml .values.resources | nindent 2 }}
-# Startup and liveness ask the process alone: a restart repairs no database. Readiness is «started
-# and not draining», never the state of a dependency.
+# Startup and liveness probes check only the process, because a restart does not repair a database.
+# Readiness means «started and not draining», never the state of a dependency.
 startupProbe:
   {{- include "shortlinks.probe" (dict "path" "/livez" "probe" .values.startupProbe) | nindent 2 }}
 livenessProbe:
@@ -84,13 +85,13 @@ readinessProbe:
 {{- if gt (int $drain.preStopSeconds) 0 }}
 lifecycle:
   preStop:
-    # Done by the kubelet, so that the image needs no shell.
+    # The kubelet sleeps, so the image needs no shell.
     sleep:
       seconds: {{ $drain.preStopSeconds }}
 {{- end }}
 {{- end }}
 
-{{/* A probe of `path` on the admin port, unless its values name a check of their own (path, probe). */}}
+{{/* A probe of `path` on the admin port, unless its values name another check (path, probe). */}}
 {{- define "shortlinks.probe" -}}
 {{- $own := false }}
 {{- range $check := list "httpGet" "exec" "tcpSocket" "grpc" }}
@@ -109,9 +110,9 @@ httpGet: {path: {{ .path }}, port: admin}
 {{- if ne .values.spread "none" }}
 {{- $selector := dict "matchLabels" (include "shortlinks.selector" . | fromYaml) }}
 {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
-{{- /* Zones are never a must: where nodes have no such label, nothing would start. */}}
+{{- /* Spreading over zones is never required: on nodes without the label no pod would start. */}}
 {{- $when := ternary "DoNotSchedule" "ScheduleAnyway" (and (eq $.values.spread "hard") (eq $key "kubernetes.io/hostname")) }}
-{{- /* Each revision is spread by itself; else the old pods of a rollout push the new ones together. */}}
+{{- /* Spread each revision separately; otherwise the old pods of a rollout crowd the new ones together. */}}
 {{- $spread = prepend $spread (dict "maxSkew" 1 "topologyKey" $key "whenUnsatisfiable" $when "labelSelector" $selector "matchLabelKeys" (list "pod-template-hash")) }}
 {{- end }}
 {{- end }}

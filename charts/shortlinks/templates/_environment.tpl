@@ -1,6 +1,6 @@
 {{/* The environment of the services. */}}
 
-{{/* The environment that says where PostgreSQL is, as a map (root, direct). */}}
+{{/* Environment variables of the PostgreSQL connection, as a map (root, direct). */}}
 {{- define "shortlinks.postgresqlEnv" -}}
 {{- $credentials := include "shortlinks.credentials" .root }}
 {{- if include "shortlinks.postgresqlByUrl" .root }}
@@ -20,7 +20,7 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- end }}
 {{- end }}
 
-{{/* A setting's value as the text that the environment takes. */}}
+{{/* A setting's value as text for an environment variable. */}}
 {{- define "shortlinks.text" -}}
 {{- if kindIs "slice" . }}{{ join "," . }}
 {{- else if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}
@@ -28,8 +28,8 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- end }}
 {{- end }}
 
-{{/* Entries that each click stream may keep. They are up to 30 KB and never evicted, so all streams
-     together take a quarter of Valkey at the most: a full Valkey could not take a link's edits. */}}
+{{/* Maximum number of entries per click stream. An entry has up to 30 KB and is never evicted, so all
+     streams together may use at most a quarter of Valkey's memory: a full Valkey would reject edits. */}}
 {{- define "shortlinks.clickEntries" -}}
 {{- $size := .Values.cache.bundled.maxMemory }}
 {{- $units := dict "" 1 "b" 1 "k" 1000 "kb" 1024 "m" 1000000 "mb" 1048576 "g" 1000000000 "gb" 1073741824 }}
@@ -38,7 +38,7 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- div (div $bytes 4) (mul $streams 30720) | max 10 | min 5000 }}
 {{- end }}
 
-{{/* The whole environment of a part, as a map of texts (root, component, spec, values). */}}
+{{/* All environment variables of a component, as a map of texts (root, component, spec, values). */}}
 {{- define "shortlinks.environment" -}}
 {{- $root := .root }}
 {{- $credentials := include "shortlinks.credentials" $root }}

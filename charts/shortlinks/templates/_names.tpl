@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* 40 characters leave room for the longest suffix in the 63 of a DNS label. */}}
+{{/* A DNS label has at most 63 characters: 40 leave room for the longest suffix. */}}
 {{- define "shortlinks.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -18,15 +18,15 @@
 {{- end }}
 {{- end }}
 
-{{/* What selects pods: never changes, for a Deployment's selector cannot. (root, component) */}}
+{{/* Selector labels. They must never change, because a Deployment's selector is immutable. (root, component) */}}
 {{- define "shortlinks.selector" -}}
 app.kubernetes.io/name: {{ include "shortlinks.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* Of a pod: nothing that changes with the chart's version, which would roll pods, and be refused
-     by a Job, for nothing. (root, component, values?) */}}
+{{/* Pod labels. None contains the chart's version: a new version alone must not restart pods, and a Job's
+     pod template is immutable. (root, component, values?) */}}
 {{- define "shortlinks.podLabels" -}}
 {{- $labels := include "shortlinks.selector" . | fromYaml }}
 {{- $_ := set $labels "app.kubernetes.io/part-of" "shortlinks" }}
@@ -71,7 +71,7 @@ image: {{ if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}
 imagePullPolicy: {{ $image.pullPolicy }}
 {{- end }}
 
-{{/* Begins with a line break, unless it is empty. */}}
+{{/* Starts with a line break unless it is empty. */}}
 {{- define "shortlinks.pullSecrets" -}}
 {{- with concat .Values.imagePullSecrets .Values.global.imagePullSecrets }}
 imagePullSecrets:
@@ -89,14 +89,15 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* What `restricted` pod security needs of a container; the keys of `context` win (context?). */}}
+{{/* Container security context for the `restricted` Pod Security Standard; keys of `context` take
+     precedence (context?). */}}
 {{- define "shortlinks.containerSecurityContext" -}}
 {{- $default := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
 {{- merge (dict) (default dict .context) $default | toYaml }}
 {{- end }}
 
-{{/* What `restricted` pod security needs of a pod; the first context that has a key wins, and a null
-     removes it (contexts: a list). */}}
+{{/* Pod security context for the `restricted` Pod Security Standard. The first context that has a key
+     takes precedence, and a null removes the key (contexts: a list). */}}
 {{- define "shortlinks.podSecurityContext" -}}
 {{- $merged := dict }}
 {{- range append .contexts (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault")) }}
@@ -115,7 +116,7 @@ imagePullSecrets:
 {{- toYaml $context }}
 {{- end }}
 
-{{/* Eight characters that change with the text. */}}
+{{/* The first eight characters of the text's hash. */}}
 {{- define "shortlinks.hash" -}}
 {{- . | sha256sum | trunc 8 }}
 {{- end }}

@@ -73,7 +73,7 @@ env:
 {{- define "shortlinks.mounts" -}}
 - name: tmp
   mountPath: /tmp
-# A folder, not a subPath: a file that is mounted by itself never changes.
+# A folder, not a subPath: Kubernetes never updates a file that is mounted with subPath.
 - name: dynamic
   mountPath: /etc/shortlinks
   readOnly: true

@@ -1,4 +1,4 @@
-{{/* What the pods of the bundled stores share (root, values). */}}
+{{/* Templates that the bundled PostgreSQL and Valkey share (root, values). */}}
 {{- define "shortlinks.storePod" -}}
 serviceAccountName: {{ include "shortlinks.serviceAccount" .root }}
 automountServiceAccountToken: false
@@ -26,7 +26,7 @@ priorityClassName: {{ . }}
 
 {{/* (root, component, persistence) */}}
 {{- define "shortlinks.storeClaim" -}}
-# kind and apiVersion are written out because the server adds them, which is a difference to Argo CD.
+# The API server adds kind and apiVersion: without them Argo CD would report a difference.
 - apiVersion: v1
   kind: PersistentVolumeClaim
   metadata:

@@ -1,4 +1,4 @@
-{{/* Rules over several values, which the schema cannot state. Each refusal says what to do. */}}
+{{/* Rules that involve several values, which the schema cannot express. Each error says what to do. */}}
 {{- define "shortlinks.validate" -}}
 {{- include "shortlinks.validateNames" . }}
 {{- include "shortlinks.validatePostgresql" . }}
@@ -15,7 +15,7 @@
 {{- end }}
 {{- end }}
 {{- if and .Values.edge.enabled (not (and .Values.writer.enabled .Values.redirector.enabled)) }}
-{{- fail "edge.enabled needs writer.enabled and redirector.enabled: the edge stands before both." }}
+{{- fail "edge.enabled needs writer.enabled and redirector.enabled: the edge forwards requests to both." }}
 {{- end }}
 {{- include "shortlinks.validateConnections" . }}
 {{- end }}
@@ -24,7 +24,7 @@
 {{- define "shortlinks.validateNames" -}}
 {{- $v := .Values }}
 {{- if hasKey $v "images" }}
-{{- fail "images is now part by part: writer.image, redirector.image, edge.image, postgresql.bundled.image, cache.bundled.image (each with registry, repository, tag, digest, pullPolicy), and imagePullSecrets." }}
+{{- fail "images was replaced by one image per component: writer.image, redirector.image, edge.image, postgresql.bundled.image, cache.bundled.image (each with registry, repository, tag, digest, pullPolicy), and imagePullSecrets." }}
 {{- end }}
 {{- if hasKey $v.postgresql.bundled.replica "replicas" }}
 {{- fail "postgresql.bundled.replica.replicas is now postgresql.bundled.replica.replicaCount." }}
@@ -62,7 +62,7 @@
 {{- $sslmode := include "shortlinks.sslmode" . }}
 {{- if eq $v.postgresql.mode "external" }}
 {{- if not $external.existingSecret }}
-{{- fail "postgresql.mode is external, but postgresql.external.existingSecret is empty: name the Secret with the password (and set postgresql.external.host), or with whole URLs." }}
+{{- fail "postgresql.mode is external, but postgresql.external.existingSecret is empty: name the Secret with the password (and set postgresql.external.host), or with complete URLs." }}
 {{- end }}
 {{- if and $external.readHost (not $external.host) }}
 {{- fail "postgresql.external.readHost is set, but postgresql.external.host is not: set both, or keep both URLs in the Secret and name secretKeys.readUrl." }}
@@ -70,7 +70,7 @@
 {{- end }}
 {{- $verifies := has $sslmode (list "verify-ca" "verify-full") }}
 {{- if and $verifies (not $v.postgresql.tls.caSecret) (not (include "shortlinks.postgresqlByUrl" .)) }}
-{{- fail (printf "TLS to PostgreSQL is %s, but postgresql.tls.caSecret is empty: name the Secret with the authority's certificate, or set postgresql.tls.mode to require (encrypted, but anybody could answer)." $sslmode) }}
+{{- fail (printf "TLS to PostgreSQL is %s, but postgresql.tls.caSecret is empty: name the Secret with the CA certificate, or set postgresql.tls.mode to require (encrypted, but without verifying the server's identity)." $sslmode) }}
 {{- end }}
 {{- if and (eq $v.postgresql.mode "bundled") (not (has $sslmode (list "disable" "prefer"))) }}
 {{- fail "The bundled PostgreSQL has no TLS: leave postgresql.tls.mode empty, or choose postgresql.mode cnpg or external." }}
@@ -81,7 +81,7 @@
 {{- $cache := .Values.cache.external }}
 {{- if eq .Values.cache.mode "external" }}
 {{- if and (not $cache.hosts) (not $cache.existingSecret) }}
-{{- fail "cache.mode is external: set cache.external.hosts, or name in cache.external.existingSecret the Secret with the whole URL." }}
+{{- fail "cache.mode is external: set cache.external.hosts, or name in cache.external.existingSecret the Secret with the complete URL." }}
 {{- end }}
 {{- if and (eq $cache.topology "sentinel") $cache.hosts (not $cache.masterName) }}
 {{- fail "cache.external.topology is sentinel: set cache.external.masterName to the name of the master that the Sentinels watch." }}
@@ -98,11 +98,11 @@
 {{- define "shortlinks.validateCredentials" -}}
 {{- $missing := include "shortlinks.generatedKeys" . | trim }}
 {{- if and (not .Values.credentials.generate) $missing }}
-{{- fail (printf "credentials.generate is false, and no Secret is named for %s: name one in credentials.existingSecret (or one for each part)." ($missing | replace "\n" ", ")) }}
+{{- fail (printf "credentials.generate is false, and no Secret provides %s: set credentials.existingSecret (or the existingSecret of each component)." ($missing | replace "\n" ", ")) }}
 {{- end }}
 {{- end }}
 
-{{/* Settings that other values set: with both, one of them would be lost without a word. */}}
+{{/* Settings that other values set. If both were accepted, one of them would be ignored silently. */}}
 {{- define "shortlinks.ownedSettings" -}}
 postgres_url: postgresql
 postgres_read_url: postgresql
@@ -124,10 +124,10 @@ cdn_stale_s: links.cdn.staleSeconds
 cdn_key_header: links.cdn.keyHeader
 dynamic_file: dynamic
 writer_port: writer.service.port
-writer_admin_port: "nothing: it is fixed"
+writer_admin_port: the chart, to a fixed port
 redirector_port: redirector.service.port
-redirector_admin_port: "nothing: it is fixed"
-relay_admin_port: "nothing: it is fixed"
+redirector_admin_port: the chart, to a fixed port
+relay_admin_port: the chart, to a fixed port
 {{- end }}
 
 {{- define "shortlinks.validateSettings" -}}
@@ -137,13 +137,13 @@ relay_admin_port: "nothing: it is fixed"
 {{- range $key, $_ := $settings }}
 {{- /* Not in the schema: Helm's message about a property's name is hard to understand. */}}
 {{- if not (regexMatch "^[a-z][a-z0-9_]*$" $key) }}
-{{- fail (printf "%s.%s is not the name of a setting: use small letters, digits and _, as in redis_timeout_ms." $place $key) }}
+{{- fail (printf "%s.%s is not the name of a setting: use lowercase letters, digits and _, as in redis_timeout_ms." $place $key) }}
 {{- end }}
 {{- with get $owned $key }}
-{{- fail (printf "%s.%s is not set here, but by %s." $place $key .) }}
+{{- fail (printf "%s.%s cannot be set here. It is set by %s." $place $key .) }}
 {{- end }}
 {{- if hasKey $v.dynamic $key }}
-{{- fail (printf "%s.%s is not set here, but by dynamic.%s, which takes effect without a restart." $place $key $key) }}
+{{- fail (printf "%s.%s cannot be set here. Set dynamic.%s, which takes effect without a restart." $place $key $key) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -156,7 +156,7 @@ relay_admin_port: "nothing: it is fixed"
 {{- $written := list "affinity" "automountServiceAccountToken" "containers" "enableServiceLinks" "imagePullSecrets" "initContainers" "nodeSelector" "priorityClassName" "securityContext" "serviceAccountName" "terminationGracePeriodSeconds" "tolerations" "topologySpreadConstraints" "volumes" }}
 {{- range $key, $_ := .values.podSpec }}
 {{- if has $key $written }}
-{{- fail (printf "%s.podSpec.%s is written by the chart: use the value for it." $.name $key) }}
+{{- fail (printf "%s.podSpec.%s is set by the chart: use the chart's own value for it." $.name $key) }}
 {{- end }}
 {{- end }}
 {{- if gt (int $scale.minReplicas) (int $scale.maxReplicas) }}
@@ -164,32 +164,32 @@ relay_admin_port: "nothing: it is fixed"
 {{- end }}
 {{- $targets := or $scale.targetCPUUtilizationPercentage $scale.targetMemoryUtilizationPercentage $scale.metrics }}
 {{- if and $scale.enabled (not $scale.keda.enabled) (not $targets) }}
-{{- fail (printf "%s.autoscaling.enabled needs targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics: without any it would never scale." .name) }}
+{{- fail (printf "%s.autoscaling.enabled needs targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics: without a metric it would never scale." .name) }}
 {{- end }}
 {{- if eq $strategy.type "RollingUpdate" }}
 {{- if and (eq (toString $strategy.rollingUpdate.maxUnavailable) "0") (eq (int $strategy.rollingUpdate.maxSurge) 0) }}
-{{- fail (printf "%s.strategy.rollingUpdate.maxSurge and maxUnavailable are both 0: no rollout could ever begin." .name) }}
+{{- fail (printf "%s.strategy.rollingUpdate.maxSurge and maxUnavailable are both 0: no rollout could start." .name) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Of a part with a Service (name, values). */}}
+{{/* Rules for a component with a Service (name, values). */}}
 {{- define "shortlinks.validateService" -}}
 {{- range $key, $_ := .values.service.spec }}
 {{- if has $key (list "externalTrafficPolicy" "ports" "selector" "type") }}
-{{- fail (printf "%s.service.spec.%s is written by the chart: use the value for it." $.name $key) }}
+{{- fail (printf "%s.service.spec.%s is set by the chart: use the chart's own value for it." $.name $key) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Maximum number of pods of a part, the extra pods of a rollout included. */}}
+{{/* Maximum number of pods of a component, including the extra pods of a rollout. */}}
 {{- define "shortlinks.mostPods" -}}
 {{- $most := ternary .autoscaling.maxReplicas .replicaCount (eq (include "shortlinks.autoscaled" .) "true") }}
 {{- add (int $most) (ternary (int .strategy.rollingUpdate.maxSurge) 0 (eq .strategy.type "RollingUpdate")) }}
 {{- end }}
 
-{{/* A server without a free connection refuses new ones, and does so under the highest load. So the
-sum is checked here. */}}
+{{/* PostgreSQL refuses connections above max_connections, which would happen under the highest load. So
+the maximum sum of all pools is checked here. */}}
 {{- define "shortlinks.validateConnections" -}}
 {{- $v := .Values }}
 {{- $direct := 0 }}
@@ -199,7 +199,7 @@ sum is checked here. */}}
 {{- $c := index $v $name }}
 {{- if and $c.enabled $spec.settings }}
 {{- $pods := include "shortlinks.mostPods" $c | int }}
-{{- /* A part that LISTENs holds one connection beside its pool. */}}
+{{- /* A component that uses LISTEN has one connection in addition to its pool. */}}
 {{- $each := add (int $c.poolSize) (ternary 1 0 (default false $spec.direct)) }}
 {{- if and (include "shortlinks.pooled" $) (not $spec.direct) }}
 {{- $pooled = add $pooled (mul $pods $each) }}
@@ -211,18 +211,18 @@ sum is checked here. */}}
 {{- end }}
 {{- if include "shortlinks.pooled" . }}
 {{- $pooler := $v.postgresql.cnpg.pooler }}
-{{- /* With one of its pods away the others take all clients. */}}
+{{- /* If one pod of the pooler is down, the others take all clients. */}}
 {{- $room := mul (max 1 (sub (int $pooler.instances) 1)) (int $pooler.maxClientConnections) }}
 {{- if gt (int $pooled) (int $room) }}
-{{- fail (printf "The services could open %d connections to the pooler, but with one of its %d pods away it accepts %d: lower maxReplicas or poolSize, or raise postgresql.cnpg.pooler.maxClientConnections or instances." (int $pooled) (int $pooler.instances) (int $room)) }}
+{{- fail (printf "The services could open %d connections to the pooler, but with one of its %d pods down it accepts only %d: lower maxReplicas or poolSize, or raise postgresql.cnpg.pooler.maxClientConnections or instances." (int $pooled) (int $pooler.instances) (int $room)) }}
 {{- end }}
 {{- $direct = add $direct (mul (int $pooler.instances) (int $pooler.poolSize)) }}
 {{- $parts = append $parts (printf "pooler %d pods x %d" (int $pooler.instances) (int $pooler.poolSize)) }}
 {{- end }}
-{{- /* Two of the migration, three that PostgreSQL keeps for superusers, three for people and replicas. */}}
+{{- /* Two for the migration, three that PostgreSQL reserves for superusers, three for administrators and replicas. */}}
 {{- $need := add $direct 8 }}
 {{- $limit := int $v.postgresql.maxConnections }}
 {{- if and (gt $limit 0) (gt (int $need) $limit) }}
-{{- fail (printf "PostgreSQL could run out of connections: %s and 8 others make %d, but postgresql.maxConnections is %d. Lower maxReplicas or poolSize, or raise what the server accepts." (join ", " $parts) (int $need) $limit) }}
+{{- fail (printf "PostgreSQL could run out of connections: %s plus 8 others are %d, but postgresql.maxConnections is %d. Lower maxReplicas or poolSize, or raise what the server accepts." (join ", " $parts) (int $need) $limit) }}
 {{- end }}
 {{- end }}
