@@ -95,7 +95,7 @@ def test_a_redirector_whose_task_crashed_ends_and_is_started_again(
 
 def test_a_writer_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> None:
     crash(
-        stack, "writer", "writer.domains.book.DomainBook.refresh", "domains",
+        stack, "writer", "writer.domains.cache.DomainCache.refresh", "domains",
         answers("/api/openapi.json", 200),
     )  # fmt: skip
 

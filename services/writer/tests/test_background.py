@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-import writer.domains.book
+import writer.domains.cache
 import writer.http.idempotency
 import writer.keys.authenticator
 import writer.relay.outbox
@@ -16,7 +16,7 @@ SOON_S = 0.01
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     monkeypatch.setattr(writer.keys.authenticator, "NOTE_USES_EVERY_S", SOON_S)
-    monkeypatch.setattr(writer.domains.book, "REFRESH_EVERY_S", SOON_S)
+    monkeypatch.setattr(writer.domains.cache, "REFRESH_EVERY_S", SOON_S)
     monkeypatch.setattr(writer.http.idempotency, "_PURGE_EVERY_S", SOON_S)
 
 
@@ -24,7 +24,7 @@ def often(monkeypatch):
 async def test_a_refused_statement_ends_no_task(api, table):
     parts = api.parts
     work = {
-        "domains": parts.domain_book.refresh_forever,
+        "domains": parts.domain_cache.refresh_forever,
         "api_keys": parts.key_ring.note_uses_forever,
         "idempotency": lambda: purge_forever(parts.postgres, 60),
     }[table]

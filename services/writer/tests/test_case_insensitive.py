@@ -117,7 +117,7 @@ async def test_a_writer_that_has_not_heard_of_the_switch_stores_no_capital_lette
 ):
     async with opened(settings) as first, opened(settings) as second:
         await add(first)
-        await second.parts.domain_book.refresh()
+        await second.parts.domain_cache.refresh()
         assert (await switch(first, True)).status_code == 200
         for code in ("Sale", None):
             items = [

@@ -218,7 +218,7 @@ async def test_a_start_goes_on_when_postgresql_answers_late_once(settings, monke
     monkeypatch.setattr(repository, "all_domains", all_domains)
     async with open_parts(settings) as parts:
         await start_with_postgres(parts, "the URL")
-        assert parts.domain_book.default is not None
+        assert parts.domain_cache.default is not None
         assert len(reads) >= 2
 
 

@@ -21,7 +21,7 @@ from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres, open_postgres
 from shortcore.storage.redis import open_redis
 from writer.clock import Now, utc_now
-from writer.domains.book import DomainBook
+from writer.domains.cache import DomainCache
 from writer.domains.service import DomainService
 from writer.http.idempotency import purge_forever
 from writer.keys.authenticator import KeyRing
@@ -50,7 +50,7 @@ class Parts:
     replica: Postgres | None
     reads: Reads
     cache: CacheStore
-    domain_book: DomainBook
+    domain_cache: DomainCache
     domains: DomainService
     keys: KeyService
     key_ring: KeyRing
@@ -70,10 +70,10 @@ class Parts:
         Raises DatabaseUnavailable, before any work has begun.
         """
         self.dynamic.read()
-        await self.domain_book.open()
+        await self.domain_cache.open()
         run = self.background.run_forever
         run("dynamic settings", self.dynamic.watch())
-        run("domains", self.domain_book.refresh_forever())
+        run("domains", self.domain_cache.refresh_forever())
         run("key uses", self.key_ring.note_uses_forever())
         run("relay notifications", self.announcer.notify_forever())
         run("clock of Redis", self.cache.follow_clock())
@@ -159,13 +159,13 @@ def _assemble(
 ) -> Parts:
     background = Background()
     registry = new_registry()
-    book = DomainBook(postgres, settings)
+    domain_cache = DomainCache(postgres, settings)
     ring = KeyRing(postgres, now)
     codes = CodeSpace(settings.code_secret.get_secret_value().encode())
     links = LinkService(
         postgres=postgres,
         settings=settings,
-        domains=book,
+        domains=domain_cache,
         creator=Creator(
             postgres,
             IdBlocks(postgres, background.spawn),
@@ -198,8 +198,10 @@ def _assemble(
         replica=replica,
         reads=reads,
         cache=cache,
-        domain_book=book,
-        domains=DomainService(postgres, reads, book, announcer, settings.postgres_write_timeout_ms),
+        domain_cache=domain_cache,
+        domains=DomainService(
+            postgres, reads, domain_cache, announcer, settings.postgres_write_timeout_ms
+        ),
         keys=KeyService(postgres, ring),
         key_ring=ring,
         links=links,

@@ -23,7 +23,7 @@ async def list_domains(
     request: Request, parts: PartsOf, query: Annotated[PageQuery, Query()]
 ) -> Response:
     """Return a page of domains, by host."""
-    default = parts.domain_book.default_host
+    default = parts.domain_cache.default_host
     domains = await parts.domains.page(host_before(query.cursor), query.limit + 1)
     page, more = domains[: query.limit], len(domains) > query.limit
     cursor = encode(DomainCursor(page[-1].host)) if more else None
@@ -71,6 +71,6 @@ async def remove_domain(parts: PartsOf, host: HostInPath) -> Response:
 
 
 def _one(parts: Parts, domain: Domain, status: int = 200) -> Response:
-    view = view_of(domain, parts.domain_book.default_host)
+    view = view_of(domain, parts.domain_cache.default_host)
     headers = {"etag": etag(domain.version)} | ({"location": view.self} if status == 201 else {})  # noqa: PLR2004  # created
     return json_response(view, status, headers)

@@ -8,7 +8,7 @@ from shortcore.errors import DomainInUse, DomainNotFound, DomainTaken, FieldErro
 from shortcore.links.targets import TargetError, TargetPolicy, normalise_host, normalise_target
 from shortcore.storage.postgres import Connection, Postgres
 from writer.domains import repository
-from writer.domains.book import DomainBook
+from writer.domains.cache import DomainCache
 from writer.domains.repository import Domain, DomainValues
 from writer.domains.schemas import CreateDomain, EditDomain
 from writer.http.entity_tags import require_match
@@ -24,13 +24,13 @@ class DomainService:
         self,
         postgres: Postgres,
         reads: Reads,
-        book: DomainBook,
+        domain_cache: DomainCache,
         announcer: Announcer,
         write_timeout_ms: int,
     ) -> None:
         self._postgres = postgres
         self._reads = reads
-        self._book = book
+        self._domain_cache = domain_cache
         self._announcer = announcer
         self._write_timeout_ms = write_timeout_ms
 
@@ -92,7 +92,7 @@ class DomainService:
     async def remove(self, host: str) -> None:
         """Remove a host without links; raises DomainInUse, DomainNotFound."""
         host = _known(host)
-        if host == self._book.default_host:
+        if host == self._domain_cache.default_host:
             raise DomainInUse("The default domain cannot be removed.")
         try:
             async with self._postgres.connection() as connection:
@@ -107,14 +107,14 @@ class DomainService:
 
     async def _changed(self) -> None:
         self._announcer.wake_relay()
-        await self._book.refresh()
+        await self._domain_cache.refresh()
 
     def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         return self._postgres.connection(self._write_timeout_ms)
 
     def _values(self, sent: EditDomain, old: DomainValues) -> DomainValues:
         fields: list[FieldError] = []
-        policy = self._book.policy
+        policy = self._domain_cache.policy
 
         def target(name: str, raw: str | None, before: str | None) -> str | None:
             if name not in sent.model_fields_set:

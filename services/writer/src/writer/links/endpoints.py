@@ -125,7 +125,7 @@ async def list_links(
     request: Request, parts: PartsOf, query: Annotated[ListQuery, Query()]
 ) -> Response:
     """Return a page of links; `next` and the header Link lead to the following one."""
-    domain = None if query.domain is None else await parts.domain_book.find(query.domain)
+    domain = None if query.domain is None else await parts.domain_cache.find(query.domain)
     cursor = None if query.cursor is None else decode_cursor(query.cursor, query.sort)
     wanted = listing.Query(
         sort=query.sort,

@@ -15,7 +15,7 @@ from shortcore.links.targets import is_normal, normalise_host
 from shortcore.settings import WriterSettings
 from shortcore.storage.postgres import Connection, Postgres
 from writer.clock import Now
-from writer.domains.book import DomainBook
+from writer.domains.cache import DomainCache
 from writer.http import idempotency
 from writer.http.entity_tags import etag, require_match
 from writer.http.idempotency import Answer, Attempt
@@ -35,7 +35,7 @@ class LinkService:
 
     postgres: Postgres
     settings: WriterSettings
-    domains: DomainBook
+    domains: DomainCache
     creator: Creator
     announcer: Announcer
     presenter: Presenter

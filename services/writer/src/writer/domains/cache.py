@@ -19,7 +19,7 @@ REFRESH_EVERY_S = 3.0
 _ASK_AGAIN_S = 0.2
 
 
-class DomainBook:
+class DomainCache:
     """Knows all domains as of some seconds ago, and asks again about one that it does not know.
 
     `policy` holds the rules for targets, with every domain among the hosts that are refused.
