@@ -25,7 +25,7 @@ async def test_a_refused_statement_ends_no_task(api, table):
     parts = api.parts
     work = {
         "domains": parts.domain_cache.refresh_forever,
-        "api_keys": parts.key_ring.note_uses_forever,
+        "api_keys": parts.authenticator.note_uses_forever,
         "idempotency": lambda: purge_forever(parts.postgres, 60),
     }[table]
     assert (await api.client.get("/api/v1/links")).status_code == 200  # a use of the key

@@ -24,7 +24,7 @@ from writer.clock import Now, utc_now
 from writer.domains.cache import DomainCache
 from writer.domains.service import DomainService
 from writer.http.idempotency import purge_forever
-from writer.keys.authenticator import KeyRing
+from writer.keys.authenticator import ApiKeyAuthenticator
 from writer.keys.service import KeyService
 from writer.links.batch import BatchService
 from writer.links.creation import Creator
@@ -53,7 +53,7 @@ class Parts:
     domain_cache: DomainCache
     domains: DomainService
     keys: KeyService
-    key_ring: KeyRing
+    authenticator: ApiKeyAuthenticator
     links: LinkService
     batches: BatchService
     imports: ImportService
@@ -74,7 +74,7 @@ class Parts:
         run = self.background.run_forever
         run("dynamic settings", self.dynamic.watch())
         run("domains", self.domain_cache.refresh_forever())
-        run("key uses", self.key_ring.note_uses_forever())
+        run("key uses", self.authenticator.note_uses_forever())
         run("relay notifications", self.announcer.notify_forever())
         run("clock of Redis", self.cache.follow_clock())
         run("purge", purge_forever(self.postgres, self.settings.idempotency_ttl_s))
@@ -82,7 +82,7 @@ class Parts:
     async def flush(self) -> None:
         """Finish what was begun: the relay hears of the last commits, keys of their last use."""
         await self.background.close()
-        await self.key_ring.note_uses()
+        await self.authenticator.note_uses()
         try:
             await self.announcer.notify()
         except DOWN_OR_REFUSING as error:
@@ -160,7 +160,7 @@ def _assemble(
     background = Background()
     registry = new_registry()
     domain_cache = DomainCache(postgres, settings)
-    ring = KeyRing(postgres, now)
+    authenticator = ApiKeyAuthenticator(postgres, now)
     codes = CodeSpace(settings.code_secret.get_secret_value().encode())
     links = LinkService(
         postgres=postgres,
@@ -202,8 +202,8 @@ def _assemble(
         domains=DomainService(
             postgres, reads, domain_cache, announcer, settings.postgres_write_timeout_ms
         ),
-        keys=KeyService(postgres, ring),
-        key_ring=ring,
+        keys=KeyService(postgres, authenticator),
+        authenticator=authenticator,
         links=links,
         batches=batches,
         imports=ImportService(links, batches),

@@ -56,7 +56,7 @@ def create_app(parts: Parts) -> ASGIApp:
     made = _document(settings.target_max_length, settings.batch_max_items)
     app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     inner = HeadAsGet(FastPath(app, parts, limits))
-    gate = Gate(inner, parts.key_ring, parts.measures, limits)
+    gate = Gate(inner, parts.authenticator, parts.measures, limits)
     origins = settings.writer_cors_origins
     return Cors(gate, origins, parts.measures) if origins else gate
 

@@ -23,7 +23,7 @@ from shortcore.errors import (
 from shortcore.runtime.admin import Message, Receive, Scope, Send
 from writer.http.bodies import BodyLimits
 from writer.http.problems import answer_of, invalid
-from writer.keys.authenticator import KeyRing
+from writer.keys.authenticator import ApiKeyAuthenticator
 from writer.metrics import Measures
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +56,9 @@ ROUTE = "shortlinks.route"
 class Gate:
     """Wraps the application."""
 
-    def __init__(self, app: Any, keys: KeyRing, measures: Measures, limits: BodyLimits) -> None:
+    def __init__(
+        self, app: Any, keys: ApiKeyAuthenticator, measures: Measures, limits: BodyLimits
+    ) -> None:
         self._app = app
         self._keys = keys
         self._measures = measures
@@ -76,7 +78,7 @@ class Gate:
         try:
             if scope["path"].startswith(PROTECTED):
                 authorization = headers.get(b"authorization")
-                caller.key_id = await self._keys.recognise(
+                caller.key_id = await self._keys.authenticate(
                     None if authorization is None else authorization.decode("latin-1")
                 )
             _check_query(scope["query_string"])

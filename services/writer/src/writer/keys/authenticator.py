@@ -25,7 +25,7 @@ _MAX_REMEMBERED = 1000
 _ASKED_AT_ONCE = 100
 
 
-class KeyRing:
+class ApiKeyAuthenticator:
     """Recognises API keys; asks PostgreSQL for one that was not seen in the last seconds."""
 
     def __init__(self, postgres: Postgres, now: Now) -> None:
@@ -39,7 +39,7 @@ class KeyRing:
             self._look_up, max_items=_ASKED_AT_ONCE, max_waiting=_MAX_REMEMBERED
         )
 
-    async def recognise(self, authorization: str | None) -> int:
+    async def authenticate(self, authorization: str | None) -> int:
         """Return the id of the key in the header `Authorization`.
 
         Raises Unauthorized, or DatabaseUnavailable when the key is not remembered.

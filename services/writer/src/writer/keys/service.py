@@ -7,7 +7,7 @@ import asyncpg
 from shortcore.errors import KeyNotFound
 from shortcore.storage.postgres import Connection, Postgres
 from writer.keys import repository
-from writer.keys.authenticator import KeyRing
+from writer.keys.authenticator import ApiKeyAuthenticator
 from writer.keys.repository import ApiKey
 from writer.keys.secret import digest_of, new_secret
 
@@ -15,9 +15,9 @@ from writer.keys.secret import digest_of, new_secret
 class KeyService:
     """Makes and revokes keys."""
 
-    def __init__(self, postgres: Postgres, ring: KeyRing) -> None:
+    def __init__(self, postgres: Postgres, authenticator: ApiKeyAuthenticator) -> None:
         self._postgres = postgres
-        self._ring = ring
+        self._authenticator = authenticator
 
     async def page(self, after: int, limit: int) -> list[ApiKey]:
         """Return the first `limit` keys with an id above `after`, revoked ones included."""
@@ -35,7 +35,7 @@ class KeyService:
             found = await repository.revoke_key(connection, key_id)
         if not found:
             raise KeyNotFound(f"There is no key {key_id}.")
-        self._ring.forget()
+        self._authenticator.forget()
 
 
 async def create_key(
