@@ -14,7 +14,7 @@ from shortcore.runtime.admin import Message, Receive, Scope, Send
 from writer.app.middleware import CALLER, ROUTE, Caller
 from writer.container import Parts
 from writer.http.bodies import BATCH, BodyLimits
-from writer.http.dependencies import JSON, attempt_of
+from writer.http.dependencies import JSON, idempotent_request_of
 from writer.http.idempotency import Answer
 from writer.links.schemas import BatchLinks, CreateLink
 
@@ -70,10 +70,10 @@ class FastPath:
             await _send(await self._parts.links.place(plain), send)
             return
         caller: Caller = scope[CALLER]
-        attempt = None
+        idempotent = None
         if key is not None:
-            attempt = attempt_of(key.decode("latin-1"), caller, "POST", path, body)
-        answer = await self._work[path](asked, attempt)
+            idempotent = idempotent_request_of(key.decode("latin-1"), caller, "POST", path, body)
+        answer = await self._work[path](asked, idempotent)
         await _send(answer, send)
 
 

@@ -16,7 +16,7 @@ from writer.app.middleware import CALLER, Caller
 from writer.container import Parts
 from writer.http.bodies import BodyLimits
 from writer.http.entity_tags import ETAGS_SCHEMA
-from writer.http.idempotency import KEY, Answer, Attempt, check_key
+from writer.http.idempotency import KEY, Answer, IdempotentRequest, check_key
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -68,7 +68,7 @@ async def parts(request: Request) -> Parts:
     return made
 
 
-async def attempt(
+async def idempotent_request(
     request: Request,
     key: Annotated[
         str | None,
@@ -81,26 +81,30 @@ async def attempt(
             {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY.pattern}
         ),
     ] = None,
-) -> Attempt | None:
-    """Return the caller's attempt, if it sent an Idempotency-Key."""
+) -> IdempotentRequest | None:
+    """Return the caller's idempotent, if it sent an Idempotency-Key."""
     if key is None:
         return None
     caller: Caller = request.scope[CALLER]
-    return attempt_of(key, caller, request.method, request.url.path, await request.body())
+    return idempotent_request_of(
+        key, caller, request.method, request.url.path, await request.body()
+    )
 
 
-def attempt_of(key: str, caller: Caller, method: str, path: str, body: bytes) -> Attempt:
-    """Return the attempt of a request that came with `key`; raises MalformedRequest."""
+def idempotent_request_of(
+    key: str, caller: Caller, method: str, path: str, body: bytes
+) -> IdempotentRequest:
+    """Return the idempotent of a request that came with `key`; raises MalformedRequest."""
     check_key(key)
     if caller.key_id is None:
         raise Unauthorized("An Idempotency-Key needs an API key beside it.")
     digest = hashlib.sha256(f"{method} {path}\n".encode())
     digest.update(body)
-    return Attempt(caller.key_id, key, digest.digest())
+    return IdempotentRequest(caller.key_id, key, digest.digest())
 
 
 PartsOf = Annotated[Parts, Depends(parts)]
-AttemptOf = Annotated[Attempt | None, Depends(attempt)]
+IdempotencyKey = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 IfMatch = Annotated[
     str | None,
     Header(alias="If-Match", description='Do it only to this version, such as `"42"` (ETag).'),

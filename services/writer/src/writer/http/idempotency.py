@@ -70,7 +70,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class IdempotentRequest:
     """A request that came with a key: whose (`key_id` of the API key), which, and its hash."""
 
     key_id: int
@@ -84,7 +84,7 @@ def check_key(key: str) -> None:
         raise MalformedRequest("An Idempotency-Key has 1 to 255 printable ASCII characters.")
 
 
-async def claim(connection: Connection, attempt: Attempt, ttl_s: int) -> Answer | None:
+async def claim(connection: Connection, idempotent: IdempotentRequest, ttl_s: int) -> Answer | None:
     """Claim the key within the caller's transaction, or return the answer given before.
 
     Raises RequestInFlight when another request with the key is still at work after a while,
@@ -93,7 +93,7 @@ async def claim(connection: Connection, attempt: Attempt, ttl_s: int) -> Answer 
     await connection.execute(f"SET LOCAL lock_timeout = {_WAIT_MS}")
     try:
         claimed = await connection.fetchval(
-            _CLAIM, attempt.key_id, attempt.key, attempt.request_hash, ttl_s
+            _CLAIM, idempotent.key_id, idempotent.key, idempotent.request_hash, ttl_s
         )
     except asyncpg.LockNotAvailableError:
         raise RequestInFlight(
@@ -102,18 +102,20 @@ async def claim(connection: Connection, attempt: Attempt, ttl_s: int) -> Answer 
     if claimed:
         await connection.execute("SET LOCAL lock_timeout = 0")
         return None
-    answer = await earlier(connection, attempt, ttl_s)
+    answer = await earlier(connection, idempotent, ttl_s)
     if answer is None:  # purged between the two statements
         raise RequestInFlight("The Idempotency-Key has just expired; try again.", retry_after_s=1)
     return answer
 
 
-async def earlier(connection: Connection, attempt: Attempt, ttl_s: int) -> Answer | None:
+async def earlier(
+    connection: Connection, idempotent: IdempotentRequest, ttl_s: int
+) -> Answer | None:
     """Return the stored answer, if there is one; raises IdempotencyKeyReused."""
-    row = await connection.fetchrow(_READ, attempt.key_id, attempt.key, ttl_s)
+    row = await connection.fetchrow(_READ, idempotent.key_id, idempotent.key, ttl_s)
     if row is None:
         return None
-    if row["request_hash"] != attempt.request_hash:
+    if row["request_hash"] != idempotent.request_hash:
         raise IdempotencyKeyReused(
             "This Idempotency-Key was used with another request; take a new one."
         )
@@ -121,11 +123,11 @@ async def earlier(connection: Connection, attempt: Attempt, ttl_s: int) -> Answe
     return Answer(row["status"], headers, row["body"], replayed=True)
 
 
-async def store(connection: Connection, attempt: Attempt, answer: Answer) -> None:
+async def store(connection: Connection, idempotent: IdempotentRequest, answer: Answer) -> None:
     """Keep `answer` with the key, in the transaction that did the work."""
     headers = msgspec.json.encode(answer.headers).decode()
     await connection.execute(
-        _STORE, attempt.key_id, attempt.key, answer.status, headers, answer.body
+        _STORE, idempotent.key_id, idempotent.key, answer.status, headers, answer.body
     )
 
 

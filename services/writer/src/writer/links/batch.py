@@ -14,7 +14,7 @@ from shortcore.errors import (
 )
 from shortcore.runtime.turns import Turn
 from writer.http import idempotency
-from writer.http.idempotency import Answer, Attempt
+from writer.http.idempotency import Answer, IdempotentRequest
 from writer.http.problems import MAX_ERRORS_OF_MANY, error_of_validation, invalid, problem_of
 from writer.links.creation import Draft, Placed, chosen
 from writer.links.passwords import MAX_PER_BATCH
@@ -32,13 +32,16 @@ class BatchService:
         self._links = links
         self._max_items = max_items
 
-    async def create(self, batch: BatchLinks, attempt: Attempt | None) -> Answer:
+    async def create(self, batch: BatchLinks, idempotent: IdempotentRequest | None) -> Answer:
         """Create what can be created, or nothing unless all can (`atomic`).
 
         Raises InvalidInput or CodeTaken whose fields name the items (`/items/3/code`) when
         `atomic` and one or more fail.
         """
-        if attempt is not None and (earlier := await self._links.earlier(attempt)) is not None:
+        if (
+            idempotent is not None
+            and (earlier := await self._links.earlier(idempotent)) is not None
+        ):
             return earlier
         self._check_size(batch)
         prepared = await self._prepare(batch)
@@ -47,7 +50,7 @@ class BatchService:
         drafts = [item for item in prepared if isinstance(item, Draft)]
         began = self._links.announcer.moment()
         try:
-            answer, created = await self._place(batch, prepared, drafts, attempt)
+            answer, created = await self._place(batch, prepared, drafts, idempotent)
         except asyncpg.ForeignKeyViolationError:
             raise invalid(
                 [FieldError("/items", "unknown", "A domain of these links was just removed.")]
@@ -60,7 +63,7 @@ class BatchService:
         batch: BatchLinks,
         prepared: Sequence[Prepared],
         drafts: Sequence[Draft],
-        attempt: Attempt | None,
+        idempotent: IdempotentRequest | None,
     ) -> tuple[Answer, list[StoredLink]]:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms
@@ -69,8 +72,8 @@ class BatchService:
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):
-            if attempt is not None:
-                earlier = await links.claim(connection, attempt)
+            if idempotent is not None:
+                earlier = await links.claim(connection, idempotent)
                 if earlier is not None:
                     return earlier, []
             placed = await links.creator.place(connection, drafts) if drafts else []
@@ -81,8 +84,8 @@ class BatchService:
                 item if isinstance(item, ShortlinksError) else next(queue) for item in prepared
             ]
             answer = Answer(200, {}, msgspec.json.encode(await self._view(outcome)))
-            if attempt is not None:
-                await idempotency.store(connection, attempt, answer)
+            if idempotent is not None:
+                await idempotency.store(connection, idempotent, answer)
         return answer, [each for each in placed if isinstance(each, StoredLink)]
 
     def _check_size(self, batch: BatchLinks) -> None:

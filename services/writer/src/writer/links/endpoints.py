@@ -13,7 +13,7 @@ from writer.app.openapi import answers
 from writer.container import Parts
 from writer.http.cursors import decode_cursor, encode_cursor
 from writer.http.dependencies import (
-    AttemptOf,
+    IdempotencyKey,
     IfMatch,
     JsonRoute,
     PartsOf,
@@ -78,17 +78,17 @@ class ListQuery(PageQuery):
     summary="Create a link",
     responses=answers(201, "LinkView", 200, 409, 422, sends=("Location", "ETag")),
 )
-async def create_link(parts: PartsOf, body: CreateLink, attempt: AttemptOf) -> Response:
+async def create_link(parts: PartsOf, body: CreateLink, idempotent: IdempotencyKey) -> Response:
     """Create a link; 200 only where `find_if_exists` found one."""
-    return stored_response(await parts.links.create(body, attempt))
+    return stored_response(await parts.links.create(body, idempotent))
 
 
 @router.post(
     "/links:batch", summary="Create many links", responses=answers(200, "BatchAnswer", 409, 422)
 )
-async def create_links(parts: PartsOf, body: BatchLinks, attempt: AttemptOf) -> Response:
+async def create_links(parts: PartsOf, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
     """Create up to 1,000 links; each item has its own result, unless `atomic`."""
-    return stored_response(await parts.batches.create(body, attempt))
+    return stored_response(await parts.batches.create(body, idempotent))
 
 
 @router.post(
@@ -108,14 +108,14 @@ async def create_links(parts: PartsOf, body: BatchLinks, attempt: AttemptOf) -> 
         }
     },
 )
-async def import_links(request: Request, parts: PartsOf, attempt: AttemptOf) -> Response:
+async def import_links(request: Request, parts: PartsOf, idempotent: IdempotencyKey) -> Response:
     """Create up to 10,000 links from the rows of a CSV or JSONL file; failed rows are named."""
     refuse_coded(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     form = FORMATS.get(kind)
     if form is None:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(FORMATS)}.")
-    return stored_response(await parts.imports.create(await request.body(), form, attempt))
+    return stored_response(await parts.imports.create(await request.body(), form, idempotent))
 
 
 @router.get(

@@ -19,7 +19,7 @@ from shortcore.errors import (
 from shortcore.links.rows import MAX_ROW, Format, Row, UnreadableError, read_lines
 from shortcore.runtime.turns import Turn
 from writer.http import idempotency
-from writer.http.idempotency import Answer, Attempt
+from writer.http.idempotency import Answer, IdempotentRequest
 from writer.http.problems import MAX_ERRORS_OF_MANY, invalid, problem_of
 from writer.links.batch import BatchService, claim_code
 from writer.links.creation import Draft, chosen
@@ -76,16 +76,21 @@ class ImportService:
         self._links = links
         self._batches = batches
 
-    async def create(self, body: bytes, form: Format, attempt: Attempt | None) -> Answer:
+    async def create(
+        self, body: bytes, form: Format, idempotent: IdempotentRequest | None
+    ) -> Answer:
         """Create every link that can be created, in one transaction.
 
         Raises MalformedRequest for what is no such file, InvalidInput for too many rows.
         """
-        if attempt is not None and (earlier := await self._links.earlier(attempt)) is not None:
+        if (
+            idempotent is not None
+            and (earlier := await self._links.earlier(idempotent)) is not None
+        ):
             return earlier
         read = await self._read(body, form)
         try:
-            answer, created = await self._place(read, attempt)
+            answer, created = await self._place(read, idempotent)
         except asyncpg.ForeignKeyViolationError:
             detail = "A domain of these links was just removed."
             raise invalid([FieldError("/domain", "unknown", detail)]) from None
@@ -146,7 +151,7 @@ class ImportService:
             )
         return self._links.plain(row.item) or await self._batches.draft(row.item, "")
 
-    async def _place(self, read: _Read, attempt: Attempt | None) -> tuple[Answer, int]:
+    async def _place(self, read: _Read, idempotent: IdempotentRequest | None) -> tuple[Answer, int]:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * read.rows
         failed = read.failed
@@ -155,8 +160,8 @@ class ImportService:
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):
-            if attempt is not None:
-                earlier = await links.claim(connection, attempt)
+            if idempotent is not None:
+                earlier = await links.claim(connection, idempotent)
                 if earlier is not None:
                     return earlier, 0
             # In one order throughout: two imports that name the same codes would wait for each
@@ -174,8 +179,8 @@ class ImportService:
             failed.sort(key=lambda one: one[0])
             view = ImportAnswer(read.rows, created, await _failures(failed))
             answer = Answer(200, {}, msgspec.json.encode(view))
-            if attempt is not None:
-                await idempotency.store(connection, attempt, answer)
+            if idempotent is not None:
+                await idempotency.store(connection, idempotent, answer)
         return answer, created
 
 

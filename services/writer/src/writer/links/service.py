@@ -18,7 +18,7 @@ from writer.clock import Now
 from writer.domains.cache import DomainCache
 from writer.http import idempotency
 from writer.http.entity_tags import etag, require_match
-from writer.http.idempotency import Answer, Attempt
+from writer.http.idempotency import Answer, IdempotentRequest
 from writer.http.problems import invalid
 from writer.links import repository
 from writer.links.creation import Creator, Draft, chosen, domain_gone
@@ -41,17 +41,17 @@ class LinkService:
     presenter: Presenter
     now: Now
 
-    async def create(self, link: CreateLink, attempt: Attempt | None) -> Answer:
+    async def create(self, link: CreateLink, idempotent: IdempotentRequest | None) -> Answer:
         """Create a link, or find an equal one when the request asks for that.
 
-        With an `attempt`, an answer that was given before is given again.
+        With an `idempotent`, an answer that was given before is given again.
         """
-        if attempt is not None and (earlier := await self.earlier(attempt)) is not None:
+        if idempotent is not None and (earlier := await self.earlier(idempotent)) is not None:
             return earlier
         draft = await self.draft(link)
-        if attempt is None and not link.find_if_exists:
+        if idempotent is None and not link.find_if_exists:
             return await self.place(draft)
-        return await self._create_once(link, draft, attempt)
+        return await self._create_once(link, draft, idempotent)
 
     async def place(self, draft: Draft) -> Answer:
         """Create the link of `draft`."""
@@ -61,7 +61,9 @@ class LinkService:
             created = await self.creator.create(draft)
         return self._answer(201, created)
 
-    async def _create_once(self, link: CreateLink, draft: Draft, attempt: Attempt | None) -> Answer:
+    async def _create_once(
+        self, link: CreateLink, draft: Draft, idempotent: IdempotentRequest | None
+    ) -> Answer:
         began = self.announcer.moment()
         try:
             async with (
@@ -69,8 +71,8 @@ class LinkService:
                 self._transaction() as connection,
                 connection.transaction(),
             ):
-                if attempt is not None:
-                    earlier = await self.claim(connection, attempt)
+                if idempotent is not None:
+                    earlier = await self.claim(connection, idempotent)
                     if earlier is not None:
                         return earlier
                 found = await self._find(connection, draft) if link.find_if_exists else None
@@ -78,8 +80,8 @@ class LinkService:
                 if isinstance(created, ShortlinksError):
                     raise created
                 answer = self._answer(200 if found else 201, created)
-                if attempt is not None:
-                    await idempotency.store(connection, attempt, answer)
+                if idempotent is not None:
+                    await idempotency.store(connection, idempotent, answer)
         except asyncpg.ForeignKeyViolationError:
             raise domain_gone(draft) from None
         if found is None:
@@ -214,18 +216,20 @@ class LinkService:
         now = self.now()
         return (self.presenter.view(link, now) for link in links)
 
-    async def earlier(self, attempt: Attempt) -> Answer | None:
+    async def earlier(self, idempotent: IdempotentRequest) -> Answer | None:
         """Return the answer to an earlier, equal request.
 
         Asked before the rules are: what was valid then may be refused now (an expiry that has
         passed), and the second answer must equal the first.
         """
         async with self.postgres.connection() as connection:
-            return await idempotency.earlier(connection, attempt, self.settings.idempotency_ttl_s)
+            return await idempotency.earlier(
+                connection, idempotent, self.settings.idempotency_ttl_s
+            )
 
-    async def claim(self, connection: Connection, attempt: Attempt) -> Answer | None:
-        """Claim the attempt's key in the caller's transaction, or return the earlier answer."""
-        return await idempotency.claim(connection, attempt, self.settings.idempotency_ttl_s)
+    async def claim(self, connection: Connection, idempotent: IdempotentRequest) -> Answer | None:
+        """Claim the idempotent's key in the caller's transaction, or return the earlier answer."""
+        return await idempotency.claim(connection, idempotent, self.settings.idempotency_ttl_s)
 
     async def _announce(self, link: StoredLink, as_of_ms: int) -> None:
         await self.announcer.announce([(link_key(link.host, link.code), link.record)], as_of_ms)
