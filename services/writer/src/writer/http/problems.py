@@ -99,7 +99,7 @@ def answer_of(error: ShortlinksError, request_id: str) -> tuple[bytes, dict[str,
 
 
 def error_of_validation(
-    faults: Iterable[Mapping[str, Any]], at: str | None = None
+    errors: Iterable[Mapping[str, Any]], at: str | None = None
 ) -> ShortlinksError:
     """Turn pydantic's errors into one of ours.
 
@@ -107,13 +107,13 @@ def error_of_validation(
     begin with the part of the request.
     """
     fields = []
-    for fault in faults:
-        if fault["type"] == "json_invalid":
+    for error in errors:
+        if error["type"] == "json_invalid":
             return MalformedRequest(
-                f"The body is not valid JSON at character {fault['loc'][-1]}: "
-                f"{fault['ctx']['error']}."
+                f"The body is not valid JSON at character {error['loc'][-1]}: "
+                f"{error['ctx']['error']}."
             )
-        fields.append(_field(fault, at))
+        fields.append(_field(error, at))
     return InvalidInput(_summary(fields), fields=fields)
 
 
@@ -127,13 +127,13 @@ def pointer(parts: Iterable[str | int]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-def _field(fault: Mapping[str, Any], at: str | None) -> FieldError:
-    kind = str(fault["type"])
+def _field(error: Mapping[str, Any], at: str | None) -> FieldError:
+    kind = str(error["type"])
     rule = kind if kind in _OWN_RULES else _RULES.get(kind, "type")
-    detail = _SENTENCES.get(kind, str(fault["msg"]).rstrip(".") + ".")
+    detail = _SENTENCES.get(kind, str(error["msg"]).rstrip(".") + ".")
     if at is not None:
-        return FieldError(at + pointer(fault["loc"]), rule, detail)
-    place, *rest = fault["loc"] or ("body",)
+        return FieldError(at + pointer(error["loc"]), rule, detail)
+    place, *rest = error["loc"] or ("body",)
     if place in {"query", "header", "path"}:
         return FieldError(f"?{rest[0]}" if place == "query" else str(rest[0]), rule, detail)
     return FieldError(pointer(rest), rule, detail)

@@ -10,7 +10,7 @@ from writer.links.schemas import CreateLink, EditLink
 from writer.links.stored import LinkValues
 
 
-class Faults:
+class ValidationErrors:
     """Collects broken rules, so that one answer names them all; `at` is where the link lies."""
 
     def __init__(self, at: str = "") -> None:
@@ -34,17 +34,17 @@ def values_of_new(
     link: CreateLink,
     policy: TargetPolicy,
     now: datetime,
-    faults: Faults,
+    errors: ValidationErrors,
     default_status: RedirectStatus,
 ) -> LinkValues:
     """Return the values of a link to create, all but its password; notes what is wrong."""
     values = LinkValues(
-        target=faults.target("target", link.target, policy),
+        target=errors.target("target", link.target, policy),
         redirect_status=link.redirect_status or default_status,
         state=LinkState(link.state),
         valid_from=link.valid_from,
         expires_at=link.expires_at,
-        expired_target=_optional_target(link.expired_target, policy, faults),
+        expired_target=_optional_target(link.expired_target, policy, errors),
         max_visits=link.max_visits,
         forward_query=link.forward_query,
         forward_path=link.forward_path,
@@ -52,20 +52,20 @@ def values_of_new(
         tags=tuple(link.tags),
         note=link.note,
     )
-    _check_window(values, now, faults, new_end=True)
+    _check_window(values, now, errors, new_end=True)
     if link.find_if_exists and link.password is not None:
-        faults.add(
+        errors.add(
             "find_if_exists", "conflict", "A link with a password is always new: leave one out."
         )
     return values
 
 
-def check_code(code: str, reserved: frozenset[str], faults: Faults) -> None:
+def check_code(code: str, reserved: frozenset[str], errors: ValidationErrors) -> None:
     """Note why `code` cannot be chosen, if it cannot."""
     try:
         check_custom_code(code, reserved)
     except CodeError as error:
-        faults.add("code", error.rule, str(error))
+        errors.add("code", error.rule, str(error))
 
 
 def values_of_edit(
@@ -73,23 +73,23 @@ def values_of_edit(
     edit: EditLink,
     policy: TargetPolicy,
     now: datetime,
-    faults: Faults,
+    errors: ValidationErrors,
     default_status: RedirectStatus,
 ) -> LinkValues:
     """Return `old` with `edit` merged into it, all but the password; notes what is wrong."""
     sent = edit.model_fields_set
     new_end = "expires_at" in sent and edit.expires_at != old.expires_at
     if "target" in sent and edit.target is None:
-        faults.add("target", "required", "A link has a target; delete or disable the link instead.")
+        errors.add("target", "required", "A link has a target; delete or disable the link instead.")
     values = LinkValues(
-        target=old.target if edit.target is None else faults.target("target", edit.target, policy),
+        target=old.target if edit.target is None else errors.target("target", edit.target, policy),
         redirect_status=edit.redirect_status or default_status
         if "redirect_status" in sent
         else old.redirect_status,
         state=LinkState(edit.state or LinkState.ACTIVE) if "state" in sent else old.state,
         valid_from=edit.valid_from if "valid_from" in sent else old.valid_from,
         expires_at=edit.expires_at if "expires_at" in sent else old.expires_at,
-        expired_target=_optional_target(edit.expired_target, policy, faults)
+        expired_target=_optional_target(edit.expired_target, policy, errors)
         if "expired_target" in sent
         else old.expired_target,
         max_visits=edit.max_visits if "max_visits" in sent else old.max_visits,
@@ -100,19 +100,21 @@ def values_of_edit(
         tags=tuple(edit.tags or ()) if "tags" in sent else old.tags,
         note=edit.note if "note" in sent else old.note,
     )
-    _check_window(values, now, faults, new_end=new_end)
+    _check_window(values, now, errors, new_end=new_end)
     return values
 
 
-def _optional_target(raw: str | None, policy: TargetPolicy, faults: Faults) -> str | None:
-    return None if raw is None else faults.target("expired_target", raw, policy)
+def _optional_target(raw: str | None, policy: TargetPolicy, errors: ValidationErrors) -> str | None:
+    return None if raw is None else errors.target("expired_target", raw, policy)
 
 
-def _check_window(values: LinkValues, now: datetime, faults: Faults, *, new_end: bool) -> None:
+def _check_window(
+    values: LinkValues, now: datetime, errors: ValidationErrors, *, new_end: bool
+) -> None:
     if values.expires_at is None:
         return
     if values.valid_from is not None and values.expires_at <= values.valid_from:
-        faults.add("expires_at", "order", "A link ends after it begins (valid_from).")
+        errors.add("expires_at", "order", "A link ends after it begins (valid_from).")
     # A link that has expired already can still be edited otherwise.
     if new_end and values.expires_at <= now:
-        faults.add("expires_at", "past", "The end of a link lies in the future.")
+        errors.add("expires_at", "past", "The end of a link lies in the future.")

@@ -23,7 +23,7 @@ from writer.http.problems import invalid
 from writer.links import repository
 from writer.links.creation import Creator, Draft, chosen, domain_gone
 from writer.links.passwords import hash_password
-from writer.links.rules import Faults, check_code, values_of_edit, values_of_new
+from writer.links.rules import ValidationErrors, check_code, values_of_edit, values_of_new
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import LinkValues, StoredLink
 from writer.relay.publisher import Announcer
@@ -90,19 +90,19 @@ class LinkService:
 
     async def draft(self, link: CreateLink, at: str = "") -> Draft:
         """Check `link` against every rule; raises InvalidInput that names all that are broken."""
-        faults = Faults(at)
+        errors = ValidationErrors(at)
         domain = None
         try:
             domain = await self.domains.find(link.domain)
         except DomainNotFound as error:
-            faults.add("domain", "unknown", error.detail)
+            errors.add("domain", "unknown", error.detail)
         values = values_of_new(
-            link, self.domains.policy, self.now(), faults, self.settings.default_redirect_status
+            link, self.domains.policy, self.now(), errors, self.settings.default_redirect_status
         )
         if link.code is not None:
-            check_code(link.code, self.settings.reserved_codes, faults)
-        if faults.fields or domain is None:
-            raise invalid(faults.fields)
+            check_code(link.code, self.settings.reserved_codes, errors)
+        if errors.fields or domain is None:
+            raise invalid(errors.fields)
         if link.password is not None:
             values = replace(values, password_hash=await hash_password(link.password))
         code = None if link.code is None else domain.spelled(link.code)
@@ -155,13 +155,13 @@ class LinkService:
             old = await self._locked(connection, host, code, if_match)
             if old.deleted:
                 raise LinkDeleted("The link is in the trash; restore it first.")
-            faults = Faults()
+            errors = ValidationErrors()
             status = self.settings.default_redirect_status
             values = values_of_edit(
-                old.values, edit, self.domains.policy, self.now(), faults, status
+                old.values, edit, self.domains.policy, self.now(), errors, status
             )
-            if faults.fields:
-                raise invalid(faults.fields)
+            if errors.fields:
+                raise invalid(errors.fields)
             if "password" in edit.model_fields_set:
                 values = replace(values, password_hash=password_hash)
             if values == old.values:
