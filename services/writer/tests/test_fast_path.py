@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from writer.app.fast_path import FastPath
-from writer.app.middleware import Gate
+from writer.app.middleware import ApiMiddleware
 
 LINKS = "/api/v1/links"
 OK = {"target": "https://example.com/"}
@@ -54,11 +54,11 @@ class Counted:
 
 @pytest.fixture
 def framework(api):
-    """The framework alone, behind the same gate."""
-    gate = api.client._transport.app
-    fast = gate._app._app  # between them is what answers HEAD
+    """The framework alone, behind the same middleware."""
+    middleware = api.client._transport.app
+    fast = middleware._app._app  # between them is what answers HEAD
     assert isinstance(fast, FastPath)
-    return fast._app, gate
+    return fast._app, middleware
 
 
 def client_of(app, key: str) -> httpx.AsyncClient:
@@ -73,12 +73,12 @@ def client_of(app, key: str) -> httpx.AsyncClient:
 @pytest.mark.parametrize("body", RAW, ids=lambda body: repr(body[:40]))
 async def test_every_body_gets_the_answer_that_the_framework_gives(api, framework, path, body):
     await api.create(code="here")
-    plain, gate = framework
-    long = Gate(plain, gate._keys, gate._measures, gate._limits)
+    plain, middleware = framework
+    long = ApiMiddleware(plain, middleware._keys, middleware._measures, middleware._limits)
     if path.endswith("batch") and body[:1] in b"{[5":
         body = b'{"items": [' + body + b"]}"
     answers = []
-    for app in (gate, long):
+    for app in (middleware, long):
         async with client_of(app, api.key) as client:
             sent = {"content-type": "application/json"}
             answers.append(await client.post(path, content=body, headers=sent))
@@ -92,9 +92,14 @@ async def test_every_body_gets_the_answer_that_the_framework_gives(api, framewor
 async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its_route(
     api, framework
 ):
-    plain, gate = framework
+    plain, middleware = framework
     counted = Counted(plain)
-    app = Gate(FastPath(counted, api.parts, gate._limits), gate._keys, gate._measures, gate._limits)
+    app = ApiMiddleware(
+        FastPath(counted, api.parts, middleware._limits),
+        middleware._keys,
+        middleware._measures,
+        middleware._limits,
+    )
     async with client_of(app, api.key) as client:
         assert (await client.post(LINKS, json=OK)).status_code == 201
         assert (await client.post(f"{LINKS}:batch", json={"items": [OK]})).status_code == 200

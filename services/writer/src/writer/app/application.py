@@ -22,7 +22,7 @@ from shortcore.errors import (
 from writer.app.cors import Cors
 from writer.app.fast_path import FastPath
 from writer.app.head import HeadAsGet
-from writer.app.middleware import CALLER, Caller, Gate, fault
+from writer.app.middleware import CALLER, ApiMiddleware, Caller, fault
 from writer.app.openapi import document
 from writer.container import Parts
 from writer.domains.endpoints import router as domains
@@ -56,9 +56,9 @@ def create_app(parts: Parts) -> ASGIApp:
     made = _document(settings.target_max_length, settings.batch_max_items)
     app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     inner = HeadAsGet(FastPath(app, parts, limits))
-    gate = Gate(inner, parts.authenticator, parts.measures, limits)
+    middleware = ApiMiddleware(inner, parts.authenticator, parts.measures, limits)
     origins = settings.writer_cors_origins
-    return Cors(gate, origins, parts.measures) if origins else gate
+    return Cors(middleware, origins, parts.measures) if origins else middleware
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -87,13 +87,13 @@ async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:
 
 
 async def _on_fault(request: Request, _: Exception) -> Response:
-    """Answer for a fault of ours; the framework raises it again, and the gate logs it."""
+    """Answer for a fault of ours; the framework raises it again, and the middleware logs it."""
     return _respond(request, fault())
 
 
 async def _on_framework(request: Request, error: HTTPException) -> Response:
     """Reword what the framework itself refuses."""
-    # It wraps whatever reading the body raises, also what the gate raised there.
+    # It wraps whatever reading the body raises, also what the middleware raised there.
     if isinstance(error.__cause__, ShortlinksError):
         return _respond(request, error.__cause__)
     path = request.url.path

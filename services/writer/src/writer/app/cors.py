@@ -28,7 +28,7 @@ ROUTE = "cors-preflight"
 class Cors(CORSMiddleware):
     """Lets scripts of `origins` call the application.
 
-    It wraps the gate: a preflight request carries no key, and a refusal of the gate must be
+    It wraps the middleware: a preflight request carries no key, and a refusal of the middleware must be
     readable by the script, too. `Access-Control-Allow-Credentials` is never sent. A script sends
     its key in `Authorization`, which needs no credentials mode, and the API reads no cookie.
     """

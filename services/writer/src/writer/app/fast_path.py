@@ -39,7 +39,7 @@ class FastPath:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; raises what the services raise, which the gate answers."""
+        """Serve one request; raises what the services raise, which the middleware answers."""
         path = scope["path"]
         model = self._models.get(path) if scope["method"] == "POST" else None
         if model is None:
@@ -90,7 +90,7 @@ async def _send(answer: Answer, send: Send) -> None:
 
 
 async def _whole(message: Message, receive: Receive) -> Message:
-    """Return one message with the whole body, whose length the gate bounds."""
+    """Return one message with the whole body, whose length the middleware bounds."""
     pieces = []
     while message["type"] == "http.request":
         pieces.append(message.get("body", b""))

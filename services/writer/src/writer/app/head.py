@@ -29,5 +29,5 @@ class HeadAsGet:
         try:
             await self._app(inner, receive, send_head)
         finally:
-            # What the framework found is read by the gate, for its figures.
+            # What the framework found is read by the middleware, for its figures.
             scope.update({name: inner[name] for name in ("route", ROUTE) if name in inner})

@@ -53,7 +53,7 @@ ROUTE = "shortlinks.route"
 """Under it in the scope: the route's path, where the framework did not choose it."""
 
 
-class Gate:
+class ApiMiddleware:
     """Wraps the application."""
 
     def __init__(
