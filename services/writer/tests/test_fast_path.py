@@ -74,7 +74,7 @@ def client_of(app, key: str) -> httpx.AsyncClient:
 async def test_every_body_gets_the_answer_that_the_framework_gives(api, framework, path, body):
     await api.create(code="here")
     plain, middleware = framework
-    long = ApiMiddleware(plain, middleware._keys, middleware._measures, middleware._limits)
+    long = ApiMiddleware(plain, middleware._keys, middleware._metrics, middleware._limits)
     if path.endswith("batch") and body[:1] in b"{[5":
         body = b'{"items": [' + body + b"]}"
     answers = []
@@ -97,7 +97,7 @@ async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its
     app = ApiMiddleware(
         FastPath(counted, api.parts, middleware._limits),
         middleware._keys,
-        middleware._measures,
+        middleware._metrics,
         middleware._limits,
     )
     async with client_of(app, api.key) as client:

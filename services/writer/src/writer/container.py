@@ -32,7 +32,7 @@ from writer.links.ids import IdBlocks
 from writer.links.imports import ImportService
 from writer.links.schemas import Presenter
 from writer.links.service import LinkService
-from writer.metrics import Measures
+from writer.metrics import Metrics
 from writer.reads import Reads
 from writer.relay.publisher import Announcer
 
@@ -59,7 +59,7 @@ class Parts:
     imports: ImportService
     announcer: Announcer
     background: Background
-    measures: Measures
+    metrics: Metrics
     registry: CollectorRegistry
     dynamic: DynamicFile[WriterSettings]
     now: Now
@@ -209,7 +209,7 @@ def _assemble(
         imports=ImportService(links, batches),
         announcer=announcer,
         background=background,
-        measures=Measures(registry),
+        metrics=Metrics(registry),
         registry=registry,
         dynamic=dynamic,
         now=now,

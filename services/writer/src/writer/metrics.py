@@ -7,7 +7,7 @@ from shortcore.runtime.metrics import LATENCY_BUCKETS_S
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Measures:
+class Metrics:
     """Requests by route and status class, and how long they took."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

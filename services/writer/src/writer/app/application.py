@@ -56,9 +56,9 @@ def create_app(parts: Parts) -> ASGIApp:
     made = _document(settings.target_max_length, settings.batch_max_items)
     app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     inner = HeadAsGet(FastPath(app, parts, limits))
-    middleware = ApiMiddleware(inner, parts.authenticator, parts.measures, limits)
+    middleware = ApiMiddleware(inner, parts.authenticator, parts.metrics, limits)
     origins = settings.writer_cors_origins
-    return Cors(middleware, origins, parts.measures) if origins else middleware
+    return Cors(middleware, origins, parts.metrics) if origins else middleware
 
 
 def _add_routes(app: FastAPI) -> None:

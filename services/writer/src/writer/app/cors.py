@@ -7,7 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from writer.metrics import Measures
+from writer.metrics import Metrics
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -33,7 +33,7 @@ class Cors(CORSMiddleware):
     its key in `Authorization`, which needs no credentials mode, and the API reads no cookie.
     """
 
-    def __init__(self, app: ASGIApp, origins: frozenset[str], measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, origins: frozenset[str], metrics: Metrics) -> None:
         super().__init__(
             app,
             allow_origins=origins,
@@ -42,12 +42,12 @@ class Cors(CORSMiddleware):
             expose_headers=EXPOSED_HEADERS,
             max_age=MAX_AGE_S,
         )
-        self._measures = measures
+        self._metrics = metrics
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a preflight request and count it: 200, or 400 for one that is not allowed."""
         began = time.perf_counter()
         response = super().preflight_response(request_headers)
         seconds = time.perf_counter() - began
-        self._measures.request(ROUTE, "OPTIONS", response.status_code, seconds)
+        self._metrics.request(ROUTE, "OPTIONS", response.status_code, seconds)
         return response

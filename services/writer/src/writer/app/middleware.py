@@ -24,7 +24,7 @@ from shortcore.runtime.admin import Message, Receive, Scope, Send
 from writer.http.bodies import BodyLimits
 from writer.http.problems import answer_of, invalid
 from writer.keys.authenticator import ApiKeyAuthenticator
-from writer.metrics import Measures
+from writer.metrics import Metrics
 
 _logger = logging.getLogger(__name__)
 log = structlog.stdlib.get_logger(__name__)
@@ -57,11 +57,11 @@ class ApiMiddleware:
     """Wraps the application."""
 
     def __init__(
-        self, app: Any, keys: ApiKeyAuthenticator, measures: Measures, limits: BodyLimits
+        self, app: Any, keys: ApiKeyAuthenticator, metrics: Metrics, limits: BodyLimits
     ) -> None:
         self._app = app
         self._keys = keys
-        self._measures = measures
+        self._metrics = metrics
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +97,7 @@ class ApiMiddleware:
         route = (
             str(scope.get(ROUTE)) if ROUTE in scope else getattr(scope.get("route"), "path", "none")
         )
-        self._measures.request(route, scope["method"], status, seconds)
+        self._metrics.request(route, scope["method"], status, seconds)
         if not _logger.isEnabledFor(logging.INFO):
             return  # structlog would compose the line before it asks
         log.info(
