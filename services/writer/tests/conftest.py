@@ -17,7 +17,7 @@ from harness.relays import Links, Stack, stack
 
 from shortcore.settings import WriterSettings
 from writer.app.application import create_app
-from writer.container import Parts, open_parts
+from writer.container import Container, open_container
 from writer.keys.service import create_key
 
 SECRET = "a secret for the tests"
@@ -39,10 +39,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Api:
-    """The running API: a client with a key, its parts, its clock."""
+    """The running API: a client with a key, its container, its clock."""
 
     client: httpx.AsyncClient
-    parts: Parts
+    container: Container
     clock: Clock
     key: str
 
@@ -53,7 +53,7 @@ class Api:
         return link
 
     async def fetch(self, sql: str, *arguments: object) -> Any:
-        async with self.parts.postgres.connection() as connection:
+        async with self.container.postgres.connection() as connection:
             return await connection.fetchval(sql, *arguments)
 
     def without_key(self) -> httpx.AsyncClient:
@@ -83,11 +83,11 @@ OpenApi = Callable[..., contextlib.AbstractAsyncContextManager[Api]]
 @contextlib.asynccontextmanager
 async def open_api(settings: WriterSettings) -> AsyncIterator[Api]:
     clock = Clock()
-    async with open_parts(settings, clock) as parts:
-        await parts.start()
-        async with parts.postgres.connection() as connection:
+    async with open_container(settings, clock) as container:
+        await container.start()
+        async with container.postgres.connection() as connection:
             _, key = await create_key(connection, "test")
-        app = create_app(parts)
+        app = create_app(container)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url="http://api.test",
@@ -96,7 +96,7 @@ async def open_api(settings: WriterSettings) -> AsyncIterator[Api]:
         ) as client:
             if not documented:
                 documented.append(Contract((await client.get("/api/openapi.json")).json()))
-            yield Api(client, parts, clock, key)
+            yield Api(client, container, clock, key)
 
 
 @pytest.fixture

@@ -22,28 +22,28 @@ def often(monkeypatch):
 
 @pytest.mark.parametrize("table", ["domains", "api_keys", "idempotency"])
 async def test_a_refused_statement_ends_no_task(api, table):
-    parts = api.parts
+    container = api.container
     work = {
-        "domains": parts.domain_cache.refresh_forever,
-        "api_keys": parts.authenticator.note_uses_forever,
-        "idempotency": lambda: purge_forever(parts.postgres, 60),
+        "domains": container.domain_cache.refresh_forever,
+        "api_keys": container.authenticator.note_uses_forever,
+        "idempotency": lambda: purge_forever(container.postgres, 60),
     }[table]
     assert (await api.client.get("/api/v1/links")).status_code == 200  # a use of the key
     await api.fetch(f"ALTER TABLE {table} RENAME TO elsewhere")
-    task = parts.background.run_forever("again", work())
+    task = container.background.run_forever("again", work())
     await asyncio.sleep(50 * SOON_S)
     assert not task.done()
-    assert parts.background.check().ok
+    assert container.background.check().ok
     await api.fetch(f"ALTER TABLE elsewhere RENAME TO {table}")
     await asyncio.sleep(50 * SOON_S)
     assert not task.done()
 
 
 async def test_a_refused_notice_ends_no_task(api, monkeypatch):
-    announcer = api.parts.announcer
+    announcer = api.container.announcer
     monkeypatch.setattr(writer.relay.outbox, "CHANNEL", "x" * 100)  # longer than a name may be
-    task = api.parts.background.run_forever("again", announcer.notify_forever())
+    task = api.container.background.run_forever("again", announcer.notify_forever())
     announcer.wake_relay()
     await asyncio.sleep(50 * SOON_S)
     assert not task.done()
-    assert api.parts.background.check().ok
+    assert api.container.background.check().ok

@@ -117,7 +117,7 @@ async def test_a_writer_that_has_not_heard_of_the_switch_stores_no_capital_lette
 ):
     async with opened(settings) as first, opened(settings) as second:
         await add(first)
-        await second.parts.domain_cache.refresh()
+        await second.container.domain_cache.refresh()
         assert (await switch(first, True)).status_code == 200
         for code in ("Sale", None):
             items = [
@@ -140,7 +140,7 @@ async def test_a_writer_that_has_not_heard_of_the_switch_stores_no_capital_lette
 async def test_a_switch_waits_for_a_create_that_is_under_way_and_is_refused(api):
     await add(api)
     domain = await api.fetch("SELECT id FROM domains WHERE host = $1", HOST)
-    async with api.parts.postgres.connection() as connection:
+    async with api.container.postgres.connection() as connection:
         creating = connection.transaction()
         await creating.start()
         await connection.execute(
@@ -156,7 +156,7 @@ async def test_a_switch_waits_for_a_create_that_is_under_way_and_is_refused(api)
 
 async def test_a_create_waits_for_a_switch_that_is_under_way_and_folds_its_code(api):
     await add(api)
-    async with api.parts.postgres.connection() as connection:
+    async with api.container.postgres.connection() as connection:
         switching = connection.transaction()
         await switching.start()
         await connection.execute("SELECT 1 FROM domains WHERE host = $1 FOR UPDATE", HOST)

@@ -58,7 +58,7 @@ async def test_a_preflight_that_is_not_allowed_is_refused_and_counted(settings, 
     async with open_with(settings, opened, APP) as api, browser(api) as client:
         headers = {"Origin": APP, **PREFLIGHT, **changed}
         answer = await client.options("/api/v1/links", headers=headers)
-        refused = api.parts.registry.get_sample_value(
+        refused = api.container.registry.get_sample_value(
             "shortlinks_api_requests_total",
             {"route": "cors-preflight", "method": "OPTIONS", "status": "4xx"},
         )

@@ -95,7 +95,7 @@ async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its
     plain, middleware = framework
     counted = Counted(plain)
     app = ApiMiddleware(
-        FastPath(counted, api.parts, middleware._limits),
+        FastPath(counted, api.container, middleware._limits),
         middleware._keys,
         middleware._metrics,
         middleware._limits,
@@ -110,7 +110,7 @@ async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its
     assert counted.requests == 2
     for route, status in ((LINKS, "2xx"), (f"{LINKS}:batch", "2xx"), (LINKS, "4xx")):
         labels = {"route": route, "method": "POST", "status": status}
-        assert api.parts.registry.get_sample_value("shortlinks_api_requests_total", labels)
+        assert api.container.registry.get_sample_value("shortlinks_api_requests_total", labels)
 
 
 async def test_a_body_in_pieces_is_put_together(api):

@@ -86,7 +86,7 @@ async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opene
             raise Crash
 
         # Announcing comes right after the commit: an end here is one between commit and answer.
-        api.parts.announcer.announce_new = crash
+        api.container.announcer.announce_new = crash
         failed = await post(api, LINKS, LINK, "k")
         assert failed.status_code == 500
         key = api.key
@@ -103,7 +103,7 @@ async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opene
 
 
 async def test_a_request_still_at_work_is_told_after_a_while_and_works_later(api):
-    async with api.parts.postgres.connection(10_000) as holder:
+    async with api.container.postgres.connection(10_000) as holder:
         transaction = holder.transaction()
         await transaction.start()
         await holder.execute(
@@ -131,7 +131,7 @@ async def test_a_key_is_forgotten_after_its_time(settings, opened):
             "UPDATE idempotency SET created_at = now() - interval '61 s' "
             "WHERE idempotency_key = 'k' RETURNING 1"
         )
-        await purge(api.parts.postgres, 60)
+        await purge(api.container.postgres, 60)
         assert (
             await api.fetch("SELECT string_agg(idempotency_key, ' ') FROM idempotency") == "young"
         )
@@ -154,7 +154,7 @@ async def test_a_purge_of_many_keys_may_take_longer_than_the_timeout_of_one_stat
             ),
         ):
             await api.fetch(statement)
-        await purge(api.parts.postgres, 60)  # five statements of half a second
+        await purge(api.container.postgres, 60)  # five statements of half a second
         assert await api.fetch("SELECT count(*) FROM idempotency") == 0
 
 

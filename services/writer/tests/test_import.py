@@ -132,10 +132,10 @@ async def test_what_is_published_of_a_new_link_is_what_the_relay_reads_later(api
     item = {"target": "https://example.com/", "expires_at": "2090-01-01T00:00:00.123Z"}
     answer = await api.client.post("/api/v1/links:batch", json={"items": [item] * count})
     code = answer.json()["items"][0]["link"]["code"]
-    async with api.parts.postgres.connection() as connection:
+    async with api.container.postgres.connection() as connection:
         stored = await repository.find_link(connection, "go.test", code)
     assert stored is not None
-    assert await api.parts.cache.get(link_key("go.test", code)) == stored.record
+    assert await api.container.cache.get(link_key("go.test", code)) == stored.record
 
 
 async def test_an_import_that_is_sent_again_is_answered_again_and_makes_nothing(api):
@@ -191,7 +191,7 @@ async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each
 
 async def test_what_was_refused_keeps_nothing_of_its_request_alive(api):
     """A traceback in a list of its own frame is a cycle, and the collector runs seldom."""
-    imports = api.parts.imports
+    imports = api.container.imports
     body = b"target,code\nnot a url,\nhttps://a.example/,one\nhttps://a.example/,one\n"
     read = await imports._read(body, Format.CSV)
     prepared = await imports._batches._prepare(BatchLinks(items=[{"target": "not a url"}]))

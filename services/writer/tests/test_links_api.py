@@ -63,7 +63,7 @@ async def test_a_created_link_is_answered_with_everything_that_is_known_of_it(ap
 
 async def test_a_new_link_is_in_redis_and_in_the_outbox_when_it_is_answered(api):
     link = await api.create(title="T")
-    record = await api.parts.cache.get(link_key(HOST, link["code"]))
+    record = await api.container.cache.get(link_key(HOST, link["code"]))
     assert record is not None
     assert (record.version, record.target, record.title) == (link["version"], link["target"], "T")
     rows = await api.fetch("SELECT json_agg((host, code, version)) FROM outbox WHERE code <> ''")
@@ -84,7 +84,7 @@ async def test_a_merge_patch_changes_what_it_names_and_null_sets_the_default(api
     moving = {"version": edited["version"], "updated_at": edited["updated_at"]}
     assert edited == link | changed | moving
     assert edited["updated_at"] > link["updated_at"]
-    record = await api.parts.cache.get(link_key(HOST, link["code"]))
+    record = await api.container.cache.get(link_key(HOST, link["code"]))
     assert record is not None
     assert record.version == edited["version"]
 
@@ -163,7 +163,7 @@ async def test_a_deleted_link_lies_in_the_trash_until_it_is_restored(api):
     trashed = (await api.client.get(link["self"])).json()
     assert (trashed["state"], trashed["status"]) == ("deleted", "deleted")
     assert trashed["deleted_at"]
-    record = await api.parts.cache.get(link_key(HOST, link["code"]))
+    record = await api.container.cache.get(link_key(HOST, link["code"]))
     assert record is not None
     assert (record.kind, record.version) == (Kind.DELETED, trashed["version"])
     edit = await api.client.patch(link["self"], json={"title": "x"})
@@ -185,7 +185,7 @@ async def test_only_the_trash_can_be_purged_and_a_purge_frees_the_code_with_newe
     assert "trash" in taken.json()["detail"]
     assert (await api.client.delete(link["self"], params={"purge": True})).status_code == 204
     assert (await api.client.get(link["self"])).status_code == 404
-    gone = await api.parts.cache.get(link_key(HOST, "mine"))
+    gone = await api.container.cache.get(link_key(HOST, "mine"))
     assert gone is not None
     assert gone.kind is Kind.ABSENT
     assert gone.version == await api.fetch("SELECT max(version) FROM outbox WHERE code = 'mine'")
@@ -206,7 +206,7 @@ async def test_purges_and_creates_of_one_code_at_the_same_time_never_go_back_in_
     # The newest outbox row is what redirectors end with: it must be the state of the table.
     newest = await api.fetch("SELECT max(version) FROM outbox WHERE code = 'x'")
     stands = await api.fetch("SELECT version FROM links WHERE code = 'x'")
-    record = await api.parts.cache.get(link_key(HOST, "x"))
+    record = await api.container.cache.get(link_key(HOST, "x"))
     assert record is not None
     assert record.version == newest
     assert stands in {None, newest}

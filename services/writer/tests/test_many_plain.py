@@ -35,9 +35,9 @@ RICH = {
 
 @pytest.mark.parametrize("item", [PLAIN, PLAIN | {"code": "mine"}, PLAIN | {"code": "A_-9"}])
 async def test_a_plain_item_is_the_same_draft_by_the_short_way(api, item):
-    draft = api.parts.links.plain(item, "/items/3")
+    draft = api.container.links.plain(item, "/items/3")
     assert draft is not None
-    assert draft == await api.parts.batches.draft(item, "/items/3")
+    assert draft == await api.container.batches.draft(item, "/items/3")
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ async def test_a_plain_item_is_the_same_draft_by_the_short_way(api, item):
     ],
 )
 async def test_whatever_is_not_plain_is_checked_in_full(api, item):
-    assert api.parts.links.plain(item) is None
+    assert api.container.links.plain(item) is None
 
 
 async def test_links_to_our_own_domain_are_no_plain_ones_once_it_is_known(api):
     item = {"target": "https://two.test/a"}
-    assert api.parts.links.plain(item) is not None
+    assert api.container.links.plain(item) is not None
     await api.client.post("/api/v1/domains", json={"host": "two.test"})
-    assert api.parts.links.plain(item) is None
+    assert api.container.links.plain(item) is None
     with pytest.raises(InvalidInput):
-        await api.parts.batches.draft(item, "")
+        await api.container.batches.draft(item, "")
 
 
 @pytest.mark.parametrize("rich", [[], [RICH]])
@@ -135,10 +135,10 @@ LINES = [
 ]
 
 
-async def outcome(parts, body):
+async def outcome(container, body):
     """Return all that comes of reading a body, for a comparison."""
     try:
-        read = await parts.imports._read(body, Format.JSONL)
+        read = await container.imports._read(body, Format.JSONL)
     except MalformedRequest as error:
         return str(error)
     failed = [(line, type(error), error.detail, error.fields) for line, error in read.failed]
@@ -154,10 +154,10 @@ async def test_rows_of_an_import_are_the_same_drafts_and_failures_by_the_short_w
         lines = choose.choices(LINES, weights=[4] * 10 + [1] * (len(LINES) - 10), k=size)
         body = b"\n".join(lines) + choose.choice([b"", b"\n", b"\n\n"])
         plain += await imports._plain_rows(body) is not None
-        short = await outcome(api.parts, body)
+        short = await outcome(api.container, body)
         with monkeypatch.context() as long_way:
             long_way.setattr(imports, "_plain_rows", AsyncMock(return_value=None))
-            assert short == await outcome(api.parts, body), body
+            assert short == await outcome(api.container, body), body
     assert 100 < plain < 500
 
 
@@ -168,7 +168,7 @@ async def test_the_short_way_takes_no_more_rows_than_the_long_one(api, monkeypat
     found = []
     for _ in range(2):
         try:
-            found.append(await outcome(api.parts, body))
+            found.append(await outcome(api.container, body))
         except InvalidInput as error:
             found.append(error.fields)
         monkeypatch.setattr(imports, "_plain_rows", AsyncMock(return_value=None))
@@ -188,7 +188,7 @@ async def test_others_have_their_turn_while_a_full_import_is_read(api, last):
     task = asyncio.create_task(other())
     body = b"".join(json.dumps(PLAIN).encode() + b"\n" for _ in range(MAX_ROWS - 1)) + last
     began = time.thread_time()
-    await api.parts.imports._read(body, Format.JSONL)
+    await api.container.imports._read(body, Format.JSONL)
     took = time.thread_time() - began
     task.cancel()
     assert turns >= took / 0.05

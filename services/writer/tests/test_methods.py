@@ -67,4 +67,4 @@ async def test_options_and_a_refusal_name_all_methods_of_a_path(api, path, metho
 async def test_the_figures_know_a_head_and_its_route(api):
     await api.client.head(LINKS)
     labels = {"route": LINKS, "method": "HEAD", "status": "2xx"}
-    assert api.parts.registry.get_sample_value("shortlinks_api_requests_total", labels) == 1
+    assert api.container.registry.get_sample_value("shortlinks_api_requests_total", labels) == 1

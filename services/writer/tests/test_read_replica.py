@@ -102,7 +102,7 @@ async def test_lists_are_read_from_the_replica_and_catch_up_with_it(api, primary
     wait_caught_up(primary, replica)
     assert (await titles(api)).keys() >= {"old", "new"}
     assert (await titles(api))["old"] == "after"
-    assert api.parts.reads.fallbacks_total == 0
+    assert api.container.reads.fallbacks_total == 0
 
 
 async def test_lists_come_from_the_primary_while_the_replica_is_away(api, replica):
@@ -112,17 +112,17 @@ async def test_lists_come_from_the_primary_while_the_replica_is_away(api, replic
         assert await titles(api) == {"abc": None}
     assert (await api.client.get("/api/v1/tags")).json()["items"] == [{"tag": "one", "links": 1}]
     assert (await api.client.get("/api/v1/domains")).status_code == 200
-    assert api.parts.reads.fallbacks_total == 6
-    assert not api.parts.replica.check().ok
-    assert api.parts.postgres.check().ok
+    assert api.container.reads.fallbacks_total == 6
+    assert not api.container.replica.check().ok
+    assert api.container.postgres.check().ok
 
 
 async def test_a_list_that_the_replica_refuses_is_read_from_the_primary(api, primary, replica):
     await api.create(code="abc")
     with lagging(primary, replica):
         # As in an upgrade: the new version reads a table that the replica has not got yet.
-        assert await api.parts.reads.read(_make_and_read) == 42
-    assert api.parts.reads.fallbacks_total == 1
+        assert await api.container.reads.read(_make_and_read) == 42
+    assert api.container.reads.fallbacks_total == 1
 
 
 async def _make_and_read(connection):

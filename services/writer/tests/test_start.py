@@ -14,7 +14,7 @@ from harness.stack import Stack
 from shortctl.devparts import command
 from shortctl.embedded import EmbeddedPostgres
 from shortctl.ports import free_port
-from writer.container import open_parts
+from writer.container import open_container
 from writer.domains import repository
 from writer.migrations import upgrade
 from writer.serve import start_with_postgres
@@ -216,9 +216,9 @@ async def test_a_start_goes_on_when_postgresql_answers_late_once(settings, monke
 
     read = repository.all_domains
     monkeypatch.setattr(repository, "all_domains", all_domains)
-    async with open_parts(settings) as parts:
-        await start_with_postgres(parts, "the URL")
-        assert parts.domain_cache.default is not None
+    async with open_container(settings) as container:
+        await start_with_postgres(container, "the URL")
+        assert container.domain_cache.default is not None
         assert len(reads) >= 2
 
 

@@ -42,7 +42,7 @@ APPLICATION = "shortlinks-writer"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Container:
     """Everything that requests need; the application's typed state."""
 
     settings: WriterSettings
@@ -90,7 +90,7 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncIterator[Parts]:
+async def open_container(settings: WriterSettings, now: Now = utc_now) -> AsyncIterator[Container]:
     """Build everything and close it at the end; connects to nothing yet."""
 
     def breaker() -> Breaker:
@@ -138,11 +138,11 @@ async def open_parts(settings: WriterSettings, now: Now = utc_now) -> AsyncItera
         now_ms=_now_ms,
     )
     announcer = Announcer(cache, feed, postgres, _now_ms)
-    parts = _assemble(settings, postgres, replica, cache, announcer, now)
+    container = _assemble(settings, postgres, replica, cache, announcer, now)
     try:
-        yield parts
+        yield container
     finally:
-        await parts.background.close()
+        await container.background.close()
         await cache.close()
         await postgres.close()
         if replica is not None:
@@ -156,7 +156,7 @@ def _assemble(
     cache: CacheStore,
     announcer: Announcer,
     now: Now,
-) -> Parts:
+) -> Container:
     background = Background()
     registry = new_registry()
     domain_cache = DomainCache(postgres, settings)
@@ -192,7 +192,7 @@ def _assemble(
     dynamic.export(figures)
     background.export(figures)
     registry.register(figures)
-    return Parts(
+    return Container(
         settings=settings,
         postgres=postgres,
         replica=replica,

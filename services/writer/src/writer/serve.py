@@ -15,7 +15,7 @@ from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import WriterSettings, redact_url
 from shortcore.storage.schema import check_schema
 from writer.app.application import create_app
-from writer.container import Parts, open_parts
+from writer.container import Container, open_container
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,14 +29,16 @@ async def serve(settings: WriterSettings) -> None:
     Raises ConfigurationError when a port is taken, PostgreSQL does not come up, or its schema
     does not fit. Redis may be away.
     """
-    async with open_parts(settings) as parts:
+    async with open_container(settings) as container:
         health = Health()
-        health.add(parts.postgres.check)
-        health.add(parts.cache.check)
-        if parts.replica is not None:
-            health.add(parts.replica.check)
-        admin = AdminApp(health, parts.registry, "writer")
-        public_connections, admin_connections = connections.of_settings(settings, parts.registry)
+        health.add(container.postgres.check)
+        health.add(container.cache.check)
+        if container.replica is not None:
+            health.add(container.replica.check)
+        admin = AdminApp(health, container.registry, "writer")
+        public_connections, admin_connections = connections.of_settings(
+            settings, container.registry
+        )
         try:
             admin_server = drain.UvicornServer(
                 admin,
@@ -45,7 +47,7 @@ async def serve(settings: WriterSettings) -> None:
                 connections=admin_connections,
             )
             public_server = drain.UvicornServer(
-                drain.closing(create_app(parts), health),
+                drain.closing(create_app(container), health),
                 settings.writer_host,
                 settings.writer_port,
                 connections=public_connections,
@@ -53,21 +55,21 @@ async def serve(settings: WriterSettings) -> None:
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error
-        await start_with_postgres(parts, redact_url(settings.postgres_url.get_secret_value()))
+        await start_with_postgres(container, redact_url(settings.postgres_url.get_secret_value()))
         collect_seldom()
         await drain.run(
             health=health,
-            lag=LoopLag(parts.registry),
-            background=parts.background,
+            lag=LoopLag(container.registry),
+            background=container.background,
             admin=admin_server,
             public=public_server,
             drain_delay_ms=settings.drain_delay_ms,
             drain_timeout_ms=settings.drain_timeout_ms,
-            flush=[parts.flush],
+            flush=[container.flush],
         )
 
 
-async def start_with_postgres(parts: Parts, shown_url: str) -> None:
+async def start_with_postgres(container: Container, shown_url: str) -> None:
     """Wait for PostgreSQL to come up, as both may be starting, check its schema, and start.
 
     Raises ConfigurationError if it does not answer within WAIT_FOR_POSTGRES_S.
@@ -75,9 +77,9 @@ async def start_with_postgres(parts: Parts, shown_url: str) -> None:
     deadline = time.monotonic() + WAIT_FOR_POSTGRES_S
     while True:
         try:
-            async with parts.postgres.connection() as connection:
+            async with container.postgres.connection() as connection:
                 await check_schema(connection)
-            await parts.start()
+            await container.start()
         except DatabaseUnavailable as error:
             if time.monotonic() > deadline:
                 raise ConfigurationError(f"{shown_url}: {error.detail}") from error

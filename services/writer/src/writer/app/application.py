@@ -24,7 +24,7 @@ from writer.app.fast_path import FastPath
 from writer.app.head import HeadAsGet
 from writer.app.middleware import CALLER, ApiMiddleware, Caller, fault
 from writer.app.openapi import document
-from writer.container import Parts
+from writer.container import Container
 from writer.domains.endpoints import router as domains
 from writer.http.bodies import BodyLimits
 from writer.http.problems import answer_of, error_of_validation
@@ -32,8 +32,8 @@ from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
 
 
-def create_app(parts: Parts) -> ASGIApp:
-    """Return the ASGI application over `parts`, which the caller starts and closes."""
+def create_app(container: Container) -> ASGIApp:
+    """Return the ASGI application over `container`, which the caller starts and closes."""
     app = FastAPI(
         title="Shortlinks",
         openapi_url="/api/openapi.json",
@@ -41,8 +41,8 @@ def create_app(parts: Parts) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.parts = parts
-    settings = parts.settings
+    app.state.container = container
+    settings = container.settings
     limits = BodyLimits.of(settings)
     app.state.body_limits = limits
     _add_routes(app)
@@ -55,10 +55,10 @@ def create_app(parts: Parts) -> ASGIApp:
     # Here, as the first request for it would hold the event loop.
     made = _document(settings.target_max_length, settings.batch_max_items)
     app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    inner = HeadAsGet(FastPath(app, parts, limits))
-    middleware = ApiMiddleware(inner, parts.authenticator, parts.metrics, limits)
+    inner = HeadAsGet(FastPath(app, container, limits))
+    middleware = ApiMiddleware(inner, container.authenticator, container.metrics, limits)
     origins = settings.writer_cors_origins
-    return Cors(middleware, origins, parts.metrics) if origins else middleware
+    return Cors(middleware, origins, container.metrics) if origins else middleware
 
 
 def _add_routes(app: FastAPI) -> None:

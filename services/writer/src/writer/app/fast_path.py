@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from shortcore.runtime.admin import Message, Receive, Scope, Send
 from writer.app.middleware import CALLER, ROUTE, Caller
-from writer.container import Parts
+from writer.container import Container
 from writer.http.bodies import BATCH, BodyLimits
 from writer.http.dependencies import JSON, idempotent_request_of
 from writer.http.idempotency import Answer
@@ -25,13 +25,13 @@ _TYPE = (b"content-type", JSON.encode())
 class FastPath:
     """Wraps the application: serves a well-formed create, and passes on all else."""
 
-    def __init__(self, app: Any, parts: Parts, limits: BodyLimits) -> None:
+    def __init__(self, app: Any, container: Container, limits: BodyLimits) -> None:
         self._app = app
         self._limits = limits
-        self._parts = parts
+        self._container = container
         self._work: Mapping[str, Callable[..., Coroutine[Any, Any, Answer]]] = {
-            _LINKS: parts.links.create,
-            BATCH: parts.batches.create,
+            _LINKS: container.links.create,
+            BATCH: container.batches.create,
         }
         self._models: Mapping[str, type[CreateLink | BatchLinks]] = {
             _LINKS: CreateLink,
@@ -60,14 +60,14 @@ class FastPath:
         try:
             item = msgspec.json.decode(body)
             if path == _LINKS and key is None:
-                plain = self._parts.links.plain(item)
+                plain = self._container.links.plain(item)
             # The model is the framework's own: only the way to it is shorter.
             asked = plain or model.model_validate(item)
         except (msgspec.DecodeError, ValidationError, RecursionError, UnicodeDecodeError):
             await self._app(scope, _replayed(message, receive), send)
             return
         if plain is not None:
-            await _send(await self._parts.links.place(plain), send)
+            await _send(await self._container.links.place(plain), send)
             return
         caller: Caller = scope[CALLER]
         idempotent = None

@@ -1,4 +1,4 @@
-"""What endpoints ask of a request: its parts, its caller, its media type; and how they answer."""
+"""What endpoints ask of a request: its container, its caller, its media type; and how they answer."""
 
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from shortcore.errors import Unauthorized, UnsupportedMediaType
 from writer.app.middleware import CALLER, Caller
-from writer.container import Parts
+from writer.container import Container
 from writer.http.bodies import BodyLimits
 from writer.http.entity_tags import ETAGS_SCHEMA
 from writer.http.idempotency import KEY, Answer, IdempotentRequest, check_key
@@ -62,9 +62,9 @@ def _has_body(request: Request) -> bool:
     )
 
 
-async def parts(request: Request) -> Parts:
+async def container(request: Request) -> Container:
     """Return what the application is made of."""
-    made: Parts = request.app.state.parts
+    made: Container = request.app.state.container
     return made
 
 
@@ -103,7 +103,7 @@ def idempotent_request_of(
     return IdempotentRequest(caller.key_id, key, digest.digest())
 
 
-PartsOf = Annotated[Parts, Depends(parts)]
+ContainerOf = Annotated[Container, Depends(container)]
 IdempotencyKey = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 IfMatch = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from writer.app.openapi import answers
 from writer.http.cursors import KeyCursor, encode, key_before
-from writer.http.dependencies import JsonRoute, PartsOf, json_response
+from writer.http.dependencies import ContainerOf, JsonRoute, json_response
 from writer.http.fields import Number
 from writer.http.paging import PageQuery, link_header
 from writer.keys.schemas import CreateKey, KeyPage, view_of
@@ -24,10 +24,10 @@ KeyId = Annotated[
 
 @router.get("", summary="List keys", responses=answers(200, "KeyPage", 422, sends=("Link",)))
 async def list_keys(
-    request: Request, parts: PartsOf, query: Annotated[PageQuery, Query()]
+    request: Request, container: ContainerOf, query: Annotated[PageQuery, Query()]
 ) -> Response:
     """Return a page of keys without their secrets, oldest first, revoked ones included."""
-    keys = await parts.keys.page(key_before(query.cursor), query.limit + 1)
+    keys = await container.keys.page(key_before(query.cursor), query.limit + 1)
     page, more = keys[: query.limit], len(keys) > query.limit
     cursor = encode(KeyCursor(page[-1].id)) if more else None
     view = KeyPage([view_of(key) for key in page], cursor)
@@ -39,9 +39,9 @@ async def list_keys(
     summary="Make a key",
     responses=answers(201, "KeyView", 422, sends=("Location", "Cache-Control")),
 )
-async def create_key(parts: PartsOf, body: CreateKey) -> Response:
+async def create_key(container: ContainerOf, body: CreateKey) -> Response:
     """Make a key; this answer is the only one that shows its text."""
-    key, secret = await parts.keys.create(body.name, body.expires_at)
+    key, secret = await container.keys.create(body.name, body.expires_at)
     view = view_of(key, secret)
     return json_response(view, 201, {"location": view.self, "cache-control": "no-store"})
 
@@ -49,7 +49,7 @@ async def create_key(parts: PartsOf, body: CreateKey) -> Response:
 @router.delete(
     "/{key_id}", summary="Revoke a key", status_code=204, responses=answers(204, None, 404)
 )
-async def revoke_key(parts: PartsOf, key_id: KeyId) -> Response:
+async def revoke_key(container: ContainerOf, key_id: KeyId) -> Response:
     """Revoke a key for ever; every writer refuses it within 5 s."""
-    await parts.keys.revoke(key_id)
+    await container.keys.revoke(key_id)
     return Response(status_code=204)

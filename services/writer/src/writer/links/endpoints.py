@@ -10,13 +10,13 @@ from starlette.responses import Response
 from shortcore.errors import UnsupportedMediaType
 from shortcore.links.rows import Format
 from writer.app.openapi import answers
-from writer.container import Parts
+from writer.container import Container
 from writer.http.cursors import decode_cursor, encode_cursor
 from writer.http.dependencies import (
+    ContainerOf,
     IdempotencyKey,
     IfMatch,
     JsonRoute,
-    PartsOf,
     json_response,
     refuse_coded,
     stored_response,
@@ -78,17 +78,21 @@ class ListQuery(PageQuery):
     summary="Create a link",
     responses=answers(201, "LinkView", 200, 409, 422, sends=("Location", "ETag")),
 )
-async def create_link(parts: PartsOf, body: CreateLink, idempotent: IdempotencyKey) -> Response:
+async def create_link(
+    container: ContainerOf, body: CreateLink, idempotent: IdempotencyKey
+) -> Response:
     """Create a link; 200 only where `find_if_exists` found one."""
-    return stored_response(await parts.links.create(body, idempotent))
+    return stored_response(await container.links.create(body, idempotent))
 
 
 @router.post(
     "/links:batch", summary="Create many links", responses=answers(200, "BatchAnswer", 409, 422)
 )
-async def create_links(parts: PartsOf, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
+async def create_links(
+    container: ContainerOf, body: BatchLinks, idempotent: IdempotencyKey
+) -> Response:
     """Create up to 1,000 links; each item has its own result, unless `atomic`."""
-    return stored_response(await parts.batches.create(body, idempotent))
+    return stored_response(await container.batches.create(body, idempotent))
 
 
 @router.post(
@@ -108,24 +112,26 @@ async def create_links(parts: PartsOf, body: BatchLinks, idempotent: Idempotency
         }
     },
 )
-async def import_links(request: Request, parts: PartsOf, idempotent: IdempotencyKey) -> Response:
+async def import_links(
+    request: Request, container: ContainerOf, idempotent: IdempotencyKey
+) -> Response:
     """Create up to 10,000 links from the rows of a CSV or JSONL file; failed rows are named."""
     refuse_coded(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     form = FORMATS.get(kind)
     if form is None:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(FORMATS)}.")
-    return stored_response(await parts.imports.create(await request.body(), form, idempotent))
+    return stored_response(await container.imports.create(await request.body(), form, idempotent))
 
 
 @router.get(
     "/links", summary="List links", responses=answers(200, "LinkPage", 404, 422, sends=("Link",))
 )
 async def list_links(
-    request: Request, parts: PartsOf, query: Annotated[ListQuery, Query()]
+    request: Request, container: ContainerOf, query: Annotated[ListQuery, Query()]
 ) -> Response:
     """Return a page of links; `next` and the header Link lead to the following one."""
-    domain = None if query.domain is None else await parts.domain_cache.find(query.domain)
+    domain = None if query.domain is None else await container.domain_cache.find(query.domain)
     cursor = None if query.cursor is None else decode_cursor(query.cursor, query.sort)
     wanted = listing.Query(
         sort=query.sort,
@@ -138,10 +144,10 @@ async def list_links(
         created_after=query.created_after,
         created_before=query.created_before,
     )
-    links = await parts.reads.read(lambda connection: listing.list_links(connection, wanted))
+    links = await container.reads.read(lambda connection: listing.list_links(connection, wanted))
     page, more = links[: query.limit], len(links) > query.limit
     cursor_on = _cursor_after(query.sort, page[-1]) if more else None
-    view = LinkPage([parts.links.view(link) for link in page], cursor_on)
+    view = LinkPage([container.links.view(link) for link in page], cursor_on)
     return json_response(view, headers=link_header(request, cursor_on))
 
 
@@ -149,7 +155,7 @@ async def list_links(
     _ONE, summary="Get a link", responses=answers(200, "LinkView", 304, 404, sends=("ETag",))
 )
 async def get_link(
-    parts: PartsOf,
+    container: ContainerOf,
     domain: HostInPath,
     code: CodeInPath,
     if_none_match: Annotated[
@@ -157,10 +163,10 @@ async def get_link(
     ] = None,
 ) -> Response:
     """Return one link, also from the trash."""
-    link = await parts.links.get(domain, code)
+    link = await container.links.get(domain, code)
     if none_match(if_none_match, link.version):
         return Response(status_code=304, headers={"etag": etag(link.version)})
-    return _one(parts, link)
+    return _one(container, link)
 
 
 @router.patch(
@@ -169,17 +175,21 @@ async def get_link(
     responses=answers(200, "LinkView", 404, 409, 412, 422, sends=("ETag",)),
 )
 async def edit_link(
-    parts: PartsOf, domain: HostInPath, code: CodeInPath, body: EditLink, if_match: IfMatch = None
+    container: ContainerOf,
+    domain: HostInPath,
+    code: CodeInPath,
+    body: EditLink,
+    if_match: IfMatch = None,
 ) -> Response:
     """Merge the body into the link (RFC 7396)."""
-    return _one(parts, await parts.links.edit(domain, code, body, if_match))
+    return _one(container, await container.links.edit(domain, code, body, if_match))
 
 
 @router.delete(
     _ONE, summary="Delete a link", status_code=204, responses=answers(204, None, 404, 409, 412)
 )
 async def delete_link(
-    parts: PartsOf,
+    container: ContainerOf,
     domain: HostInPath,
     code: CodeInPath,
     if_match: IfMatch = None,
@@ -188,9 +198,9 @@ async def delete_link(
 ) -> Response:
     """Put the link into the trash, or remove it from there for ever."""
     if purge:
-        await parts.links.purge(domain, code, if_match)
+        await container.links.purge(domain, code, if_match)
     else:
-        await parts.links.trash(domain, code, if_match)
+        await container.links.trash(domain, code, if_match)
     return Response(status_code=204)
 
 
@@ -200,21 +210,21 @@ async def delete_link(
     responses=answers(200, "LinkView", 404, 412, sends=("ETag",)),
 )
 async def restore_link(
-    parts: PartsOf, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
+    container: ContainerOf, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
 ) -> Response:
     """Take the link out of the trash, as an active one."""
-    return _one(parts, await parts.links.restore(domain, code, if_match))
+    return _one(container, await container.links.restore(domain, code, if_match))
 
 
 @router.get("/tags", tags=["tags"], summary="List tags", responses=answers(200, "TagList"))
-async def list_tags(parts: PartsOf) -> Response:
+async def list_tags(container: ContainerOf) -> Response:
     """Return up to 10,000 tags with the number of links that are not in the trash."""
-    counts = await parts.reads.read(listing.count_tags)
+    counts = await container.reads.read(listing.count_tags)
     return json_response(TagList([TagCount(tag, links) for tag, links in counts]))
 
 
-def _one(parts: Parts, link: StoredLink) -> Response:
-    return json_response(parts.links.view(link), headers={"etag": etag(link.version)})
+def _one(container: Container, link: StoredLink) -> Response:
+    return json_response(container.links.view(link), headers={"etag": etag(link.version)})
 
 
 def _cursor_after(sort: str, link: StoredLink) -> str:
