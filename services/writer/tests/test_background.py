@@ -40,10 +40,10 @@ async def test_a_refused_statement_ends_no_task(api, table):
 
 
 async def test_a_refused_notice_ends_no_task(api, monkeypatch):
-    announcer = api.container.announcer
+    publisher = api.container.publisher
     monkeypatch.setattr(writer.relay.outbox, "CHANNEL", "x" * 100)  # longer than a name may be
-    task = api.container.background.run_forever("again", announcer.notify_forever())
-    announcer.wake_relay()
+    task = api.container.background.run_forever("again", publisher.notify_forever())
+    publisher.wake_relay()
     await asyncio.sleep(50 * SOON_S)
     assert not task.done()
     assert api.container.background.check().ok

@@ -86,7 +86,7 @@ async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opene
             raise Crash
 
         # Announcing comes right after the commit: an end here is one between commit and answer.
-        api.container.announcer.announce_new = crash
+        api.container.publisher.publish_new = crash
         failed = await post(api, LINKS, LINK, "k")
         assert failed.status_code == 500
         key = api.key

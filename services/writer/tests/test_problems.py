@@ -434,7 +434,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_the_requests_id(a
     async def fail(*_):
         raise RuntimeError("the inside of things")
 
-    api.container.announcer.announce_new = fail
+    api.container.publisher.publish_new = fail
     answer = await api.client.post(LINKS, json={"target": "https://e.com/"})
     problem = check(answer, 500, "internal-error")
     assert "inside" not in json.dumps(problem)

@@ -34,7 +34,7 @@ from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.metrics import Metrics
 from writer.reads import Reads
-from writer.relay.publisher import Announcer
+from writer.relay.publisher import Publisher
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Container:
     links: LinkService
     batches: BatchService
     imports: ImportService
-    announcer: Announcer
+    publisher: Publisher
     background: Background
     metrics: Metrics
     registry: CollectorRegistry
@@ -75,7 +75,7 @@ class Container:
         run("dynamic settings", self.dynamic.watch())
         run("domains", self.domain_cache.refresh_forever())
         run("key uses", self.authenticator.note_uses_forever())
-        run("relay notifications", self.announcer.notify_forever())
+        run("relay notifications", self.publisher.notify_forever())
         run("clock of Redis", self.cache.follow_clock())
         run("purge", purge_forever(self.postgres, self.settings.idempotency_ttl_s))
 
@@ -84,7 +84,7 @@ class Container:
         await self.background.close()
         await self.authenticator.note_uses()
         try:
-            await self.announcer.notify()
+            await self.publisher.notify()
         except DOWN_OR_REFUSING as error:
             log.warning("relay notification failed; the relay will poll", error=str(error))
 
@@ -137,8 +137,8 @@ async def open_container(settings: WriterSettings, now: Now = utc_now) -> AsyncI
         breaker=breaker(),
         now_ms=_now_ms,
     )
-    announcer = Announcer(cache, feed, postgres, _now_ms)
-    container = _assemble(settings, postgres, replica, cache, announcer, now)
+    publisher = Publisher(cache, feed, postgres, _now_ms)
+    container = _assemble(settings, postgres, replica, cache, publisher, now)
     try:
         yield container
     finally:
@@ -154,7 +154,7 @@ def _assemble(
     postgres: Postgres,
     replica: Postgres | None,
     cache: CacheStore,
-    announcer: Announcer,
+    publisher: Publisher,
     now: Now,
 ) -> Container:
     background = Background()
@@ -170,10 +170,10 @@ def _assemble(
             postgres,
             IdBlocks(postgres, background.spawn),
             codes,
-            announcer,
+            publisher,
             settings.postgres_write_timeout_ms,
         ),
-        announcer=announcer,
+        publisher=publisher,
         presenter=Presenter(settings.short_url_scheme, settings.short_url_port),
         now=now,
     )
@@ -188,7 +188,7 @@ def _assemble(
         cache.lifetimes = replace(cache.lifetimes, link_ms=changed.cache_ttl_s * 1000)
 
     dynamic = DynamicFile(settings, take)
-    figures = _figures(links, announcer, reads, breakers)
+    figures = _figures(links, publisher, reads, breakers)
     dynamic.export(figures)
     background.export(figures)
     registry.register(figures)
@@ -200,14 +200,14 @@ def _assemble(
         cache=cache,
         domain_cache=domain_cache,
         domains=DomainService(
-            postgres, reads, domain_cache, announcer, settings.postgres_write_timeout_ms
+            postgres, reads, domain_cache, publisher, settings.postgres_write_timeout_ms
         ),
         keys=KeyService(postgres, authenticator),
         authenticator=authenticator,
         links=links,
         batches=batches,
         imports=ImportService(links, batches),
-        announcer=announcer,
+        publisher=publisher,
         background=background,
         metrics=Metrics(registry),
         registry=registry,
@@ -221,7 +221,7 @@ def _now_ms() -> int:
 
 
 def _figures(
-    links: LinkService, announcer: Announcer, reads: Reads, breakers: Mapping[str, Breaker]
+    links: LinkService, publisher: Publisher, reads: Reads, breakers: Mapping[str, Breaker]
 ) -> FromMemory:
     figures = FromMemory()
     figures.counter(
@@ -230,12 +230,12 @@ def _figures(
     figures.counter(
         "shortlinks_publish_failures",
         "Records that Redis did not take in time; the relay brings them.",
-        lambda: announcer.publish_failures,
+        lambda: publisher.publish_failures,
     )
     figures.counter(
-        "shortlinks_foretell_failures",
+        "shortlinks_preannounce_failures",
         "Times the redirectors were not told of custom codes ahead of their commit.",
-        lambda: announcer.foretell_failures,
+        lambda: publisher.preannounce_failures,
     )
     figures.counter(
         "shortlinks_replica_fallbacks",

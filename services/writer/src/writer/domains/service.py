@@ -14,7 +14,7 @@ from writer.domains.schemas import CreateDomain, EditDomain
 from writer.http.entity_tags import require_match
 from writer.http.problems import invalid
 from writer.reads import Reads
-from writer.relay.publisher import Announcer
+from writer.relay.publisher import Publisher
 
 
 class DomainService:
@@ -25,13 +25,13 @@ class DomainService:
         postgres: Postgres,
         reads: Reads,
         domain_cache: DomainCache,
-        announcer: Announcer,
+        publisher: Publisher,
         write_timeout_ms: int,
     ) -> None:
         self._postgres = postgres
         self._reads = reads
         self._domain_cache = domain_cache
-        self._announcer = announcer
+        self._publisher = publisher
         self._write_timeout_ms = write_timeout_ms
 
     async def page(self, after: str, limit: int) -> list[Domain]:
@@ -106,7 +106,7 @@ class DomainService:
         await self._changed()
 
     async def _changed(self) -> None:
-        self._announcer.wake_relay()
+        self._publisher.wake_relay()
         await self._domain_cache.refresh()
 
     def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:

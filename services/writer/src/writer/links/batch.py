@@ -48,14 +48,14 @@ class BatchService:
         if batch.atomic:
             _raise_all([item for item in prepared if isinstance(item, ShortlinksError)])
         drafts = [item for item in prepared if isinstance(item, Draft)]
-        began = self._links.announcer.moment()
+        began = self._links.publisher.moment()
         try:
             answer, created = await self._place(batch, prepared, drafts, idempotent)
         except asyncpg.ForeignKeyViolationError:
             raise invalid(
                 [FieldError("/items", "unknown", "A domain of these links was just removed.")]
             ) from None
-        await self._links.creator.announce(created, began)
+        await self._links.creator.publish(created, began)
         return answer
 
     async def _place(
@@ -68,7 +68,7 @@ class BatchService:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms
         async with (
-            links.announcer.foretold(chosen(drafts)),
+            links.publisher.preannounced(chosen(drafts)),
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):

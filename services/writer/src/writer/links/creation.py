@@ -28,7 +28,7 @@ from writer.links.repository import (
     insert_links,
 )
 from writer.links.stored import LinkValues, NewLink, StoredLink
-from writer.relay.publisher import Announcer
+from writer.relay.publisher import Publisher
 
 Placed = StoredLink | ShortlinksError
 
@@ -65,12 +65,12 @@ class Creator:
         postgres: Postgres,
         ids: IdBlocks,
         codes: CodeSpace,
-        announcer: Announcer,
+        publisher: Publisher,
         timeout_ms: int,
     ) -> None:
         self.created_total = 0
         self._postgres = postgres
-        self._announcer = announcer
+        self._publisher = publisher
         self._ids = ids
         self._codes = codes
         self._timeout_ms = timeout_ms
@@ -79,26 +79,26 @@ class Creator:
         )
 
     async def create(self, draft: Draft) -> StoredLink:
-        """Place, commit and announce one draft, together with others that come at the same time.
+        """Place, commit and publish one draft, together with others that come at the same time.
 
         Raises CodeTaken, InvalidInput, Unavailable.
         """
         return await self._batcher.submit(draft)
 
-    async def announce(self, links: Sequence[StoredLink], as_of_ms: int) -> None:
+    async def publish(self, links: Sequence[StoredLink], as_of_ms: int) -> None:
         """Announce committed new links, whose transaction began after `as_of_ms`."""
         self.created_total += len(links)
         # Of more links at once none is offered: it would take longer than their answer may wait,
         # and the relay, awake in a moment, would do the same work again.
         offered = links if len(links) <= _OFFERED else ()
-        await self._announcer.announce_new(
+        await self._publisher.publish_new(
             [(link_key(link.host, link.code), link.record) for link in offered], as_of_ms
         )
 
-    async def announce_unseen(self, count: int) -> None:
+    async def publish_unseen(self, count: int) -> None:
         """Count committed new links, and have the relay bring all of them."""
         self.created_total += count
-        await self._announcer.announce_new((), 0)
+        await self._publisher.publish_new((), 0)
 
     async def place(self, connection: Connection, drafts: Sequence[Draft]) -> list[Placed]:
         """Insert `drafts` on `connection`; returns the link, or the error, of each in order.
@@ -176,7 +176,7 @@ class Creator:
         return codes.encode_folded(number) if domain.case_insensitive else codes.encode(number)
 
     async def _place_committed(self, drafts: Sequence[Draft]) -> list[Placed]:
-        began = self._announcer.moment()
+        began = self._publisher.moment()
         try:
             async with self._postgres.connection(self._timeout_ms) as connection:
                 placed = await self.place(connection, drafts)
@@ -184,7 +184,7 @@ class Creator:
             if len(drafts) == 1:
                 return [domain_gone(drafts[0])]
         else:
-            await self.announce([each for each in placed if isinstance(each, StoredLink)], began)
+            await self.publish([each for each in placed if isinstance(each, StoredLink)], began)
             return placed
         # One of them names a domain that was just removed; only its own request shall fail.
         return [(await self._place_committed([draft]))[0] for draft in drafts]

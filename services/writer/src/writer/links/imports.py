@@ -94,7 +94,7 @@ class ImportService:
         except asyncpg.ForeignKeyViolationError:
             detail = "A domain of these links was just removed."
             raise invalid([FieldError("/domain", "unknown", detail)]) from None
-        await self._links.creator.announce_unseen(created)
+        await self._links.creator.publish_unseen(created)
         return answer
 
     async def _read(self, body: bytes, form: Format) -> _Read:
@@ -156,7 +156,7 @@ class ImportService:
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * read.rows
         failed = read.failed
         async with (
-            links.announcer.foretold(chosen(read.drafts)),
+            links.publisher.preannounced(chosen(read.drafts)),
             links.postgres.connection(timeout_ms) as connection,
             connection.transaction(),
         ):

@@ -26,7 +26,7 @@ from writer.links.passwords import hash_password
 from writer.links.rules import ValidationErrors, check_code, values_of_edit, values_of_new
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import LinkValues, StoredLink
-from writer.relay.publisher import Announcer
+from writer.relay.publisher import Publisher
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class LinkService:
     settings: WriterSettings
     domains: DomainCache
     creator: Creator
-    announcer: Announcer
+    publisher: Publisher
     presenter: Presenter
     now: Now
 
@@ -57,17 +57,17 @@ class LinkService:
         """Create the link of `draft`."""
         if draft.code is None:
             return self._answer(201, await self.creator.create(draft))
-        async with self.announcer.foretold(chosen([draft])):
+        async with self.publisher.preannounced(chosen([draft])):
             created = await self.creator.create(draft)
         return self._answer(201, created)
 
     async def _create_once(
         self, link: CreateLink, draft: Draft, idempotent: IdempotentRequest | None
     ) -> Answer:
-        began = self.announcer.moment()
+        began = self.publisher.moment()
         try:
             async with (
-                self.announcer.foretold(chosen([draft])),
+                self.publisher.preannounced(chosen([draft])),
                 self._transaction() as connection,
                 connection.transaction(),
             ):
@@ -85,7 +85,7 @@ class LinkService:
         except asyncpg.ForeignKeyViolationError:
             raise domain_gone(draft) from None
         if found is None:
-            await self.creator.announce([created], began)
+            await self.creator.publish([created], began)
         return answer
 
     async def draft(self, link: CreateLink, at: str = "") -> Draft:
@@ -150,7 +150,7 @@ class LinkService:
         """Merge `edit` into the link; without any change it keeps its version."""
         host, code = _address(host, code)
         password_hash = None if edit.password is None else await hash_password(edit.password)
-        began = self.announcer.moment()
+        began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if old.deleted:
@@ -167,44 +167,44 @@ class LinkService:
             if values == old.values:
                 return old
             new = await repository.save_link(connection, old, values)
-        await self._announce(new, began)
+        await self._publish(new, began)
         return new
 
     async def trash(self, host: str, code: str, if_match: str | None) -> None:
         """Put the link into the trash; one that is there already stays as it is."""
         host, code = _address(host, code)
-        began = self.announcer.moment()
+        began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if old.deleted:
                 return
             values = replace(old.values, state=LinkState.DELETED)
             new = await repository.save_link(connection, old, values)
-        await self._announce(new, began)
+        await self._publish(new, began)
 
     async def purge(self, host: str, code: str, if_match: str | None) -> None:
         """Remove a link that is in the trash for ever; its code is free again."""
         host, code = _address(host, code)
-        began = self.announcer.moment()
+        began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
             await repository.fence_purge(connection)
             old = await self._locked(connection, host, code, if_match)
             if not old.deleted:
                 raise Conflict("Only a link in the trash can be purged; delete it first.")
             version = await repository.purge_link(connection, old)
-        await self.announcer.announce([(link_key(old.host, old.code), absent(version))], began)
+        await self.publisher.publish([(link_key(old.host, old.code), absent(version))], began)
 
     async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
         """Take the link out of the trash, as an active one; any other stays as it is."""
         host, code = _address(host, code)
-        began = self.announcer.moment()
+        began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if not old.deleted:
                 return old
             values = replace(old.values, state=LinkState.ACTIVE)
             new = await repository.save_link(connection, old, values)
-        await self._announce(new, began)
+        await self._publish(new, began)
         return new
 
     def view(self, link: StoredLink) -> LinkView:
@@ -231,8 +231,8 @@ class LinkService:
         """Claim the idempotent's key in the caller's transaction, or return the earlier answer."""
         return await idempotency.claim(connection, idempotent, self.settings.idempotency_ttl_s)
 
-    async def _announce(self, link: StoredLink, as_of_ms: int) -> None:
-        await self.announcer.announce([(link_key(link.host, link.code), link.record)], as_of_ms)
+    async def _publish(self, link: StoredLink, as_of_ms: int) -> None:
+        await self.publisher.publish([(link_key(link.host, link.code), link.record)], as_of_ms)
 
     def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         return self.postgres.connection(self.settings.postgres_write_timeout_ms)

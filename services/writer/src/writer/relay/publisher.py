@@ -28,11 +28,11 @@ yet, Redis was offered them already, and each batch of the relay costs as much a
 _BATCH = 500
 _WAITING = 5000
 
-Announcement = tuple[LinkKey, LinkRecord]
+Publication = tuple[LinkKey, LinkRecord]
 _Offer = tuple[LinkKey, LinkRecord, int]
 
 
-class Announcer:
+class Publisher:
     """Tells Redis and the relay of committed changes.
 
     `publish_failures` counts records that Redis did not take in time; the relay brings them.
@@ -46,20 +46,20 @@ class Announcer:
         now_ms: Callable[[], int],
     ) -> None:
         self.publish_failures = 0
-        self.foretell_failures = 0
+        self.preannounce_failures = 0
         self._cache = cache
         self._feed = feed
         self._postgres = postgres
         self._wanted = asyncio.Event()
         self._hurried = asyncio.Event()
         self.moment = now_ms
-        """The time to give to `announce`, taken before the transaction begins."""
+        """The time to give to `publish`, taken before the transaction begins."""
         self._batcher: Batcher[_Offer, Published] = Batcher(
-            self._publish, max_items=_BATCH, max_waiting=_WAITING
+            self._fill, max_items=_BATCH, max_waiting=_WAITING
         )
 
     @contextlib.asynccontextmanager
-    async def foretold(self, keys: Sequence[LinkKey]) -> AsyncIterator[None]:
+    async def preannounced(self, keys: Sequence[LinkKey]) -> AsyncIterator[None]:
         """Tell the redirectors of `keys`, of custom codes, while the block creates them.
 
         During a scan they refuse, without a look-up, every custom code that they have not heard
@@ -69,33 +69,33 @@ class Announcer:
         if not keys:
             yield
             return
-        telling = asyncio.create_task(self._foretell(keys))
+        telling = asyncio.create_task(self._preannounce(keys))
         try:
             yield
         finally:
             await telling
             self._hurried.set()  # somebody may have asked for it already, and been told «not found»
 
-    async def announce(self, records: Sequence[Announcement], as_of_ms: int) -> None:
+    async def publish(self, records: Sequence[Publication], as_of_ms: int) -> None:
         """Offer `records` of changed links to Redis within its deadline; wake the relay at once.
 
         `as_of_ms` is a `moment` from before their transaction: Redis refuses them when it is long
         ago, as others may have changed the links again meanwhile.
         """
         self._hurried.set()
-        await self.announce_new(records, as_of_ms)
+        await self.publish_new(records, as_of_ms)
 
-    async def announce_new(self, records: Sequence[Announcement], as_of_ms: int) -> None:
-        """Do what `announce` does for new links, whose relay may wait for more of them.
+    async def publish_new(self, records: Sequence[Publication], as_of_ms: int) -> None:
+        """Do what `publish` does for new links, whose relay may wait for more of them.
 
-        Nobody can have asked for a generated code before; a chosen one is in a hurry (`foretold`).
+        Nobody can have asked for a generated code before; a chosen one is in a hurry (`preannounced`).
         """
         self._wanted.set()
         offers = [(key, record, as_of_ms) for key, record in records]
         if len(offers) == 1:
             await self._offer(self._batcher.submit(offers[0]))
         elif offers:
-            await self._offer(self._publish(offers))
+            await self._offer(self._fill(offers))
 
     def wake_relay(self) -> None:
         """Have the relay look at the outbox soon."""
@@ -126,14 +126,14 @@ class Announcer:
         async with self._postgres.connection() as connection:
             await connection.execute("SELECT pg_notify($1, '')", outbox.CHANNEL)
 
-    async def _foretell(self, keys: Sequence[LinkKey]) -> None:
+    async def _preannounce(self, keys: Sequence[LinkKey]) -> None:
         at_ms = self.moment()
         try:
             for at in range(0, len(keys), _BATCH):
                 changes = [Change(key, 0, at_ms) for key in keys[at : at + _BATCH]]
                 await self._cache.call(partial(self._feed.append, changes))
         except CacheUnavailable:  # where the feed is cut, the redirectors look up every code
-            self.foretell_failures += 1
+            self.preannounce_failures += 1
 
     async def _offer(self, publishing: Awaitable[object]) -> None:
         try:
@@ -141,7 +141,7 @@ class Announcer:
         except Unavailable as error:
             log.debug("not published; the relay does it", error=error.detail)
 
-    async def _publish(self, offers: Sequence[_Offer]) -> Sequence[Published | Exception]:
+    async def _fill(self, offers: Sequence[_Offer]) -> Sequence[Published | Exception]:
         try:
             results = await self._cache.fill_many(offers)
         except CacheUnavailable:

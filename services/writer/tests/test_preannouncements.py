@@ -13,7 +13,7 @@ TARGET = "https://example.com/"
 
 async def told(api):
     """Return the changes on the feed; no relay runs here."""
-    batch = await api.container.announcer._feed.read(START, wait_ms=1)
+    batch = await api.container.publisher._feed.read(START, wait_ms=1)
     return [(change.key, change.version) for change in batch.changes]
 
 
@@ -39,7 +39,7 @@ async def test_the_custom_codes_of_a_batch_and_of_an_import_are_told(api):
 
 async def test_generated_codes_are_not_told_ahead(api):
     await api.create()
-    assert await api.container.announcer._feed.end() == START
+    assert await api.container.publisher._feed.end() == START
 
 
 async def test_a_custom_code_is_made_though_redis_is_silent(settings, opened, redis_url):
@@ -50,4 +50,4 @@ async def test_a_custom_code_is_made_though_redis_is_silent(settings, opened, re
         )
         async with opened(there) as api:
             assert (await api.create(code="spring"))["code"] == "spring"
-            assert api.container.announcer.foretell_failures == 1
+            assert api.container.publisher.preannounce_failures == 1

@@ -25,7 +25,7 @@ def notices(api, monkeypatch):
     async def note() -> None:
         sent.append(time.monotonic())
 
-    monkeypatch.setattr(api.container.announcer, "notify", note)
+    monkeypatch.setattr(api.container.publisher, "notify", note)
     return sent
 
 
