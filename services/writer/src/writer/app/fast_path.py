@@ -15,7 +15,7 @@ from writer.app.middleware import CALLER, ROUTE, Caller
 from writer.container import Container
 from writer.http.bodies import BATCH, BodyLimits
 from writer.http.dependencies import JSON, idempotent_request_of
-from writer.http.idempotency import Answer
+from writer.http.idempotency import StoredResponse
 from writer.links.schemas import BatchLinks, CreateLink
 
 _LINKS = "/api/v1/links"
@@ -29,7 +29,7 @@ class FastPath:
         self._app = app
         self._limits = limits
         self._container = container
-        self._work: Mapping[str, Callable[..., Coroutine[Any, Any, Answer]]] = {
+        self._work: Mapping[str, Callable[..., Coroutine[Any, Any, StoredResponse]]] = {
             _LINKS: container.links.create,
             BATCH: container.batches.create,
         }
@@ -77,7 +77,7 @@ class FastPath:
         await _send(answer, send)
 
 
-async def _send(answer: Answer, send: Send) -> None:
+async def _send(answer: StoredResponse, send: Send) -> None:
     headers = [
         _TYPE,
         (b"content-length", b"%d" % len(answer.body)),

@@ -16,7 +16,7 @@ from writer.app.middleware import CALLER, Caller
 from writer.container import Container
 from writer.http.bodies import BodyLimits
 from writer.http.entity_tags import ETAGS_SCHEMA
-from writer.http.idempotency import KEY, Answer, IdempotentRequest, check_key
+from writer.http.idempotency import KEY, IdempotentRequest, StoredResponse, check_key
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -119,7 +119,7 @@ def json_response(
     return Response(msgspec.json.encode(body), status, headers, JSON)
 
 
-def stored_response(answer: Answer) -> Response:
+def stored_response(answer: StoredResponse) -> Response:
     """Return an answer that was made, or kept, as bytes."""
     headers = answer.headers | ({"idempotency-replayed": "true"} if answer.replayed else {})
     return Response(answer.body, answer.status, headers, JSON)

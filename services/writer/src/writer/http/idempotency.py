@@ -60,7 +60,7 @@ WITH old AS (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """An answer as it goes over the wire; `replayed` says that it was given before."""
 
     status: int
@@ -84,7 +84,9 @@ def check_key(key: str) -> None:
         raise MalformedRequest("An Idempotency-Key has 1 to 255 printable ASCII characters.")
 
 
-async def claim(connection: Connection, idempotent: IdempotentRequest, ttl_s: int) -> Answer | None:
+async def claim(
+    connection: Connection, idempotent: IdempotentRequest, ttl_s: int
+) -> StoredResponse | None:
     """Claim the key within the caller's transaction, or return the answer given before.
 
     Raises RequestInFlight when another request with the key is still at work after a while,
@@ -110,7 +112,7 @@ async def claim(connection: Connection, idempotent: IdempotentRequest, ttl_s: in
 
 async def earlier(
     connection: Connection, idempotent: IdempotentRequest, ttl_s: int
-) -> Answer | None:
+) -> StoredResponse | None:
     """Return the stored answer, if there is one; raises IdempotencyKeyReused."""
     row = await connection.fetchrow(_READ, idempotent.key_id, idempotent.key, ttl_s)
     if row is None:
@@ -120,10 +122,12 @@ async def earlier(
             "This Idempotency-Key was used with another request; take a new one."
         )
     headers = msgspec.json.decode(row["headers"], type=dict[str, str])
-    return Answer(row["status"], headers, row["body"], replayed=True)
+    return StoredResponse(row["status"], headers, row["body"], replayed=True)
 
 
-async def store(connection: Connection, idempotent: IdempotentRequest, answer: Answer) -> None:
+async def store(
+    connection: Connection, idempotent: IdempotentRequest, answer: StoredResponse
+) -> None:
     """Keep `answer` with the key, in the transaction that did the work."""
     headers = msgspec.json.encode(answer.headers).decode()
     await connection.execute(

@@ -14,7 +14,7 @@ from shortcore.errors import (
 )
 from shortcore.runtime.turns import Turn
 from writer.http import idempotency
-from writer.http.idempotency import Answer, IdempotentRequest
+from writer.http.idempotency import IdempotentRequest, StoredResponse
 from writer.http.problems import MAX_ERRORS_OF_MANY, error_of_validation, invalid, problem_of
 from writer.links.creation import Draft, Placed, chosen
 from writer.links.passwords import MAX_PER_BATCH
@@ -32,7 +32,9 @@ class BatchService:
         self._links = links
         self._max_items = max_items
 
-    async def create(self, batch: BatchLinks, idempotent: IdempotentRequest | None) -> Answer:
+    async def create(
+        self, batch: BatchLinks, idempotent: IdempotentRequest | None
+    ) -> StoredResponse:
         """Create what can be created, or nothing unless all can (`atomic`).
 
         Raises InvalidInput or CodeTaken whose fields name the items (`/items/3/code`) when
@@ -64,7 +66,7 @@ class BatchService:
         prepared: Sequence[Prepared],
         drafts: Sequence[Draft],
         idempotent: IdempotentRequest | None,
-    ) -> tuple[Answer, list[StoredLink]]:
+    ) -> tuple[StoredResponse, list[StoredLink]]:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms
         async with (
@@ -83,7 +85,7 @@ class BatchService:
             outcome = [
                 item if isinstance(item, ShortlinksError) else next(queue) for item in prepared
             ]
-            answer = Answer(200, {}, msgspec.json.encode(await self._view(outcome)))
+            answer = StoredResponse(200, {}, msgspec.json.encode(await self._view(outcome)))
             if idempotent is not None:
                 await idempotency.store(connection, idempotent, answer)
         return answer, [each for each in placed if isinstance(each, StoredLink)]

@@ -19,7 +19,7 @@ from shortcore.errors import (
 from shortcore.links.rows import MAX_ROW, Format, Row, UnreadableError, read_lines
 from shortcore.runtime.turns import Turn
 from writer.http import idempotency
-from writer.http.idempotency import Answer, IdempotentRequest
+from writer.http.idempotency import IdempotentRequest, StoredResponse
 from writer.http.problems import MAX_ERRORS_OF_MANY, invalid, problem_of
 from writer.links.batch import BatchService, claim_code
 from writer.links.creation import Draft, chosen
@@ -78,7 +78,7 @@ class ImportService:
 
     async def create(
         self, body: bytes, form: Format, idempotent: IdempotentRequest | None
-    ) -> Answer:
+    ) -> StoredResponse:
         """Create every link that can be created, in one transaction.
 
         Raises MalformedRequest for what is no such file, InvalidInput for too many rows.
@@ -151,7 +151,9 @@ class ImportService:
             )
         return self._links.plain(row.item) or await self._batches.draft(row.item, "")
 
-    async def _place(self, read: _Read, idempotent: IdempotentRequest | None) -> tuple[Answer, int]:
+    async def _place(
+        self, read: _Read, idempotent: IdempotentRequest | None
+    ) -> tuple[StoredResponse, int]:
         links = self._links
         timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * read.rows
         failed = read.failed
@@ -178,7 +180,7 @@ class ImportService:
             created = read.rows - len(failed)
             failed.sort(key=lambda one: one[0])
             view = ImportAnswer(read.rows, created, await _failures(failed))
-            answer = Answer(200, {}, msgspec.json.encode(view))
+            answer = StoredResponse(200, {}, msgspec.json.encode(view))
             if idempotent is not None:
                 await idempotency.store(connection, idempotent, answer)
         return answer, created

@@ -18,7 +18,7 @@ from writer.clock import Now
 from writer.domains.cache import DomainCache
 from writer.http import idempotency
 from writer.http.entity_tags import etag, require_match
-from writer.http.idempotency import Answer, IdempotentRequest
+from writer.http.idempotency import IdempotentRequest, StoredResponse
 from writer.http.problems import invalid
 from writer.links import repository
 from writer.links.creation import Creator, Draft, chosen, domain_gone
@@ -41,7 +41,9 @@ class LinkService:
     presenter: Presenter
     now: Now
 
-    async def create(self, link: CreateLink, idempotent: IdempotentRequest | None) -> Answer:
+    async def create(
+        self, link: CreateLink, idempotent: IdempotentRequest | None
+    ) -> StoredResponse:
         """Create a link, or find an equal one when the request asks for that.
 
         With an `idempotent`, an answer that was given before is given again.
@@ -53,7 +55,7 @@ class LinkService:
             return await self.place(draft)
         return await self._create_once(link, draft, idempotent)
 
-    async def place(self, draft: Draft) -> Answer:
+    async def place(self, draft: Draft) -> StoredResponse:
         """Create the link of `draft`."""
         if draft.code is None:
             return self._answer(201, await self.creator.create(draft))
@@ -63,7 +65,7 @@ class LinkService:
 
     async def _create_once(
         self, link: CreateLink, draft: Draft, idempotent: IdempotentRequest | None
-    ) -> Answer:
+    ) -> StoredResponse:
         began = self.publisher.moment()
         try:
             async with (
@@ -216,7 +218,7 @@ class LinkService:
         now = self.now()
         return (self.presenter.view(link, now) for link in links)
 
-    async def earlier(self, idempotent: IdempotentRequest) -> Answer | None:
+    async def earlier(self, idempotent: IdempotentRequest) -> StoredResponse | None:
         """Return the answer to an earlier, equal request.
 
         Asked before the rules are: what was valid then may be refused now (an expiry that has
@@ -227,7 +229,9 @@ class LinkService:
                 connection, idempotent, self.settings.idempotency_ttl_s
             )
 
-    async def claim(self, connection: Connection, idempotent: IdempotentRequest) -> Answer | None:
+    async def claim(
+        self, connection: Connection, idempotent: IdempotentRequest
+    ) -> StoredResponse | None:
         """Claim the idempotent's key in the caller's transaction, or return the earlier answer."""
         return await idempotency.claim(connection, idempotent, self.settings.idempotency_ttl_s)
 
@@ -249,9 +253,9 @@ class LinkService:
             connection, draft.domain.id, draft.domain.host, draft.code, draft.values
         )
 
-    def _answer(self, status: int, link: StoredLink) -> Answer:
+    def _answer(self, status: int, link: StoredLink) -> StoredResponse:
         headers = {"location": api_path(link.host, link.code), "etag": etag(link.version)}
-        return Answer(status, headers, msgspec.json.encode(self.view(link)))
+        return StoredResponse(status, headers, msgspec.json.encode(self.view(link)))
 
 
 def _address(host: str, code: str) -> tuple[str, str]:
