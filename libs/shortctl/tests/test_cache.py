@@ -70,7 +70,7 @@ def test_a_rebuild_never_puts_an_older_record_over_a_newer_one(admin, links, cli
 def test_a_rebuild_that_was_held_up_reads_its_links_anew(
     admin, links, client, name, database_url, monkeypatch
 ):
-    read, now = coherence.every_link, coherence.now_ms
+    read, now = coherence.every_link, coherence.unix_ms
     held_up = [5000]  # ms between the first reading and Redis
 
     async def slowly(postgres):
@@ -80,7 +80,7 @@ def test_a_rebuild_that_was_held_up_reads_its_links_anew(
             yield records
 
     monkeypatch.setattr(coherence, "every_link", slowly)
-    monkeypatch.setattr(coherence, "now_ms", lambda: now() - (held_up.pop() if held_up else 0))
+    monkeypatch.setattr(coherence, "unix_ms", lambda: now() - (held_up.pop() if held_up else 0))
     done = admin("cache", "rebuild")
     assert done.exit_code == 0, done.output
     assert "had older ones of 1234" in done.stdout

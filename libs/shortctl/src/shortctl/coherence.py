@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import Published
+from shortcore.clock import unix_ms
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key, split_key
 from shortcore.links.row_mapping import RECORD_COLUMNS, Row, record_of
 from shortcore.storage.postgres import Postgres
-from shortctl.servers import Redis, now_ms
+from shortctl.servers import Redis
 
 BATCH = 500
 
@@ -105,27 +106,27 @@ async def rebuild(postgres: Postgres, redis: Redis, rate: int) -> AsyncIterator[
     """
     began = time.monotonic()
     links = taken = 0
-    read_at_ms = now_ms()
+    read_at_ms = unix_ms()
     async for records in every_link(postgres):
         await redis.store.measure_clock()  # a rebuild may take hours, in which a clock is set
         results = await _offer(redis, records, read_at_ms)
         while late := [key for key, result in results.items() if result is Published.EXPIRED]:
             # Somebody held this process up, and the links went on meanwhile.
-            read_at_ms = now_ms()
+            read_at_ms = unix_ms()
             again = await _offer(redis, await _named(postgres, late), read_at_ms)
             results = {k: each for k, each in results.items() if k not in late} | again
         links += len(records)
         taken += sum(result is Published.TAKEN for result in results.values())
         yield Rebuilt(links, taken)
         await asyncio.sleep(max(0.0, began + links / rate - time.monotonic()))
-        read_at_ms = now_ms()
+        read_at_ms = unix_ms()
 
 
 async def _offer(redis: Redis, records: Records, read_at_ms: int) -> dict[LinkKey, Published]:
     before = await redis.store.get_many(list(records))
     results = await redis.store.publish_many(list(records.items()), read_at_ms=read_at_ms)
     changes = [
-        Change(key, record.version, now_ms())
+        Change(key, record.version, unix_ms())
         for (key, record), old, result in zip(records.items(), before, results, strict=True)
         if old is not None and result is Published.TAKEN
     ]

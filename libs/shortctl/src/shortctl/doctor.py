@@ -11,6 +11,7 @@ import httpx
 import typer
 from rich.table import Table
 
+from shortcore.clock import unix_ms
 from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import RelaySettings, redact_url
 from shortcore.storage.postgres import Postgres
@@ -22,7 +23,6 @@ from shortctl.servers import (
     PostgresUrl,
     Redis,
     RedisUrl,
-    now_ms,
     open_cache,
     open_database,
     settings,
@@ -173,7 +173,7 @@ async def _backlog(postgres: Postgres) -> Finding:
 async def _clocks(postgres: Postgres, redis: Redis) -> Finding:
     try:
         async with postgres.connection() as connection:
-            before = now_ms()
+            before = unix_ms()
             there = await connection.fetchval(
                 "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
             )

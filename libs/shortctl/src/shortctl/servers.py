@@ -18,6 +18,7 @@ import typer
 from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.clock import unix_ms
 from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker
@@ -111,7 +112,7 @@ async def open_cache(settings: RelaySettings) -> AsyncIterator[Redis]:
         ),
         timeout_ms=TIMEOUT_MS,
         breaker=_no_breaker(),
-        now_ms=now_ms,
+        now_ms=unix_ms,
     )
     feed = ChangeFeed(
         client, keys, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
@@ -120,11 +121,6 @@ async def open_cache(settings: RelaySettings) -> AsyncIterator[Redis]:
         yield Redis(client, store, feed)
     finally:
         await store.close()
-
-
-def now_ms() -> int:
-    """Return the Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def _no_breaker() -> Breaker:

@@ -40,6 +40,7 @@ from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.local import LocalCache
 from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.clock import unix_ms
 from shortcore.links.codes import CodeSpace
 from shortcore.links.record import LinkKey
 from shortcore.runtime.background import Background
@@ -58,11 +59,6 @@ APPLICATION = "shortlinks-redirector"
 
 REPLICA_MISSES_PER_S = 50
 """Misses of the read replica a second that the primary is asked about."""
-
-
-def unix_ms() -> int:
-    """Return the time as Unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Redirector:

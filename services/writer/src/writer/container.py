@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.clock import Now, unix_ms, utc_now
 from shortcore.links.codes import CodeSpace
 from shortcore.runtime.background import Background
 from shortcore.runtime.dynamic_settings import DynamicFile
@@ -20,7 +21,6 @@ from shortcore.settings import WriterSettings
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres, open_postgres
 from shortcore.storage.redis import open_redis
-from writer.clock import Now, utc_now
 from writer.domains.cache import DomainCache
 from writer.domains.service import DomainService
 from writer.http.idempotency import purge_forever
@@ -135,9 +135,9 @@ async def open_container(settings: WriterSettings, now: Now = utc_now) -> AsyncI
         ),
         timeout_ms=settings.publish_timeout_ms,
         breaker=breaker(),
-        now_ms=_now_ms,
+        now_ms=unix_ms,
     )
-    publisher = Publisher(cache, feed, postgres, _now_ms)
+    publisher = Publisher(cache, feed, postgres, unix_ms)
     container = _assemble(settings, postgres, replica, cache, publisher, now)
     try:
         yield container
@@ -214,10 +214,6 @@ def _assemble(
         dynamic=dynamic,
         now=now,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _figures(

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import structlog
 
+from shortcore.clock import Now
 from shortcore.errors import Unauthorized
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
 from writer.batching import Batcher
-from writer.clock import Now
 from writer.keys import repository
 from writer.keys.repository import KeySecret
 from writer.keys.secret import digest_of, prefix_of

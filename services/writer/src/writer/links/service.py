@@ -8,13 +8,13 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
+from shortcore.clock import Now
 from shortcore.errors import Conflict, DomainNotFound, LinkDeleted, LinkNotFound, ShortlinksError
 from shortcore.links.codes import CodeError, check_custom_code
 from shortcore.links.record import LinkState, absent, link_key
 from shortcore.links.targets import is_normal, normalise_host
 from shortcore.settings import WriterSettings
 from shortcore.storage.postgres import Connection, Postgres
-from writer.clock import Now
 from writer.domains.cache import DomainCache
 from writer.http import idempotency
 from writer.http.entity_tags import etag, require_match

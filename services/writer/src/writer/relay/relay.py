@@ -23,6 +23,7 @@ import structlog
 from shortcore.cache.change_feed import Change, ChangeFeed, FeedUnreadable, entry_order
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore, Lifetimes, Published
+from shortcore.clock import unix_ms
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
 from shortcore.http import connections
 from shortcore.runtime import metrics
@@ -122,7 +123,7 @@ class Relay:
     async def deliver(self) -> int:
         """Deliver one batch of single changes; returns how many outbox rows it had."""
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
-            read_at_ms = _now_ms()
+            read_at_ms = unix_ms()
             claim = await outbox.claim(pg, self._settings.relay_batch_size)
             if not claim.ids:
                 return 0
@@ -137,7 +138,7 @@ class Relay:
         Chosen codes come first, as somebody may have asked for them before.
         """
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
-            read_at_ms = _now_ms()
+            read_at_ms = unix_ms()
             chosen = await outbox.claim(pg, _PIECE, outbox.CHOSEN)
             if chosen.ids:
                 entry = await self._hand_over(chosen, read_at_ms)
@@ -196,7 +197,7 @@ class Relay:
     async def republish(self) -> int:
         """Send the next links of an order to republish; returns how many, 0 without an order."""
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
-            read_at_ms = _now_ms()
+            read_at_ms = unix_ms()
             claim = await outbox.next_republish(pg, self._settings.relay_batch_size, read_at_ms)
             if claim is None:
                 return 0
@@ -419,7 +420,7 @@ async def main(settings: RelaySettings) -> None:
         ),
         timeout_ms=settings.relay_redis_timeout_ms,
         breaker=breaker(),
-        now_ms=_now_ms,
+        now_ms=unix_ms,
     )
     feed = ChangeFeed(
         client, keys, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
@@ -475,7 +476,3 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end_tasks(tasks)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
