@@ -361,7 +361,7 @@ class ConnectionSettings(_Base):
         return _words(value)
 
 
-class _Core(
+class ServiceSettings(
     LogSettings,
     DynamicFileSettings,
     PostgresSettings,
@@ -370,10 +370,10 @@ class _Core(
     DrainSettings,
     ConnectionSettings,
 ):
-    pass
+    """The settings that every service reads."""
 
 
-class WriterSettings(_Core, DomainSettings):
+class WriterSettings(ServiceSettings, DomainSettings):
     """The writer (`shortlinks-writer serve`)."""
 
     writer_host: str = Field("0.0.0.0", description="Address of the API")  # noqa: S104  # a server in a container
@@ -430,7 +430,7 @@ class WriterSettings(_Core, DomainSettings):
         )
 
 
-class RelaySettings(_Core):
+class RelaySettings(ServiceSettings):
     """The outbox relay (`shortlinks-writer relay`)."""
 
     relay_admin_port: Port = Field(9002, description="Port of probes and metrics")
@@ -458,7 +458,7 @@ class RelaySettings(_Core):
     )
 
 
-class RedirectorSettings(_Core, ClickSettings):
+class RedirectorSettings(ServiceSettings, ClickSettings):
     """The redirector (`shortlinks-redirector serve`)."""
 
     default_domain: Host = DomainSettings.model_fields["default_domain"]  # type: ignore[assignment]  # one declaration, two services

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import Published
+from shortcore.cache.wiring import Cache
 from shortcore.clock import unix_ms
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key, split_key
 from shortcore.links.row_mapping import RECORD_COLUMNS, Row, record_of
 from shortcore.storage.postgres import Postgres
-from shortctl.servers import Redis
 
 BATCH = 500
 
@@ -71,7 +71,7 @@ async def some_links(postgres: Postgres, size: int) -> Records:
 
 
 async def differences(
-    postgres: Postgres, redis: Redis, records: Records, *, recheck_s: float = RECHECK_AFTER_S
+    postgres: Postgres, redis: Cache, records: Records, *, recheck_s: float = RECHECK_AFTER_S
 ) -> list[Difference]:
     """Return where Redis has another record than PostgreSQL; having none is no difference."""
     if not await _differing(redis, records, records):
@@ -82,7 +82,7 @@ async def differences(
 
 
 async def orphans(
-    postgres: Postgres, redis: Redis, prefix: str, *, recheck_s: float = RECHECK_AFTER_S
+    postgres: Postgres, redis: Cache, prefix: str, *, recheck_s: float = RECHECK_AFTER_S
 ) -> AsyncIterator[Difference]:
     """Yield what Redis has of links that PostgreSQL does not have; reads all keys of Redis."""
     # The name of a key's record, cut where the key would stand.
@@ -98,7 +98,7 @@ async def orphans(
         yield orphan
 
 
-async def rebuild(postgres: Postgres, redis: Redis, rate: int) -> AsyncIterator[Rebuilt]:
+async def rebuild(postgres: Postgres, redis: Cache, rate: int) -> AsyncIterator[Rebuilt]:
     """Offer every link to Redis, `rate` a second at the most, and yield how far it came.
 
     Safe while serving: each record goes through the same compare-and-set as any other. Where an
@@ -122,7 +122,7 @@ async def rebuild(postgres: Postgres, redis: Redis, rate: int) -> AsyncIterator[
         read_at_ms = unix_ms()
 
 
-async def _offer(redis: Redis, records: Records, read_at_ms: int) -> dict[LinkKey, Published]:
+async def _offer(redis: Cache, records: Records, read_at_ms: int) -> dict[LinkKey, Published]:
     before = await redis.store.get_many(list(records))
     results = await redis.store.publish_many(list(records.items()), read_at_ms=read_at_ms)
     changes = [
@@ -144,7 +144,7 @@ def describe(record: LinkRecord | None) -> str:
 
 
 async def _differing(
-    redis: Redis, keys: Iterable[LinkKey], expected: Mapping[LinkKey, LinkRecord]
+    redis: Cache, keys: Iterable[LinkKey], expected: Mapping[LinkKey, LinkRecord]
 ) -> list[Difference]:
     ordered = list(keys)
     if not ordered:
@@ -162,7 +162,7 @@ def _same(redis: LinkRecord, postgres: LinkRecord | None) -> bool:
 
 
 async def _orphans(
-    postgres: Postgres, redis: Redis, keys: Sequence[LinkKey], recheck_s: float
+    postgres: Postgres, redis: Cache, keys: Sequence[LinkKey], recheck_s: float
 ) -> list[Difference]:
     known = await _named(postgres, keys)
     lost = [key for key in keys if key not in known]

@@ -11,6 +11,7 @@ import httpx
 import typer
 from rich.table import Table
 
+from shortcore.cache.wiring import Cache
 from shortcore.clock import unix_ms
 from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import RelaySettings, redact_url
@@ -21,7 +22,6 @@ from shortctl import coherence
 from shortctl.client import Key, Url, api, dev_facts, tables
 from shortctl.servers import (
     PostgresUrl,
-    Redis,
     RedisUrl,
     open_cache,
     open_database,
@@ -125,7 +125,7 @@ async def _database(name: str, url: str, postgres: Postgres) -> Finding:
 _DATABASE_ADVICE = "Check that the server runs, and host, port, user and password of its URL."
 
 
-async def _redis(found: RelaySettings, redis: Redis) -> Finding:
+async def _redis(found: RelaySettings, redis: Cache) -> Finding:
     where = redact_url(found.redis_url.get_secret_value())
     advice = "Check that the server runs and its URL; redirects go on meanwhile, but slower."
     try:
@@ -170,7 +170,7 @@ async def _backlog(postgres: Postgres) -> Finding:
     )
 
 
-async def _clocks(postgres: Postgres, redis: Redis) -> Finding:
+async def _clocks(postgres: Postgres, redis: Cache) -> Finding:
     try:
         async with postgres.connection() as connection:
             before = unix_ms()
@@ -190,7 +190,7 @@ async def _clocks(postgres: Postgres, redis: Redis) -> Finding:
     )
 
 
-async def _coherence(postgres: Postgres, redis: Redis) -> Finding:
+async def _coherence(postgres: Postgres, redis: Cache) -> Finding:
     try:
         records = await coherence.some_links(postgres, SAMPLE)
         found = await coherence.differences(postgres, redis, records)

@@ -9,21 +9,17 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
 import typer
 
-from shortcore.cache.change_feed import ChangeFeed
-from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
-from shortcore.clock import unix_ms
+from shortcore.cache import wiring
+from shortcore.cache.wiring import Cache
 from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import Postgres, open_postgres
-from shortcore.storage.redis import Client, open_redis
 from shortctl.client import dev_facts, die, explain
 
 PostgresUrl = Annotated[
@@ -37,15 +33,6 @@ TIMEOUT_MS = 5000
 """A person waits for these commands, no redirect does."""
 
 APPLICATION = "shortctl"
-
-
-@dataclass(frozen=True, slots=True)
-class Redis:
-    """The cache and the feed, and the client under them."""
-
-    client: Client
-    store: CacheStore
-    feed: ChangeFeed
 
 
 def settings(postgres_url: str | None, redis_url: str | None = None) -> RelaySettings:
@@ -92,35 +79,15 @@ async def open_database(url: str, name: str = "postgres") -> AsyncIterator[Postg
 
 
 @contextlib.asynccontextmanager
-async def open_cache(settings: RelaySettings) -> AsyncIterator[Redis]:
+async def open_cache(settings: RelaySettings) -> AsyncIterator[Cache]:
     """Give Redis with the lifetimes and under the prefix that the services use."""
-    client = open_redis(
-        settings.redis_url.get_secret_value(),
-        timeout_ms=TIMEOUT_MS,
-        pool_size=4,
-        application=APPLICATION,
-    )
-    keys = CacheKeys(settings.redis_prefix)
-    store = CacheStore(
-        client,
-        keys,
-        lifetimes=Lifetimes(
-            link_ms=settings.cache_ttl_s * 1000,
-            negative_ms=settings.cache_negative_ttl_s * 1000,
-            tombstone_ms=settings.cache_tombstone_ttl_s * 1000,
-            fill_max_age_ms=settings.cache_fill_max_age_ms,
-        ),
-        timeout_ms=TIMEOUT_MS,
-        breaker=_no_breaker(),
-        now_ms=unix_ms,
-    )
-    feed = ChangeFeed(
-        client, keys, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
+    cache = wiring.open_cache(
+        settings, _no_breaker(), APPLICATION, timeout_ms=TIMEOUT_MS, pool_size=4
     )
     try:
-        yield Redis(client, store, feed)
+        yield cache
     finally:
-        await store.close()
+        await cache.close()
 
 
 def _no_breaker() -> Breaker:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -36,10 +35,9 @@ from redirector.responses.cors import every_response
 from redirector.responses.pages import Pages
 from redirector.responses.responses import Responses
 from redirector.rules.pasted import clean_path, never
-from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.local import LocalCache
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.wiring import lifetimes_of, open_cache, open_feed
 from shortcore.clock import unix_ms
 from shortcore.links.codes import CodeSpace
 from shortcore.links.record import LinkKey
@@ -48,9 +46,9 @@ from shortcore.runtime.dynamic_settings import DynamicFile
 from shortcore.runtime.health import Health
 from shortcore.runtime.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
 from shortcore.settings import RedirectorSettings
-from shortcore.storage.circuit_breaker import Breaker
-from shortcore.storage.postgres import Postgres, open_postgres
+from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import open_redis
+from shortcore.storage.wiring import make_breaker, open_primary, open_replica
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -118,32 +116,13 @@ class Redirector:
 
     def _wire(self, now_ms: Callable[[], int]) -> None:
         settings, clock = self.settings, self.clock
-        keys = CacheKeys(settings.redis_prefix)
-        url = settings.redis_url.get_secret_value()
-        self._client = open_redis(
-            url,
-            timeout_ms=settings.redis_timeout_ms,
-            pool_size=settings.redis_pool_size,
-            application=APPLICATION,
-        )
+        opened = open_cache(settings, make_breaker(settings, clock), APPLICATION, now_ms=now_ms)
+        keys, self._client, self.store = opened.keys, opened.client, opened.store
         self._feed_client = open_redis(
-            url,
+            settings.redis_url.get_secret_value(),
             timeout_ms=WAIT_MS + max(1000, settings.redis_timeout_ms),
             pool_size=2,
             application=f"{APPLICATION}-feed",
-        )
-        self.store = CacheStore(
-            self._client,
-            keys,
-            lifetimes=Lifetimes(
-                settings.cache_ttl_s * 1000,
-                settings.cache_negative_ttl_s * 1000,
-                settings.cache_tombstone_ttl_s * 1000,
-                settings.cache_fill_max_age_ms,
-            ),
-            timeout_ms=settings.redis_timeout_ms,
-            breaker=_breaker(settings, clock),
-            now_ms=now_ms,
         )
         seconds = Histogram(
             "shortlinks_lookup_duration_seconds",
@@ -219,12 +198,7 @@ class Redirector:
             changed=partial(prepare_again, self.cache),
         )
         self.invalidation = Invalidation(
-            ChangeFeed(
-                self._feed_client,
-                keys,
-                max_length=settings.feed_max_length,
-                max_age_s=settings.feed_max_age_s,
-            ),
+            open_feed(settings, self._feed_client, keys),
             self.cache,
             custom_codes=self.custom_codes,
             domain_changed=self.loader.wake,
@@ -277,7 +251,7 @@ class Redirector:
 
     def _take(self, settings: RedirectorSettings) -> None:
         self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
-        self.store.lifetimes = replace(self.store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
+        self.store.lifetimes = lifetimes_of(settings)
 
     def _export(self, registry: CollectorRegistry) -> None:
         memory = FromMemory()
@@ -403,29 +377,10 @@ async def open_redirector(
 
     Raises ConfigurationError for settings that only show their fault when used.
     """
-
-    async def postgres(url: str, name: str) -> Postgres:
-        return await open_postgres(
-            url,
-            name=name,
-            pool_size=settings.postgres_pool_size,
-            statement_cache=settings.postgres_statement_cache,
-            timeout_ms=settings.postgres_timeout_ms,
-            breaker=_breaker(settings, clock),
-            application=APPLICATION,
-        )
-
-    replica_url = settings.postgres_read_url
     return Redirector(
         settings,
-        primary=await postgres(settings.postgres_url.get_secret_value(), "postgres"),
-        replica=await postgres(replica_url.get_secret_value(), "replica") if replica_url else None,
+        primary=await open_primary(settings, make_breaker(settings, clock), APPLICATION),
+        replica=await open_replica(settings, make_breaker(settings, clock), APPLICATION),
         clock=clock,
         now_ms=now_ms,
-    )
-
-
-def _breaker(settings: RedirectorSettings, clock: Callable[[], float]) -> Breaker:
-    return Breaker(
-        failures=settings.breaker_failures, open_s=settings.breaker_open_ms / 1000, clock=clock
     )

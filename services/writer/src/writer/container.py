@@ -1,17 +1,14 @@
 """What the application is made of: built once at the start, closed in reverse at the end."""
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
-from shortcore.cache.change_feed import ChangeFeed
-from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.store import CacheStore
+from shortcore.cache.wiring import lifetimes_of, open_cache
 from shortcore.clock import Now, unix_ms, utc_now
 from shortcore.links.codes import CodeSpace
 from shortcore.runtime.background import Background
@@ -19,8 +16,8 @@ from shortcore.runtime.dynamic_settings import DynamicFile
 from shortcore.runtime.metrics import FromMemory, new_registry
 from shortcore.settings import WriterSettings
 from shortcore.storage.circuit_breaker import Breaker
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres, open_postgres
-from shortcore.storage.redis import open_redis
+from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
+from shortcore.storage.wiring import make_breaker, open_primary, open_replica
 from writer.domains.cache import DomainCache
 from writer.domains.service import DomainService
 from writer.http.idempotency import purge_forever
@@ -92,52 +89,13 @@ class Container:
 @contextlib.asynccontextmanager
 async def open_container(settings: WriterSettings, now: Now = utc_now) -> AsyncIterator[Container]:
     """Build everything and close it at the end; connects to nothing yet."""
-
-    def breaker() -> Breaker:
-        return Breaker(
-            failures=settings.breaker_failures,
-            open_s=settings.breaker_open_ms / 1000,
-            clock=time.monotonic,
-        )
-
-    async def postgres_at(url: SecretStr, name: str) -> Postgres:
-        return await open_postgres(
-            url.get_secret_value(),
-            name=name,
-            pool_size=settings.postgres_pool_size,
-            statement_cache=settings.postgres_statement_cache,
-            timeout_ms=settings.postgres_timeout_ms,
-            breaker=breaker(),
-            application=APPLICATION,
-        )
-
-    postgres = await postgres_at(settings.postgres_url, "postgres")
-    read_url = settings.postgres_read_url
-    replica = None if read_url is None else await postgres_at(read_url, "replica")
-    client = open_redis(
-        settings.redis_url.get_secret_value(),
-        timeout_ms=settings.redis_timeout_ms,
-        pool_size=settings.redis_pool_size,
-        application=APPLICATION,
+    postgres = await open_primary(settings, make_breaker(settings), APPLICATION)
+    replica = await open_replica(settings, make_breaker(settings), APPLICATION)
+    opened = open_cache(
+        settings, make_breaker(settings), APPLICATION, store_timeout_ms=settings.publish_timeout_ms
     )
-    names = CacheKeys(settings.redis_prefix)
-    feed = ChangeFeed(
-        client, names, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
-    )
-    cache = CacheStore(
-        client,
-        names,
-        lifetimes=Lifetimes(
-            link_ms=settings.cache_ttl_s * 1000,
-            negative_ms=settings.cache_negative_ttl_s * 1000,
-            tombstone_ms=settings.cache_tombstone_ttl_s * 1000,
-            fill_max_age_ms=settings.cache_fill_max_age_ms,
-        ),
-        timeout_ms=settings.publish_timeout_ms,
-        breaker=breaker(),
-        now_ms=unix_ms,
-    )
-    publisher = Publisher(cache, feed, postgres, unix_ms)
+    cache = opened.store
+    publisher = Publisher(cache, opened.feed, postgres, unix_ms)
     container = _assemble(settings, postgres, replica, cache, publisher, now)
     try:
         yield container
@@ -185,7 +143,7 @@ def _assemble(
 
     def take(changed: WriterSettings) -> None:
         links.settings = changed
-        cache.lifetimes = replace(cache.lifetimes, link_ms=changed.cache_ttl_s * 1000)
+        cache.lifetimes = lifetimes_of(changed)
 
     dynamic = DynamicFile(settings, take)
     figures = _figures(links, publisher, reads, breakers)

@@ -12,17 +12,15 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 
 import asyncpg
 import structlog
 
 from shortcore.cache.change_feed import Change, ChangeFeed, FeedUnreadable, entry_order
-from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes, Published
+from shortcore.cache.store import CacheStore, Published
+from shortcore.cache.wiring import lifetimes_of, open_cache
 from shortcore.clock import unix_ms
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable, Unavailable
 from shortcore.http import connections
@@ -35,14 +33,16 @@ from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import RelaySettings
-from shortcore.storage.circuit_breaker import Breaker
-from shortcore.storage.postgres import Postgres, open_postgres
-from shortcore.storage.redis import AWAY, Client, open_redis, servers_of
+from shortcore.storage.postgres import Postgres
+from shortcore.storage.redis import AWAY, Client, servers_of
 from shortcore.storage.schema import check_schema
+from shortcore.storage.wiring import make_breaker, open_primary
 from shortcore.tasks import end_tasks
 from writer.relay import outbox
 
 log = structlog.stdlib.get_logger(__name__)
+
+APPLICATION = "shortlinks-relay"
 
 SAMPLE_S = 1.0
 """How often the backlog is measured and Redis is asked whether it is still the same."""
@@ -283,7 +283,7 @@ class Relay:
     def _take(self, settings: RelaySettings) -> None:
         # What was put with a longer life still has it.
         self._longest_ttl_s = max(self._longest_ttl_s, settings.cache_ttl_s)
-        self._store.lifetimes = replace(self._store.lifetimes, link_ms=settings.cache_ttl_s * 1000)
+        self._store.lifetimes = lifetimes_of(settings)
 
     async def _watch_settings(self) -> None:
         while not self._stopping.is_set():
@@ -355,7 +355,7 @@ class Relay:
                 connection = await asyncpg.connect(
                     url,
                     timeout=LISTEN_TIMEOUT_S,
-                    server_settings={"application_name": "shortlinks-relay-listen"},
+                    server_settings={"application_name": f"{APPLICATION}-listen"},
                 )
             except _DEAF as error:
                 # Only a notice is missed: every `relay_poll_ms` the outbox is looked at anyway.
@@ -385,47 +385,12 @@ class Relay:
 
 async def main(settings: RelaySettings) -> None:
     """Run a relay until SIGTERM; raises ConfigurationError when the schema does not fit."""
-
-    def breaker() -> Breaker:
-        return Breaker(
-            failures=settings.breaker_failures,
-            open_s=settings.breaker_open_ms / 1000,
-            clock=time.monotonic,
-        )
-
-    postgres = await open_postgres(
-        settings.postgres_url.get_secret_value(),
-        name="postgres",
-        pool_size=settings.postgres_pool_size,
-        statement_cache=settings.postgres_statement_cache,
-        timeout_ms=settings.postgres_timeout_ms,
-        breaker=breaker(),
-        application="shortlinks-relay",
+    postgres = await open_primary(settings, make_breaker(settings), APPLICATION)
+    cache = open_cache(
+        settings, make_breaker(settings), APPLICATION, timeout_ms=settings.relay_redis_timeout_ms
     )
-    client = open_redis(
-        settings.redis_url.get_secret_value(),
-        timeout_ms=settings.relay_redis_timeout_ms,
-        pool_size=settings.redis_pool_size,
-        application="shortlinks-relay",
-    )
-    keys = CacheKeys(settings.redis_prefix)
-    store = CacheStore(
-        client,
-        keys,
-        lifetimes=Lifetimes(
-            link_ms=settings.cache_ttl_s * 1000,
-            negative_ms=settings.cache_negative_ttl_s * 1000,
-            tombstone_ms=settings.cache_tombstone_ttl_s * 1000,
-            fill_max_age_ms=settings.cache_fill_max_age_ms,
-        ),
-        timeout_ms=settings.relay_redis_timeout_ms,
-        breaker=breaker(),
-        now_ms=unix_ms,
-    )
-    feed = ChangeFeed(
-        client, keys, max_length=settings.feed_max_length, max_age_s=settings.feed_max_age_s
-    )
-    relay = Relay(postgres, store, feed, client, settings)
+    store = cache.store
+    relay = Relay(postgres, store, cache.feed, cache.client, settings)
     health = Health()
     health.add(postgres.check)
     health.add(store.check)
