@@ -9,15 +9,22 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import asyncpg
 import uvloop
 
-from shortcore.errors import ConfigurationError, TaskFailed
+from shortcore.errors import ConfigurationError, SchemaOlder, TaskFailed
 from shortcore.runtime import logging
 from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
 from shortcore.storage.schema import REVISION, revision
-from writer.waiting import wait_for_schema, wait_until_up
+from shortcore.storage.schema_wait import (
+    NOT_UP,
+    SchemaWait,
+    check_connection,
+    check_schema_at,
+    wait_for_schema,
+)
 
 CONFIGURATION_FAULT = 2
 
@@ -83,7 +90,8 @@ def _relay(_: argparse.Namespace) -> None:
 def _migrate(arguments: argparse.Namespace) -> None:
     url = load(PostgresSettings).postgres_url.get_secret_value()
     with _Away():
-        asyncio.run(wait_until_up(url, arguments.wait_s))
+        policy = SchemaWait(retry_on=NOT_UP, timeout_s=arguments.wait_s)
+        asyncio.run(wait_for_schema(partial(check_connection, url), policy))
         if asyncio.run(revision(url)) == REVISION:
             return
         from writer.migrations import upgrade  # noqa: PLC0415
@@ -93,7 +101,14 @@ def _migrate(arguments: argparse.Namespace) -> None:
 
 def _wait_schema(arguments: argparse.Namespace) -> None:
     url = load(PostgresSettings).postgres_url.get_secret_value()
-    asyncio.run(wait_for_schema(url, arguments.wait_s))
+    policy = SchemaWait(retry_on=(*NOT_UP, SchemaOlder), timeout_s=arguments.wait_s)
+    try:
+        asyncio.run(wait_for_schema(partial(check_schema_at, url), policy))
+    except NOT_UP as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigurationError(
+            f"PostgreSQL could not be asked within {arguments.wait_s:g} s: {said}"
+        ) from error
 
 
 def _create_key(arguments: argparse.Namespace) -> None:

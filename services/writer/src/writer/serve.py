@@ -1,8 +1,5 @@
 """`shortlinks-writer serve`: from settings to an orderly end."""
 
-import asyncio
-import time
-
 import structlog
 
 from shortcore.errors import ConfigurationError, DatabaseUnavailable
@@ -13,14 +10,14 @@ from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import WriterSettings, redact_url
-from shortcore.storage.schema import check_schema
+from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 from writer.app.application import create_app
 from writer.container import Container, open_container
 
 log = structlog.stdlib.get_logger(__name__)
 
-WAIT_FOR_POSTGRES_S = 10.0
-_ASK_EVERY_S = 0.25
+SCHEMA_WAIT = SchemaWait(retry_on=(DatabaseUnavailable,), interval_s=0.25, timeout_s=10)
+"""PostgreSQL may be starting, too. An older schema ends the process with an explanation."""
 
 
 async def serve(settings: WriterSettings) -> None:
@@ -70,19 +67,16 @@ async def serve(settings: WriterSettings) -> None:
 
 
 async def start_with_postgres(container: Container, shown_url: str) -> None:
-    """Wait for PostgreSQL to come up, as both may be starting, check its schema, and start.
+    """Start the container once PostgreSQL answers and its schema fits.
 
-    Raises ConfigurationError if it does not answer within WAIT_FOR_POSTGRES_S.
+    Raises ConfigurationError if it does not answer within the timeout of SCHEMA_WAIT.
     """
-    deadline = time.monotonic() + WAIT_FOR_POSTGRES_S
-    while True:
-        try:
-            async with container.postgres.connection() as connection:
-                await check_schema(connection)
-            await container.start()
-        except DatabaseUnavailable as error:
-            if time.monotonic() > deadline:
-                raise ConfigurationError(f"{shown_url}: {error.detail}") from error
-            await asyncio.sleep(_ASK_EVERY_S)
-        else:
-            return
+
+    async def start() -> None:
+        await check_schema_of(container.postgres)
+        await container.start()
+
+    try:
+        await wait_for_schema(start, SCHEMA_WAIT)
+    except DatabaseUnavailable as error:
+        raise ConfigurationError(f"{shown_url}: {error.detail}") from error

@@ -16,7 +16,7 @@ from shortcore.errors import ConfigurationError, DatabaseUnavailable, SchemaOlde
 from shortcore.storage.dependency import Dependency
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
 from shortcore.storage.redis import AWAY, Client
-from shortcore.storage.schema import check_schema
+from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -24,8 +24,8 @@ EVERY_S = 30.0
 RETRY_S = 2.0
 """While the table has not been read from PostgreSQL."""
 
-MIGRATED_EVERY_S = 0.5
-"""How often a start asks whether the migration that it needs is done."""
+SCHEMA_WAIT = SchemaWait(retry_on=(SchemaOlder,))
+"""A start waits for the migration that it needs, without end."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[DomainRow])
@@ -71,8 +71,7 @@ class DomainLoader:
     async def check_schema(self) -> None:
         """Raise ConfigurationError if PostgreSQL answers and its schema does not fit this code."""
         with contextlib.suppress(*DOWN_OR_REFUSING):
-            async with self._primary.connection() as connection:
-                await check_schema(connection)
+            await check_schema_of(self._primary)
             self._fits, self._misfit = True, ""
 
     async def wait_for_schema(self) -> None:
@@ -82,14 +81,7 @@ class DomainLoader:
         would turn that into a crash loop whose pauses grow. Raises ConfigurationError when the
         schema needs newer code.
         """
-        while True:
-            try:
-                await self.check_schema()
-            except SchemaOlder as error:
-                self._misfits(error)
-                await asyncio.sleep(MIGRATED_EVERY_S)
-            else:
-                return
+        await wait_for_schema(self.check_schema, SCHEMA_WAIT, self._misfits)
 
     async def load(self) -> bool:
         """Read the table from the primary; returns whether it could be asked.
@@ -132,7 +124,7 @@ class DomainLoader:
                 self._misfits(error)
         return await self.load()
 
-    def _misfits(self, error: ConfigurationError) -> None:
+    def _misfits(self, error: Exception) -> None:
         if str(error) != self._misfit:
             log.error("the schema does not fit", error=str(error))
         self._fits, self._misfit = False, str(error)

@@ -14,6 +14,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 
 import asyncpg
 import structlog
@@ -35,7 +36,7 @@ from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import RelaySettings
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import AWAY, Client, servers_of
-from shortcore.storage.schema import check_schema
+from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 from shortcore.storage.wiring import make_breaker, open_primary
 from shortcore.tasks import end_tasks
 from writer.relay import outbox
@@ -57,6 +58,9 @@ BACKOFF_S = (0.05, 1.0)
 """The shortest and the longest pause after a failure; jittered, doubling in between."""
 
 _DEAF = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+SCHEMA_WAIT = SchemaWait(retry_on=(DatabaseUnavailable,), interval_s=1)
+"""A relay waits for PostgreSQL without end. An older schema ends it with an explanation."""
 
 _PIECE = 250
 """Links of a bulk that Redis and the feed are given at once: an edit has its turn in between."""
@@ -408,7 +412,7 @@ async def main(settings: RelaySettings) -> None:
     collect_seldom()
 
     async def check() -> None:
-        await _wait_for_schema(postgres)
+        await wait_for_schema(partial(check_schema_of, postgres), SCHEMA_WAIT, _log_wait)
 
     await run(
         health=health,
@@ -423,16 +427,8 @@ async def main(settings: RelaySettings) -> None:
     )
 
 
-async def _wait_for_schema(postgres: Postgres) -> None:
-    while True:
-        try:
-            async with postgres.connection() as connection:
-                await check_schema(connection)
-        except DatabaseUnavailable as error:
-            log.warning("waiting for the database", reason=error.detail)
-            await asyncio.sleep(BACKOFF_S[1])
-        else:
-            return
+def _log_wait(error: Exception) -> None:
+    log.warning("waiting for the database", reason=str(error))
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> None:
