@@ -120,8 +120,10 @@ def _assemble(
     domain_cache = DomainCache(postgres, settings)
     authenticator = ApiKeyAuthenticator(postgres, now)
     codes = CodeSpace(settings.code_secret.get_secret_value().encode())
+    reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
     links = LinkService(
         postgres=postgres,
+        reads=reads,
         settings=settings,
         domains=domain_cache,
         creator=Creator(
@@ -136,7 +138,6 @@ def _assemble(
         now=now,
     )
     batches = BatchService(links, settings.batch_max_items)
-    reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
     breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
     if replica is not None:
         breakers["replica"] = replica.breaker

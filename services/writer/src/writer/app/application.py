@@ -22,11 +22,13 @@ from shortcore.errors import (
 from writer.app.cors import Cors
 from writer.app.fast_path import FastPath
 from writer.app.head import HeadAsGet
-from writer.app.middleware import CALLER, ApiMiddleware, Caller, fault
+from writer.app.middleware import ApiMiddleware, fault
 from writer.app.openapi import document
 from writer.container import Container
 from writer.domains.endpoints import router as domains
 from writer.http.bodies import BodyLimits
+from writer.http.caller import CALLER, Caller
+from writer.http.dependencies import Services
 from writer.http.problems import answer_of, error_of_validation
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
@@ -41,7 +43,9 @@ def create_app(container: Container) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.container = container
+    app.state.services = Services(
+        container.links, container.batches, container.imports, container.domains, container.keys
+    )
     settings = container.settings
     limits = BodyLimits.of(settings)
     app.state.body_limits = limits

@@ -11,11 +11,12 @@ import msgspec
 from pydantic import ValidationError
 
 from shortcore.runtime.admin import Message, Receive, Scope, Send
-from writer.app.middleware import CALLER, ROUTE, Caller
 from writer.container import Container
 from writer.http.bodies import BATCH, BodyLimits
-from writer.http.dependencies import JSON, idempotent_request_of
+from writer.http.caller import CALLER, ROUTE, Caller
+from writer.http.dependencies import idempotent_request_of
 from writer.http.idempotency import StoredResponse
+from writer.http.json_route import JSON
 from writer.links.schemas import BatchLinks, CreateLink
 
 _LINKS = "/api/v1/links"

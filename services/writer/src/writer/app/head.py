@@ -3,7 +3,7 @@
 from typing import Any
 
 from shortcore.runtime.admin import Message, Receive, Scope, Send
-from writer.app.middleware import ROUTE
+from writer.http.caller import ROUTE
 
 
 class HeadAsGet:

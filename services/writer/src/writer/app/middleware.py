@@ -8,7 +8,6 @@ import logging
 import re
 import secrets
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ from shortcore.errors import (
 )
 from shortcore.runtime.admin import Message, Receive, Scope, Send
 from writer.http.bodies import BodyLimits
+from writer.http.caller import CALLER, ROUTE, Caller
 from writer.http.problems import answer_of, invalid
 from writer.keys.authenticator import ApiKeyAuthenticator
 from writer.metrics import Metrics
@@ -38,19 +38,6 @@ _LENGTH_DIGITS = 20
 """Digits of the largest Content-Length that the parser accepts (64 bits)."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
-
-
-@dataclass(slots=True)
-class Caller:
-    """What is known of a request before its route is: found under `CALLER` in the scope."""
-
-    request_id: str
-    key_id: int | None = None
-
-
-CALLER = "shortlinks.caller"
-ROUTE = "shortlinks.route"
-"""Under it in the scope: the route's path, where the framework did not choose it."""
 
 
 class ApiMiddleware:

@@ -34,6 +34,11 @@ class DomainService:
         self._publisher = publisher
         self._write_timeout_ms = write_timeout_ms
 
+    @property
+    def default_host(self) -> str:
+        """The host of the default domain."""
+        return self._domain_cache.default_host
+
     async def page(self, after: str, limit: int) -> list[Domain]:
         """Return the first `limit` domains after the host `after`, as old as the replica is late."""
         return await self._reads.read(
@@ -92,7 +97,7 @@ class DomainService:
     async def remove(self, host: str) -> None:
         """Remove a host without links; raises DomainInUse, DomainNotFound."""
         host = _known(host)
-        if host == self._domain_cache.default_host:
+        if host == self.default_host:
             raise DomainInUse("The default domain cannot be removed.")
         try:
             async with self._postgres.connection() as connection:

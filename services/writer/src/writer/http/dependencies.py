@@ -1,71 +1,39 @@
-"""What endpoints ask of a request: its container, its caller, its media type; and how they answer."""
+"""The dependencies of endpoints: services by their type, the idempotent request, `If-Match`."""
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar, cast
 
-import msgspec
 from fastapi import Depends, Header, Request
-from fastapi.routing import APIRoute
 from pydantic import WithJsonSchema
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 
-from shortcore.errors import Unauthorized, UnsupportedMediaType
-from writer.app.middleware import CALLER, Caller
-from writer.container import Container
-from writer.http.bodies import BodyLimits
+from shortcore.errors import Unauthorized
+from writer.http.caller import CALLER, Caller
 from writer.http.entity_tags import ETAGS_SCHEMA
-from writer.http.idempotency import KEY, IdempotentRequest, StoredResponse, check_key
+from writer.http.idempotency import KEY, IdempotentRequest, check_key
 
-JSON: Final = "application/json"
-MERGE_PATCH: Final = "application/merge-patch+json"
-
-
-class JsonRoute(APIRoute):
-    """A route whose body, if there is one, must say that it is JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Check the media type before the framework reads the body."""
-        handle = super().get_route_handler()
-        accepted = (JSON, MERGE_PATCH) if "PATCH" in (self.methods or ()) else (JSON,)
-
-        async def checked(request: Request) -> Response:
-            if self.body_field is not None and _has_body(request):
-                refuse_coded(request)
-                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind not in accepted:
-                    raise UnsupportedMediaType(f"Send the body as {' or '.join(accepted)}.")
-                limits: BodyLimits = request.app.state.body_limits
-                limits.check_json(await _whole_body(request), request.url.path)
-            return await handle(request)
-
-        return checked
+Service = TypeVar("Service")
 
 
-def refuse_coded(request: Request) -> None:
-    """Raise UnsupportedMediaType (RFC 9110, 15.5.16) for a compressed body: none is read here."""
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+class Services:
+    """The services that endpoints depend on; there is one of each class."""
+
+    def __init__(self, *services: object) -> None:
+        self._by_class = {type(service): service for service in services}
+
+    def get(self, kind: type[Service]) -> Service:
+        """Return the service of class `kind`; raises KeyError if there is none."""
+        return cast("Service", self._by_class[kind])
 
 
-async def _whole_body(request: Request) -> bytes:
-    try:
-        return await request.body()
-    except ClientDisconnect:
-        return b""  # nobody waits for the answer
+def provided(kind: type[Service]) -> Callable[[Request], Coroutine[Any, Any, Service]]:
+    """Return a dependency that gives an endpoint the application's service of class `kind`."""
 
+    async def provide(request: Request) -> Service:
+        services: Services = request.app.state.services
+        return services.get(kind)
 
-def _has_body(request: Request) -> bool:
-    return (
-        request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    )
-
-
-async def container(request: Request) -> Container:
-    """Return what the application is made of."""
-    made: Container = request.app.state.container
-    return made
+    return provide
 
 
 async def idempotent_request(
@@ -82,7 +50,7 @@ async def idempotent_request(
         ),
     ] = None,
 ) -> IdempotentRequest | None:
-    """Return the caller's idempotent, if it sent an Idempotency-Key."""
+    """Return the request with its key, or None if it has no Idempotency-Key."""
     if key is None:
         return None
     caller: Caller = request.scope[CALLER]
@@ -94,7 +62,7 @@ async def idempotent_request(
 def idempotent_request_of(
     key: str, caller: Caller, method: str, path: str, body: bytes
 ) -> IdempotentRequest:
-    """Return the idempotent of a request that came with `key`; raises MalformedRequest."""
+    """Return a request with its key. Raises MalformedRequest for an invalid key."""
     check_key(key)
     if caller.key_id is None:
         raise Unauthorized("An Idempotency-Key needs an API key beside it.")
@@ -103,23 +71,9 @@ def idempotent_request_of(
     return IdempotentRequest(caller.key_id, key, digest.digest())
 
 
-ContainerOf = Annotated[Container, Depends(container)]
 IdempotencyKey = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 IfMatch = Annotated[
     str | None,
     Header(alias="If-Match", description='Do it only to this version, such as `"42"` (ETag).'),
     WithJsonSchema(ETAGS_SCHEMA),
 ]
-
-
-def json_response(
-    body: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return `body` as JSON."""
-    return Response(msgspec.json.encode(body), status, headers, JSON)
-
-
-def stored_response(answer: StoredResponse) -> Response:
-    """Return an answer that was made, or kept, as bytes."""
-    headers = answer.headers | ({"idempotency-replayed": "true"} if answer.replayed else {})
-    return Response(answer.body, answer.status, headers, JSON)

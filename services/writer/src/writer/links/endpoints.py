@@ -2,24 +2,18 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import Field, WithJsonSchema
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from shortcore.errors import UnsupportedMediaType
 from shortcore.links.rows import Format
-from writer.app.openapi import answers
-from writer.container import Container
 from writer.http.cursors import decode_cursor, encode_cursor
 from writer.http.dependencies import (
-    ContainerOf,
     IdempotencyKey,
     IfMatch,
-    JsonRoute,
-    json_response,
-    refuse_coded,
-    stored_response,
+    provided,
 )
 from writer.http.entity_tags import ETAGS_SCHEMA, etag, none_match
 from writer.http.fields import (
@@ -31,12 +25,22 @@ from writer.http.fields import (
     Tag,
     Text,
 )
+from writer.http.json_route import JsonRoute, media_type, refuse_coded
 from writer.http.paging import PageQuery, link_header
+from writer.http.response_docs import documented
+from writer.http.responses import json_response, stored_response
 from writer.links import listing
+from writer.links.batch import BatchService
+from writer.links.imports import ImportService
 from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
+from writer.links.service import LinkService
 from writer.links.stored import StoredLink
 
 router = APIRouter(prefix="/api/v1", tags=["links"], route_class=JsonRoute)
+
+Links = Annotated[LinkService, Depends(provided(LinkService))]
+Batches = Annotated[BatchService, Depends(provided(BatchService))]
+Imports = Annotated[ImportService, Depends(provided(ImportService))]
 
 FORMATS = {
     "text/csv": Format.CSV,
@@ -76,29 +80,25 @@ class ListQuery(PageQuery):
 @router.post(
     "/links",
     summary="Create a link",
-    responses=answers(201, "LinkView", 200, 409, 422, sends=("Location", "ETag")),
+    responses=documented(201, "LinkView", 200, 409, 422, sends=("Location", "ETag")),
 )
-async def create_link(
-    container: ContainerOf, body: CreateLink, idempotent: IdempotencyKey
-) -> Response:
+async def create_link(links: Links, body: CreateLink, idempotent: IdempotencyKey) -> Response:
     """Create a link; 200 only where `find_if_exists` found one."""
-    return stored_response(await container.links.create(body, idempotent))
+    return stored_response(await links.create(body, idempotent))
 
 
 @router.post(
-    "/links:batch", summary="Create many links", responses=answers(200, "BatchAnswer", 409, 422)
+    "/links:batch", summary="Create many links", responses=documented(200, "BatchAnswer", 409, 422)
 )
-async def create_links(
-    container: ContainerOf, body: BatchLinks, idempotent: IdempotencyKey
-) -> Response:
+async def create_links(batches: Batches, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
     """Create up to 1,000 links; each item has its own result, unless `atomic`."""
-    return stored_response(await container.batches.create(body, idempotent))
+    return stored_response(await batches.create(body, idempotent))
 
 
 @router.post(
     "/links:import",
     summary="Import links from CSV or JSONL",
-    responses=answers(200, "ImportAnswer", 409, 422),
+    responses=documented(200, "ImportAnswer", 409, 422),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -112,50 +112,46 @@ async def create_links(
         }
     },
 )
-async def import_links(
-    request: Request, container: ContainerOf, idempotent: IdempotencyKey
-) -> Response:
+async def import_links(request: Request, imports: Imports, idempotent: IdempotencyKey) -> Response:
     """Create up to 10,000 links from the rows of a CSV or JSONL file; failed rows are named."""
     refuse_coded(request)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    form = FORMATS.get(kind)
+    form = FORMATS.get(media_type(request))
     if form is None:
         raise UnsupportedMediaType(f"Send the body as {' or '.join(FORMATS)}.")
-    return stored_response(await container.imports.create(await request.body(), form, idempotent))
+    return stored_response(await imports.create(await request.body(), form, idempotent))
 
 
 @router.get(
-    "/links", summary="List links", responses=answers(200, "LinkPage", 404, 422, sends=("Link",))
+    "/links", summary="List links", responses=documented(200, "LinkPage", 404, 422, sends=("Link",))
 )
 async def list_links(
-    request: Request, container: ContainerOf, query: Annotated[ListQuery, Query()]
+    request: Request, links: Links, query: Annotated[ListQuery, Query()]
 ) -> Response:
     """Return a page of links; `next` and the header Link lead to the following one."""
-    domain = None if query.domain is None else await container.domain_cache.find(query.domain)
     cursor = None if query.cursor is None else decode_cursor(query.cursor, query.sort)
     wanted = listing.Query(
         sort=query.sort,
         limit=query.limit,
         cursor=cursor,
-        host=None if domain is None else domain.host,
+        host=query.domain,
         tags=tuple(query.tag),
         state=query.state,
         text=query.q,
         created_after=query.created_after,
         created_before=query.created_before,
     )
-    links = await container.reads.read(lambda connection: listing.list_links(connection, wanted))
-    page, more = links[: query.limit], len(links) > query.limit
+    found = await links.page(wanted)
+    page, more = found[: query.limit], len(found) > query.limit
     cursor_on = _cursor_after(query.sort, page[-1]) if more else None
-    view = LinkPage([container.links.view(link) for link in page], cursor_on)
+    view = LinkPage([links.view(link) for link in page], cursor_on)
     return json_response(view, headers=link_header(request, cursor_on))
 
 
 @router.get(
-    _ONE, summary="Get a link", responses=answers(200, "LinkView", 304, 404, sends=("ETag",))
+    _ONE, summary="Get a link", responses=documented(200, "LinkView", 304, 404, sends=("ETag",))
 )
 async def get_link(
-    container: ContainerOf,
+    links: Links,
     domain: HostInPath,
     code: CodeInPath,
     if_none_match: Annotated[
@@ -163,33 +159,33 @@ async def get_link(
     ] = None,
 ) -> Response:
     """Return one link, also from the trash."""
-    link = await container.links.get(domain, code)
+    link = await links.get(domain, code)
     if none_match(if_none_match, link.version):
         return Response(status_code=304, headers={"etag": etag(link.version)})
-    return _one(container, link)
+    return _one(links, link)
 
 
 @router.patch(
     _ONE,
     summary="Edit a link",
-    responses=answers(200, "LinkView", 404, 409, 412, 422, sends=("ETag",)),
+    responses=documented(200, "LinkView", 404, 409, 412, 422, sends=("ETag",)),
 )
 async def edit_link(
-    container: ContainerOf,
+    links: Links,
     domain: HostInPath,
     code: CodeInPath,
     body: EditLink,
     if_match: IfMatch = None,
 ) -> Response:
     """Merge the body into the link (RFC 7396)."""
-    return _one(container, await container.links.edit(domain, code, body, if_match))
+    return _one(links, await links.edit(domain, code, body, if_match))
 
 
 @router.delete(
-    _ONE, summary="Delete a link", status_code=204, responses=answers(204, None, 404, 409, 412)
+    _ONE, summary="Delete a link", status_code=204, responses=documented(204, None, 404, 409, 412)
 )
 async def delete_link(
-    container: ContainerOf,
+    links: Links,
     domain: HostInPath,
     code: CodeInPath,
     if_match: IfMatch = None,
@@ -198,33 +194,33 @@ async def delete_link(
 ) -> Response:
     """Put the link into the trash, or remove it from there for ever."""
     if purge:
-        await container.links.purge(domain, code, if_match)
+        await links.purge(domain, code, if_match)
     else:
-        await container.links.trash(domain, code, if_match)
+        await links.trash(domain, code, if_match)
     return Response(status_code=204)
 
 
 @router.post(
     _ONE + ":restore",
     summary="Restore a link",
-    responses=answers(200, "LinkView", 404, 412, sends=("ETag",)),
+    responses=documented(200, "LinkView", 404, 412, sends=("ETag",)),
 )
 async def restore_link(
-    container: ContainerOf, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
+    links: Links, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
 ) -> Response:
     """Take the link out of the trash, as an active one."""
-    return _one(container, await container.links.restore(domain, code, if_match))
+    return _one(links, await links.restore(domain, code, if_match))
 
 
-@router.get("/tags", tags=["tags"], summary="List tags", responses=answers(200, "TagList"))
-async def list_tags(container: ContainerOf) -> Response:
+@router.get("/tags", tags=["tags"], summary="List tags", responses=documented(200, "TagList"))
+async def list_tags(links: Links) -> Response:
     """Return up to 10,000 tags with the number of links that are not in the trash."""
-    counts = await container.reads.read(listing.count_tags)
-    return json_response(TagList([TagCount(tag, links) for tag, links in counts]))
+    counts = await links.tags()
+    return json_response(TagList([TagCount(tag, count) for tag, count in counts]))
 
 
-def _one(container: Container, link: StoredLink) -> Response:
-    return json_response(container.links.view(link), headers={"etag": etag(link.version)})
+def _one(links: LinkService, link: StoredLink) -> Response:
+    return json_response(links.view(link), headers={"etag": etag(link.version)})
 
 
 def _cursor_after(sort: str, link: StoredLink) -> str:

@@ -1,8 +1,8 @@
 """What the API does with one link: decides, and keeps to the order of commit and announcement."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import asyncpg
 import msgspec
@@ -20,20 +20,22 @@ from writer.http import idempotency
 from writer.http.entity_tags import etag, require_match
 from writer.http.idempotency import IdempotentRequest, StoredResponse
 from writer.http.problems import invalid
-from writer.links import repository
+from writer.links import listing, repository
 from writer.links.creation import Creator, Draft, chosen, domain_gone
 from writer.links.passwords import hash_password
 from writer.links.rules import ValidationErrors, check_code, values_of_edit, values_of_new
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import LinkValues, StoredLink
+from writer.reads import Reads
 from writer.relay.publisher import Publisher
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class LinkService:
     """Creates, reads, edits, deletes, restores."""
 
     postgres: Postgres
+    reads: Reads
     settings: WriterSettings
     domains: DomainCache
     creator: Creator
@@ -147,6 +149,17 @@ class LinkService:
         host, code = _address(host, code)
         async with self.postgres.connection() as connection:
             return _there(await repository.find_link(connection, host, code), host, code)
+
+    async def page(self, query: listing.Query) -> list[StoredLink]:
+        """Return the links of a page and one more, if there is one; raises DomainNotFound."""
+        if query.host is not None:
+            domain = await self.domains.find(query.host)
+            query = dataclasses.replace(query, host=domain.host)
+        return await self.reads.read(lambda connection: listing.list_links(connection, query))
+
+    async def tags(self) -> list[tuple[str, int]]:
+        """Return the tags of links that are not in the trash, each with the number of its links."""
+        return await self.reads.read(listing.count_tags)
 
     async def edit(self, host: str, code: str, edit: EditLink, if_match: str | None) -> StoredLink:
         """Merge `edit` into the link; without any change it keeps its version."""
