@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from shortcore.runtime.loop_lag import LoopLag
 from shortcore.runtime.metrics import FromMemory
-from writer import main, serve
+from writer import main
+from writer.app import process
 
 HELD = "test_event_loop_held_cpu_seconds"
 """Gauge: the longest piece of work since it was read last."""
@@ -44,5 +45,5 @@ class CpuTime(LoopLag):
 
 
 if __name__ == "__main__":
-    serve.LoopLag = CpuTime  # type: ignore[misc]
+    process.LoopLag = CpuTime  # type: ignore[misc]
     main.main(["serve"])

@@ -14,10 +14,10 @@ from harness.stack import Stack
 from shortctl.devparts import command
 from shortctl.embedded import EmbeddedPostgres
 from shortctl.ports import free_port
+from writer.app.process import start_with_postgres
 from writer.container import open_container
 from writer.domains import repository
 from writer.migrations import upgrade
-from writer.serve import start_with_postgres
 
 LINK = {"target": "https://example.com/"}
 

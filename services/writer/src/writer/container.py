@@ -30,8 +30,8 @@ from writer.links.imports import ImportService
 from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.metrics import Metrics
-from writer.reads import Reads
 from writer.relay.publisher import Publisher
+from writer.storage.reads import Reads
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    from writer.serve import serve  # noqa: PLC0415
+    from writer.app.process import serve  # noqa: PLC0415
 
     settings = load(WriterSettings)
     logging.configure(settings.log_level, settings.log_format, "writer")

@@ -13,8 +13,8 @@ from writer.domains.repository import Domain, DomainValues
 from writer.domains.schemas import CreateDomain, EditDomain
 from writer.http.entity_tags import require_match
 from writer.http.problems import invalid
-from writer.reads import Reads
 from writer.relay.publisher import Publisher
+from writer.storage.reads import Reads
 
 
 class DomainService:

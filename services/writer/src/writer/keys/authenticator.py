@@ -10,10 +10,10 @@ import structlog
 from shortcore.clock import Now
 from shortcore.errors import Unauthorized
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
-from writer.batching import Batcher
 from writer.keys import repository
 from writer.keys.repository import KeySecret
 from writer.keys.secret import digest_of, prefix_of
+from writer.storage.batching import Batcher
 
 log = structlog.stdlib.get_logger(__name__)
 

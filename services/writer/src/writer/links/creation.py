@@ -16,7 +16,6 @@ from shortcore.errors import (
 from shortcore.links.codes import CodeSpace
 from shortcore.links.record import LinkId, LinkKey, link_key
 from shortcore.storage.postgres import Connection, Postgres
-from writer.batching import Batcher
 from writer.domains.repository import Domain
 from writer.links.ids import IdBlocks
 from writer.links.repository import (
@@ -29,6 +28,7 @@ from writer.links.repository import (
 )
 from writer.links.stored import LinkValues, NewLink, StoredLink
 from writer.relay.publisher import Publisher
+from writer.storage.batching import Batcher
 
 Placed = StoredLink | ShortlinksError
 

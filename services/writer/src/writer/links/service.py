@@ -26,8 +26,8 @@ from writer.links.passwords import hash_password
 from writer.links.rules import ValidationErrors, check_code, values_of_edit, values_of_new
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import LinkValues, StoredLink
-from writer.reads import Reads
 from writer.relay.publisher import Publisher
+from writer.storage.reads import Reads
 
 
 @dataclasses.dataclass(slots=True)

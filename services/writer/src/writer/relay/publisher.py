@@ -15,8 +15,8 @@ from shortcore.cache.store import CacheStore, Published
 from shortcore.errors import CacheUnavailable, Unavailable
 from shortcore.links.record import LinkKey, LinkRecord
 from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
-from writer.batching import Batcher
 from writer.relay import outbox
+from writer.storage.batching import Batcher
 
 log = structlog.stdlib.get_logger(__name__)
 
