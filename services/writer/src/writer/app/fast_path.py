@@ -11,13 +11,14 @@ import msgspec
 from pydantic import ValidationError
 
 from shortcore.runtime.admin import Message, Receive, Scope, Send
-from writer.container import Container
 from writer.http.bodies import BATCH, BodyLimits
 from writer.http.caller import CALLER, ROUTE, Caller
 from writer.http.dependencies import idempotent_request_of
 from writer.http.idempotency import StoredResponse
 from writer.http.json_route import JSON
+from writer.links.batch import BatchService
 from writer.links.schemas import BatchLinks, CreateLink
+from writer.links.service import LinkService
 
 _LINKS = "/api/v1/links"
 _TYPE = (b"content-type", JSON.encode())
@@ -26,13 +27,15 @@ _TYPE = (b"content-type", JSON.encode())
 class FastPath:
     """Wraps the application: serves a well-formed create, and passes on all else."""
 
-    def __init__(self, app: Any, container: Container, limits: BodyLimits) -> None:
+    def __init__(
+        self, app: Any, links: LinkService, batches: BatchService, limits: BodyLimits
+    ) -> None:
         self._app = app
         self._limits = limits
-        self._container = container
+        self._links = links
         self._work: Mapping[str, Callable[..., Coroutine[Any, Any, StoredResponse]]] = {
-            _LINKS: container.links.create,
-            BATCH: container.batches.create,
+            _LINKS: links.create,
+            BATCH: batches.create,
         }
         self._models: Mapping[str, type[CreateLink | BatchLinks]] = {
             _LINKS: CreateLink,
@@ -61,14 +64,14 @@ class FastPath:
         try:
             item = msgspec.json.decode(body)
             if path == _LINKS and key is None:
-                plain = self._container.links.plain(item)
+                plain = self._links.plain(item)
             # The model is the framework's own: only the way to it is shorter.
             asked = plain or model.model_validate(item)
         except (msgspec.DecodeError, ValidationError, RecursionError, UnicodeDecodeError):
             await self._app(scope, _replayed(message, receive), send)
             return
         if plain is not None:
-            await _send(await self._container.links.place(plain), send)
+            await _send(await self._links.place(plain), send)
             return
         caller: Caller = scope[CALLER]
         idempotent = None
