@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from redirector.responses.cdn import Cdn
 from redirector.responses.responses import HELD_BYTES
-from shortcore.cache.local import GRAIN
 from shortcore.links.record import Kind, LinkRecord, link_key
 
 SERVERS = ("direct", "asgi")
@@ -158,7 +157,7 @@ async def test_the_local_cache_knows_the_size_of_what_may_be_held(run):
     entry = cache.put(keys[0], record, read_at=time.monotonic())
     first = entry.size
     held = cache.put(keys[0], record, read_at=time.monotonic()).size
-    assert abs(held - first - HELD_BYTES - tails) < GRAIN
+    assert held - first == HELD_BYTES + tails
 
 
 @pytest.fixture(scope="module")

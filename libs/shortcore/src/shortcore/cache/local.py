@@ -17,25 +17,18 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from shortcore.cache.floors import Floors
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 
-ENTRY_OVERHEAD_BYTES = 474
+ENTRY_OVERHEAD_BYTES = 578
 """Entry, record, key, places in dict, queue and floors, as the redirector's test_memory.py measures."""
-
-GRAIN = 16
-"""Entries are counted in so many bytes: what the allocator gives, and CPython shares small ints."""
 
 SECOND_CHANCES = 32
 """Marked entries that one eviction may pass: a full turn of the clock would be a pause."""
-
-TICKS = 256
-"""A life starts at the last of so many ticks of it ahead of its read: the entries of one tick share
-the numbers that say when they end, which would be an eighth of their memory."""
 
 T = TypeVar("T")
 
@@ -58,24 +51,10 @@ class Entry(msgspec.Struct, Generic[T], gc=False, eq=False):
     refresh_at: float
     fresh_until: float
     stale_until: float
-    grains: int
+    size: int
+    """Bytes of memory, as `max_bytes` counts them."""
     renewed: bool = False
     visited: bool = False
-
-    @property
-    def size(self) -> int:
-        """What it takes, in bytes."""
-        return self.grains * GRAIN
-
-
-class Times(NamedTuple):
-    """When entries that were read in one tick, `since` to `before`, end."""
-
-    since: float
-    before: float
-    refresh_at: float
-    fresh_until: float
-    stale_until: float
 
 
 class LocalCache(Generic[T]):
@@ -104,7 +83,6 @@ class LocalCache(Generic[T]):
         self.evictions = 0
         self._queue: deque[LinkKey] = deque()  # exactly the keys of `entries`
         self._floors = Floors(max_entries)
-        self._times: dict[bool, Times] = {}
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._ttl_s = ttl_s
@@ -170,15 +148,16 @@ class LocalCache(Generic[T]):
             and self._clock() < before.fresh_until
         )
         record, response, own_bytes = self._prepare(key, record, renewed)
-        times = self._times.get(record.kind is _ABSENT)
-        if times is None or not times[0] <= read_at < times[1]:
-            times = self._times_of(record, read_at)
-        _, _, refresh_at, fresh_until, stale_until = times
+        negative = record.kind is _ABSENT
+        ttl = self._negative_ttl_s if negative else self._ttl_s
+        fresh_until = read_at + ttl
+        stale_until = fresh_until if negative else fresh_until + self._stale_s
+        refresh_at = read_at + ttl * self._refresh_ahead
         if read_at < self._expired_at:
             # It was on its way when `expire` was called: read before changes were lost.
             refresh_at = fresh_until = read_at
-        grains = _grains(key, record, own_bytes)
-        entry = Entry(record, response, refresh_at, fresh_until, stale_until, grains, renewed)
+        size = _size(key, record, own_bytes)
+        entry = Entry(record, response, refresh_at, fresh_until, stale_until, size, renewed)
         self._place(key, entry, before)
         return entry
 
@@ -188,12 +167,10 @@ class LocalCache(Generic[T]):
             entry = self.entries.get(key)
             if entry is None:
                 continue
-            entry.record, entry.response, own_bytes = self._prepare(
-                key, entry.record, entry.renewed
-            )
-            grains = _grains(key, entry.record, own_bytes)
-            self.bytes += (grains - entry.grains) * GRAIN
-            entry.grains = grains
+            entry.record, entry.response, own_bytes = self._prepare(key, entry.record, entry.renewed)
+            size = _size(key, entry.record, own_bytes)
+            self.bytes += size - entry.size
+            entry.size = size
 
     def invalidate(self, key: LinkKey, version: int) -> bool:
         """Forget anything older than `version`; returns whether an entry went."""
@@ -213,7 +190,7 @@ class LocalCache(Generic[T]):
             refresh_at=-math.inf,
             fresh_until=-math.inf,
             stale_until=-math.inf,
-            grains=_grains(key, record, own_bytes),
+            size=_size(key, record, own_bytes),
         )
         self._place(key, spent, before)
         return True
@@ -242,7 +219,6 @@ class LocalCache(Generic[T]):
         """Let entries live so long from now on; those that would live longer are cut to it."""
         self._ttl_s = ttl_s
         self._negative_ttl_s = negative_ttl_s
-        self._times.clear()
         now = self._clock()
         for entry in self.entries.values():
             until = now + self.life(entry.record)
@@ -260,29 +236,13 @@ class LocalCache(Generic[T]):
             entry.refresh_at = min(entry.refresh_at, now)
             entry.fresh_until = min(entry.fresh_until, now)
 
-    def _times_of(self, record: LinkRecord, read_at: float) -> Times:
-        """Return the times of an entry read at `read_at`, and keep them for others of its tick."""
-        negative = record.kind is _ABSENT
-        life = self.life(record)
-        tick = life / TICKS
-        since = min(read_at, read_at // tick * tick)
-        until = since + life
-        times = self._times[negative] = Times(
-            since,
-            since + tick,
-            refresh_at=since + life * self._refresh_ahead,
-            fresh_until=until,
-            stale_until=until if negative else until + self._stale_s,
-        )
-        return times
-
     def _place(self, key: LinkKey, entry: Entry[T], before: Entry[T] | None) -> None:
-        self.bytes += entry.grains * GRAIN
+        self.bytes += entry.size
         self.entries[key] = entry
         if before is None:
             self._queue.append(key)
         else:
-            self.bytes -= before.grains * GRAIN
+            self.bytes -= before.size
             entry.visited = True  # it keeps its place in the queue, and is in use
         while len(self.entries) > self._max_entries or self.bytes > self._max_bytes:
             self._evict_one()
@@ -297,7 +257,7 @@ class LocalCache(Generic[T]):
             self._queue.append(key)
             key = self._queue.popleft()
         entry = self.entries.pop(key)
-        self.bytes -= entry.grains * GRAIN
+        self.bytes -= entry.size
         self.evictions += 1
         version = entry.record.version
         if version:
@@ -306,10 +266,10 @@ class LocalCache(Generic[T]):
             self._floors.forget(key)  # the primary went back to before there was such a link
 
 
-def _grains(key: LinkKey, record: LinkRecord, own_bytes: int) -> int:
+def _size(key: LinkKey, record: LinkRecord, own_bytes: int) -> int:
     size = ENTRY_OVERHEAD_BYTES + len(key) + len(record.target) + own_bytes
     if record.title is not None:
         size += len(record.title)
     if record.expired_target is not None:
         size += len(record.expired_target)
-    return -(-size // GRAIN)
+    return size

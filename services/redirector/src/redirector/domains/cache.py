@@ -64,7 +64,7 @@ class Domain:
         self.home = to(row.default_target, "home", responses.home)
         self.not_found = to(row.not_found_target, "not_found", responses.not_found)
         self.not_found_entry: Entry[Plain | Response | None] = Entry(
-            absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, grains=0
+            absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, size=0
         )
 
     def spelled(self, code: str) -> str:
