@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from shortcore.errors import ConfigurationError
 from shortcore.http import connection_limits
 from shortcore.http.connection_limits import Limits, public_limits
+from shortcore.http.connection_metrics import ConnectionMetrics, Reason, Refusals
 from shortcore.http.connections import Connections
 from shortcore.http.networks import Networks, client_of
-from shortcore.http.refusals import ConnectionMetrics, Reason, Refusals
 from shortcore.runtime.drain import UvicornServer
 from shortcore.settings import ConnectionSettings
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from shortcore.http.connection_limits import Limits, admin_limits, public_limits
+from shortcore.http.connection_metrics import ConnectionMetrics, Reason, Refusals
 from shortcore.http.deadlines import Connection, Watched
 from shortcore.http.incomplete import IncompleteRequests
 from shortcore.http.networks import Networks, client_of
-from shortcore.http.refusals import ConnectionMetrics, Reason, Refusals
 from shortcore.settings import ConnectionSettings
 
 SWEEP_S = 1.0

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any, Protocol
 
 from shortcore.http.connection_limits import Limits
-from shortcore.http.refusals import Reason
+from shortcore.http.connection_metrics import Reason
 
 _LOW_WATER_DRAIN = 48 * 1024
 """Bytes that have left a full write buffer when asyncio lets the protocol write again."""
