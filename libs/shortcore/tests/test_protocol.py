@@ -5,7 +5,8 @@ import asyncio
 import pytest
 import uvicorn
 
-from shortcore.http.protocol import BoundedProtocol, JoinedProtocol
+from shortcore.http.joined_writes import JoinedProtocol
+from shortcore.http.protocol import BoundedProtocol
 
 HEAD = {
     "type": "http.response.start",

@@ -13,7 +13,7 @@ from redirector.http import asgi, cors, fast_protocol, forwarding
 from shortcore.errors import ConfigurationError, TaskFailed
 from shortcore.http import connections
 from shortcore.http.connections import Connections
-from shortcore.http.protocol import JoinedProtocol
+from shortcore.http.joined_writes import JoinedProtocol
 from shortcore.runtime import drain, logging
 from shortcore.runtime.admin import AdminApp
 from shortcore.runtime.drain import Server, UvicornServer

@@ -18,7 +18,8 @@ import uvicorn
 
 from shortcore.errors import TaskFailed
 from shortcore.http.connections import Connections
-from shortcore.http.protocol import BoundedProtocol, JoinedProtocol
+from shortcore.http.joined_writes import JoinedProtocol
+from shortcore.http.protocol import BoundedProtocol
 from shortcore.runtime.background import Background
 from shortcore.runtime.health import Health, Phase
 from shortcore.runtime.loop_lag import LoopLag
