@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shortcore.http import lingering, protocol
+from shortcore.http import lingering, refusing_protocol
 from shortcore.runtime.drain import UvicornServer
 
 MIB = 2**20
@@ -66,7 +66,7 @@ async def test_what_is_dropped_is_bounded_in_size(
     port: int, path: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lingering, "MAX_DISCARDED", 4 * MIB)
-    monkeypatch.setattr(protocol, "MAX_DISCARDED", 4 * MIB)
+    monkeypatch.setattr(refusing_protocol, "MAX_DISCARDED", 4 * MIB)
     head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path, 100 * MIB)
     with pytest.raises(ConnectionError):
         await asyncio.to_thread(send_then_read, port, head, 90)

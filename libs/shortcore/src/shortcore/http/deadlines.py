@@ -38,7 +38,7 @@ class Watched(Protocol):
         """Whether the rest of a body is awaited."""
 
     @property
-    def answering(self) -> bool:
+    def responding(self) -> bool:
         """Whether an answer is due or on its way."""
 
     @property
@@ -113,7 +113,7 @@ class Connection:
             self._begin_anew(now)
         elif protocol.in_body:
             return self._check_body(limits, now)
-        elif protocol.answering:
+        elif protocol.responding:
             self._begin_anew(now)
         else:
             return self._check_head(limits, now, begun=heard or protocol.in_head)

@@ -22,7 +22,8 @@ from redirector.links.service import Request
 from redirector.lookup.lookup import LinkEntry
 from redirector.responses.responses import Plain, Response, status_line
 from redirector.rules.paths import is_code
-from shortcore.http.protocol import BETWEEN, BODY, HEAD, BoundedProtocol
+from shortcore.http.protocol import BoundedProtocol
+from shortcore.http.stages import BETWEEN, BODY, HEAD
 from shortcore.origins import ANY_ORIGIN
 from shortcore.runtime.health import Phase
 
