@@ -18,7 +18,7 @@ from shortcore.cache.store import CacheStore, Lifetimes, Published
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkRecord, absent, link_key
 from shortcore.storage.circuit_breaker import Breaker
-from shortcore.storage.redis import AWAY, Client, open_redis, servers_of
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client, open_redis, servers_of
 
 pytestmark = pytest.mark.fault
 
@@ -70,7 +70,7 @@ async def soon(work: Callable[[], Awaitable[T]], within_s: float = 5) -> T:
     while True:
         try:
             return await work()
-        except (*AWAY, CacheUnavailable):
+        except (*REDIS_UNAVAILABLE_ERRORS, CacheUnavailable):
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.02)

@@ -16,7 +16,7 @@ from shortcore.clock import unix_ms
 from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import RelaySettings, redact_url
 from shortcore.storage.postgres import Postgres
-from shortcore.storage.redis import AWAY
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS
 from shortcore.storage.schema import check_schema
 from shortctl import coherence
 from shortctl.client import Key, Url, api, dev_facts, tables
@@ -134,7 +134,7 @@ async def _redis(found: RelaySettings, redis: Cache) -> Finding:
         await redis.store.measure_clock()
         took = _ms(began)
         end = await redis.feed.end()
-    except (ShortlinksError, *AWAY) as error:
+    except (ShortlinksError, *REDIS_UNAVAILABLE_ERRORS) as error:
         return Finding("redis", False, f"{where}: {error}", advice)
     return Finding("redis", True, f"{where}: {took}, change feed at {end}")
 

@@ -16,7 +16,7 @@ from shortcore.runtime.dynamic_settings import DynamicFile
 from shortcore.runtime.metrics import FromMemory, new_registry
 from shortcore.settings import WriterSettings
 from shortcore.storage.circuit_breaker import Breaker
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from shortcore.storage.wiring import make_breaker, open_primary, open_replica
 from writer.domains.cache import DomainCache
 from writer.domains.service import DomainService
@@ -82,7 +82,7 @@ class Container:
         await self.authenticator.note_uses()
         try:
             await self.publisher.notify()
-        except DOWN_OR_REFUSING as error:
+        except POSTGRES_RETRYABLE_ERRORS as error:
             log.warning("relay notification failed; the relay will poll", error=str(error))
 
 

@@ -17,9 +17,9 @@ import uvloop
 from shortcore.errors import ConfigurationError, SchemaOlder, TaskFailed
 from shortcore.runtime import logging
 from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
+from shortcore.storage.postgres import POSTGRES_UNAVAILABLE_ERRORS
 from shortcore.storage.schema import REVISION, revision
 from shortcore.storage.schema_wait import (
-    NOT_UP,
     SchemaWait,
     check_connection,
     check_schema_at,
@@ -90,7 +90,7 @@ def _relay(_: argparse.Namespace) -> None:
 def _migrate(arguments: argparse.Namespace) -> None:
     url = load(PostgresSettings).postgres_url.get_secret_value()
     with _Away():
-        policy = SchemaWait(retry_on=NOT_UP, timeout_s=arguments.wait_s)
+        policy = SchemaWait(retry_on=POSTGRES_UNAVAILABLE_ERRORS, timeout_s=arguments.wait_s)
         asyncio.run(wait_for_schema(partial(check_connection, url), policy))
         if asyncio.run(revision(url)) == REVISION:
             return
@@ -101,10 +101,12 @@ def _migrate(arguments: argparse.Namespace) -> None:
 
 def _wait_schema(arguments: argparse.Namespace) -> None:
     url = load(PostgresSettings).postgres_url.get_secret_value()
-    policy = SchemaWait(retry_on=(*NOT_UP, SchemaOlder), timeout_s=arguments.wait_s)
+    policy = SchemaWait(
+        retry_on=(*POSTGRES_UNAVAILABLE_ERRORS, SchemaOlder), timeout_s=arguments.wait_s
+    )
     try:
         asyncio.run(wait_for_schema(partial(check_schema_at, url), policy))
-    except NOT_UP as error:
+    except POSTGRES_UNAVAILABLE_ERRORS as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigurationError(
             f"PostgreSQL could not be asked within {arguments.wait_s:g} s: {said}"

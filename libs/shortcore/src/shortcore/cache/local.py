@@ -167,7 +167,9 @@ class LocalCache(Generic[T]):
             entry = self.entries.get(key)
             if entry is None:
                 continue
-            entry.record, entry.response, own_bytes = self._prepare(key, entry.record, entry.renewed)
+            entry.record, entry.response, own_bytes = self._prepare(
+                key, entry.record, entry.renewed
+            )
             size = _size(key, entry.record, own_bytes)
             self.bytes += size - entry.size
             entry.size = size

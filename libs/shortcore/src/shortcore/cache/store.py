@@ -22,7 +22,7 @@ from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.dependency import Dependency
-from shortcore.storage.redis import AWAY, Client, Getter
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client, Getter
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class CacheStore:
             self._answered()
             self.last_error = f"{type(error).__name__}: {error}"
             raise CacheUnavailable(f"Redis refuses: {self.last_error}") from error
-        except AWAY as error:
+        except REDIS_UNAVAILABLE_ERRORS as error:
             missed = isinstance(error, TimeoutError)
             self.last_error = (
                 f"no answer within {self._timeout_s * 1000:.0f} ms"

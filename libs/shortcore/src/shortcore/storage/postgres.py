@@ -16,9 +16,7 @@ check_messages()  # before the first connection, whoever opens it
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-# What says that the server is away, full, or refusing writes; anything else is our own fault
-# and must not hide behind a 503.
-_AWAY = (
+POSTGRES_UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -30,13 +28,24 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InternalServerError,
-    # Said of a connection whose server has taken its leave and not hung up yet.
+    # Raised on a connection whose server has ended it and not closed the socket yet.
     asyncpg.InternalClientError,
 )
+"""What asyncpg raises while PostgreSQL is down, full, read-only or not set up yet.
 
-DOWN_OR_REFUSING = (DatabaseUnavailable, asyncpg.PostgresError)
-"""What a background task retries: a lock of a migration or a lost privilege passes, too, and must
-not become a crash loop."""
+Any other error is a bug in this program, and must not look like a database that is down.
+"""
+
+POSTGRES_RETRYABLE_ERRORS = (
+    DatabaseUnavailable,
+    asyncpg.PostgresError,
+    *POSTGRES_UNAVAILABLE_ERRORS,
+)
+"""What a background task retries: PostgreSQL is unavailable, or it refuses a statement.
+
+A refusal can end by itself or by a repair (the lock of a migration, a lost privilege), so it must
+not become a crash loop.
+"""
 
 
 class Postgres:
@@ -78,7 +87,7 @@ class Postgres:
                 # silent server would wait for ever. A cut connection lets nothing wait.
                 cut = asyncio.get_running_loop().call_at(deadline, _cut, connection)
                 yield connection
-        except _AWAY as error:
+        except POSTGRES_UNAVAILABLE_ERRORS as error:
             self._failed(error, limit, silent=answers == self._answers)
             if connection is not None:
                 # Its state is unknown and its server may never answer: a polite close would
@@ -104,7 +113,7 @@ class Postgres:
 
     async def _release(self, connection: Connection) -> None:
         # The reset query of a release waits for the server, too.
-        with contextlib.suppress(*_AWAY):
+        with contextlib.suppress(*POSTGRES_UNAVAILABLE_ERRORS):
             await self._pool.release(connection, timeout=self._timeout_s)
 
     def _answered(self) -> None:
@@ -129,7 +138,7 @@ class Postgres:
         """Close every connection, waiting a second at the most."""
         try:
             await asyncio.wait_for(self._pool.close(), 1)
-        except (TimeoutError, *_AWAY):
+        except (TimeoutError, *POSTGRES_UNAVAILABLE_ERRORS):
             self._pool.terminate()
 
 

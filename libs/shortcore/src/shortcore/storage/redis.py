@@ -21,8 +21,8 @@ from shortcore.errors import ConfigurationError
 
 Client: TypeAlias = "aredis.Redis | aredis.RedisCluster"
 
-AWAY = (redis.exceptions.RedisError, OSError, TimeoutError)
-"""What a call raises when Redis is away, full, read-only, or answers what is no answer."""
+REDIS_UNAVAILABLE_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
+"""What a call raises while Redis is down, full or read-only, or if its reply makes no sense."""
 
 
 def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -> Client:
@@ -86,7 +86,7 @@ class Getter:
         self._idle: list[Any] = []
 
     async def mget(self, names: Sequence[str]) -> list[bytes | None]:
-        """Return the value of each name, in order; raises what AWAY lists."""
+        """Return the value of each name, in order; raises REDIS_UNAVAILABLE_ERRORS."""
         connection = self._idle.pop() if self._idle else self._open()
         used = connection.is_connected
         primary = getattr(self._pool, "master_address", None)
@@ -135,7 +135,7 @@ async def servers_of(client: Client) -> str:
     """Return what names the present primaries: another text after a restart or a failover.
 
     It is each server's run id with its replication id, as a primary that was a replica in
-    between keeps the former only. Raises what AWAY lists.
+    between keeps the former only. Raises REDIS_UNAVAILABLE_ERRORS.
     """
     if isinstance(client, aredis.RedisCluster):
         replies = await client.info(target_nodes=aredis.RedisCluster.PRIMARIES)
@@ -189,7 +189,7 @@ class _Sentinels(aredis.Sentinel):
     async def discover_master(self, service_name: str) -> Any:
         try:
             return await super().discover_master(service_name)
-        except (asyncio.CancelledError, *AWAY):
+        except (asyncio.CancelledError, *REDIS_UNAVAILABLE_ERRORS):
             # The first one may hang and use up the caller's whole deadline: the next call
             # begins with another.
             self.sentinels.append(self.sentinels.pop(0))

@@ -13,24 +13,13 @@ from shortcore.storage.schema import check_schema
 
 CONNECT_TIMEOUT_S = 5.0
 
-NOT_UP = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InsufficientResourcesError,
-    # Operators make role and database a moment after the server answers.
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class SchemaWait:
     """Which errors of a check are retried, at which interval, and for how long.
 
-    Name DatabaseUnavailable (or NOT_UP) to wait for PostgreSQL, and SchemaOlder to wait for a
-    migration.
+    Name DatabaseUnavailable (or POSTGRES_UNAVAILABLE_ERRORS) to wait for PostgreSQL, and SchemaOlder
+    to wait for a migration.
     """
 
     retry_on: tuple[type[Exception], ...]
@@ -61,12 +50,15 @@ async def wait_for_schema(
 
 
 async def check_connection(url: str) -> None:
-    """Connect to PostgreSQL once, by its own deadline. Raises what NOT_UP lists."""
+    """Connect to PostgreSQL once, by its own deadline. Raises POSTGRES_UNAVAILABLE_ERRORS."""
     await _with_connection(url)
 
 
 async def check_schema_at(url: str) -> None:
-    """Check the schema over a connection of its own. Raises what NOT_UP and check_schema list."""
+    """Check the schema over a connection of its own.
+
+    Raises POSTGRES_UNAVAILABLE_ERRORS, and what check_schema raises.
+    """
     await _with_connection(url, check_schema)
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from shortcore.clicks.wire import FIELD, Click, ClickBatch, encode_batch
 from shortcore.runtime.background import Background
-from shortcore.storage.redis import AWAY, Client
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
@@ -112,7 +112,7 @@ class ClickStream:
                 await self._client.xadd(
                     self.name, {FIELD: batch.payload}, maxlen=self._max_length, approximate=True
                 )
-        except AWAY as error:
+        except REDIS_UNAVAILABLE_ERRORS as error:
             if not self._away:
                 log.warning("clicks wait for Redis", stream=self.name, error=str(error))
             self._away = True

@@ -14,8 +14,8 @@ from redirector.lookup.repository import DomainRow
 from shortcore.cache.keys import CacheKeys
 from shortcore.errors import ConfigurationError, DatabaseUnavailable, SchemaOlder
 from shortcore.storage.dependency import Dependency
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
-from shortcore.storage.redis import AWAY, Client
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 
 log = structlog.stdlib.get_logger(__name__)
@@ -70,7 +70,7 @@ class DomainLoader:
 
     async def check_schema(self) -> None:
         """Raise ConfigurationError if PostgreSQL answers and its schema does not fit this code."""
-        with contextlib.suppress(*DOWN_OR_REFUSING):
+        with contextlib.suppress(*POSTGRES_RETRYABLE_ERRORS):
             await check_schema_of(self._primary)
             self._fits, self._misfit = True, ""
 
@@ -134,10 +134,10 @@ class DomainLoader:
             async with asyncio.timeout(self._timeout_s):
                 data: Any = await self._client.get(self._name)  # bytes: decode_responses is off
             return _decoder.decode(data) if data else None
-        except (*AWAY, msgspec.MsgspecError):
+        except (*REDIS_UNAVAILABLE_ERRORS, msgspec.MsgspecError):
             return None  # then what we have must do
 
     async def _keep(self, rows: list[DomainRow]) -> None:
-        with contextlib.suppress(*AWAY):  # the next reader brings it
+        with contextlib.suppress(*REDIS_UNAVAILABLE_ERRORS):  # the next reader brings it
             async with asyncio.timeout(self._timeout_s):
                 await self._client.set(self._name, _encoder.encode(rows))

@@ -16,7 +16,7 @@ from redirector.lookup.lookup import LinkCache
 from shortcore.cache.change_feed import Batch, ChangeFeed, FeedUnreadable
 from shortcore.links.record import split_key
 from shortcore.storage.dependency import Dependency
-from shortcore.storage.redis import AWAY
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class Invalidation:
         while True:
             try:
                 await self._step()
-            except AWAY as error:
+            except REDIS_UNAVAILABLE_ERRORS as error:
                 self._cut(f"{type(error).__name__}: {error}")
             except FeedUnreadable as error:
                 # An entry that we cannot read: what it says is as good as lost.

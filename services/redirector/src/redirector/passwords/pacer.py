@@ -12,7 +12,7 @@ from shortcore.cache.keys import CacheKeys
 from shortcore.cache.scripts import BOOK
 from shortcore.links.record import LinkKey
 from shortcore.storage.circuit_breaker import Breaker, State
-from shortcore.storage.redis import AWAY, Client
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 
 _REMEMBERED = 10_000
 """Schedules in this process; beyond that the oldest are forgotten."""
@@ -69,6 +69,6 @@ class Pacer:
                     keys=[self._keys.pace(key)],
                     args=[self._interval_s * 1000, self._burst, slots],
                 )
-        except AWAY:
+        except REDIS_UNAVAILABLE_ERRORS:
             return 0.0  # open on purpose: this process's own schedule still holds
         return int(wait_ms) / 1000

@@ -12,7 +12,7 @@ from shortcore.cache.keys import CacheKeys
 from shortcore.http.networks import client_of
 from shortcore.links.record import LinkKey
 from shortcore.storage.circuit_breaker import Breaker, State
-from shortcore.storage.redis import AWAY, Client
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 
 WINDOW_S = 60
 _REMEMBERED = 10_000
@@ -86,6 +86,6 @@ class RateLimit:
                 # Each time, but only where there is none: a crash in between leaves no counter
                 # that never ends.
                 await self._client.expire(name, WINDOW_S, nx=True)
-        except AWAY:
+        except REDIS_UNAVAILABLE_ERRORS:
             return 0  # open on purpose: this process's own counter still holds
         return count

@@ -9,7 +9,7 @@ import structlog
 from shortcore.errors import DomainNotFound
 from shortcore.links.targets import TargetPolicy, normalise_host
 from shortcore.settings import WriterSettings
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from writer.domains import repository
 from writer.domains.repository import Domain, DomainValues
 
@@ -63,7 +63,7 @@ class DomainCache:
             await asyncio.sleep(REFRESH_EVERY_S)
             try:
                 await self.refresh()
-            except DOWN_OR_REFUSING as error:
+            except POSTGRES_RETRYABLE_ERRORS as error:
                 log.warning("domains were not refreshed", error=str(error))
 
     @property

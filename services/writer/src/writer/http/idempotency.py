@@ -18,7 +18,7 @@ from shortcore.errors import (
     MalformedRequest,
     RequestInFlight,
 )
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Connection, Postgres
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Connection, Postgres
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -141,7 +141,7 @@ async def purge_forever(postgres: Postgres, ttl_s: int) -> None:
         await asyncio.sleep(_PURGE_EVERY_S)
         try:
             await purge(postgres, ttl_s)
-        except DOWN_OR_REFUSING as error:
+        except POSTGRES_RETRYABLE_ERRORS as error:
             log.warning("old Idempotency-Keys were not purged", error=str(error))
 
 

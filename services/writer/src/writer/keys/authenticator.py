@@ -9,7 +9,7 @@ import structlog
 
 from shortcore.clock import Now
 from shortcore.errors import Unauthorized
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from writer.keys import repository
 from writer.keys.repository import KeySecret
 from writer.keys.secret import digest_of, prefix_of
@@ -78,7 +78,7 @@ class ApiKeyAuthenticator:
         try:
             async with self._postgres.connection() as connection:
                 await repository.note_uses(connection, uses)
-        except DOWN_OR_REFUSING as error:
+        except POSTGRES_RETRYABLE_ERRORS as error:
             self._used = uses | self._used
             log.warning("the last use of keys was not written", error=str(error))
 

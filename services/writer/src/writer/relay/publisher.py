@@ -14,7 +14,7 @@ from shortcore.cache.change_feed import Change, ChangeFeed
 from shortcore.cache.store import CacheStore, Published
 from shortcore.errors import CacheUnavailable, Unavailable
 from shortcore.links.record import LinkKey, LinkRecord
-from shortcore.storage.postgres import DOWN_OR_REFUSING, Postgres
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from writer.relay import outbox
 from writer.storage.batching import Batcher
 
@@ -114,7 +114,7 @@ class Publisher:
             self._hurried.clear()
             try:
                 await self.notify()
-            except DOWN_OR_REFUSING as error:
+            except POSTGRES_RETRYABLE_ERRORS as error:
                 log.warning("relay notification failed; the relay will poll", error=str(error))
             await asyncio.sleep(_NOTICE_EVERY_S)
             with contextlib.suppress(TimeoutError):

@@ -34,8 +34,8 @@ from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
 from shortcore.settings import RelaySettings
-from shortcore.storage.postgres import Postgres
-from shortcore.storage.redis import AWAY, Client, servers_of
+from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
+from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client, servers_of
 from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 from shortcore.storage.wiring import make_breaker, open_primary
 from shortcore.tasks import end_tasks
@@ -56,8 +56,6 @@ LISTEN_TIMEOUT_S = 5.0
 
 BACKOFF_S = (0.05, 1.0)
 """The shortest and the longest pause after a failure; jittered, doubling in between."""
-
-_DEAF = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 SCHEMA_WAIT = SchemaWait(retry_on=(DatabaseUnavailable,), interval_s=1)
 """A relay waits for PostgreSQL without end. An older schema ends it with an explanation."""
@@ -174,7 +172,7 @@ class Relay:
             seen = outbox.Position(
                 await servers_of(self._client), entry_order(await self._feed.end())
             )
-        except (*AWAY, FeedUnreadable) as error:
+        except (*REDIS_UNAVAILABLE_ERRORS, FeedUnreadable) as error:
             raise CacheUnavailable(f"Redis is not answering: {error}") from error
         if known is not None and known.servers == seen.servers and known.last <= seen.last:
             if self.backlog.all_told:
@@ -275,7 +273,7 @@ class Relay:
     async def _append(self, changes: Sequence[Change]) -> str:
         try:
             return await self._feed.append(changes)
-        except AWAY as error:
+        except REDIS_UNAVAILABLE_ERRORS as error:
             raise CacheUnavailable(f"Redis is not answering: {error}") from error
 
     def _window_s(self) -> int:
@@ -361,7 +359,7 @@ class Relay:
                     timeout=LISTEN_TIMEOUT_S,
                     server_settings={"application_name": f"{APPLICATION}-listen"},
                 )
-            except _DEAF as error:
+            except POSTGRES_RETRYABLE_ERRORS as error:
                 # Only a notice is missed: every `relay_poll_ms` the outbox is looked at anyway.
                 log.debug("cannot listen", reason=str(error))
                 await self._pause(BACKOFF_S[1])
@@ -376,7 +374,7 @@ class Relay:
                     # listens: it would be deaf for ever.
                     async with asyncio.timeout(LISTEN_TIMEOUT_S):
                         await connection.execute("SELECT 1")
-            except _DEAF as error:
+            except POSTGRES_RETRYABLE_ERRORS as error:
                 log.debug("listening ended", reason=str(error))
                 await self._pause(BACKOFF_S[0])
             finally:
