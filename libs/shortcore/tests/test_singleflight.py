@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from shortcore.storage.single_flight import Batches, Flights, settle
+from shortcore.storage.single_flight import Batches, SingleFlight, settle
 
 
 class Work:
@@ -27,9 +27,9 @@ class Work:
         return Batches(self, self.after.append, size=size, workers=workers, waiting=waiting)
 
 
-def wait(flights: Flights[str, int], key: str) -> asyncio.Future[int]:
+def wait(flights: SingleFlight[str, int], key: str) -> asyncio.Future[int]:
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    flights.join(key, partial(settle, future))
+    flights.wait(key, partial(settle, future))
     return future
 
 
@@ -39,27 +39,27 @@ async def ticks(number: int = 3) -> None:
 
 
 async def test_a_flight_is_started_once_and_lands_at_all_who_wait():
-    flights: Flights[str, int] = Flights()
+    flights: SingleFlight[str, int] = SingleFlight()
     assert flights.start("a")
     assert not flights.start("a")
     waiters = [wait(flights, "a") for _ in range(1000)]
-    assert flights.land("a", 7)
+    assert flights.resolve("a", 7)
     assert await asyncio.gather(*waiters) == [7] * 1000
     assert len(flights) == 0
-    assert not flights.land("a", 8)
+    assert not flights.resolve("a", 8)
 
 
 async def test_a_waiter_who_leaves_fails_nobody():
-    flights: Flights[str, int] = Flights()
+    flights: SingleFlight[str, int] = SingleFlight()
     flights.start("a")
     first, second = wait(flights, "a"), wait(flights, "a")
     first.cancel()
-    flights.land("a", 7)
+    flights.resolve("a", 7)
     assert await second == 7
 
 
 async def test_one_who_fails_at_what_he_is_told_keeps_nobody_from_it():
-    flights: Flights[str, int] = Flights()
+    flights: SingleFlight[str, int] = SingleFlight()
     reports: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     told: list[int] = []
@@ -68,10 +68,10 @@ async def test_one_who_fails_at_what_he_is_told_keeps_nobody_from_it():
     def fail(_: int) -> None:
         raise fault
 
-    assert flights.join("a", told.append)
-    assert not flights.join("a", fail)
-    assert not flights.join("a", told.append)
-    assert flights.land("a", 7)
+    assert flights.wait("a", told.append)
+    assert not flights.wait("a", fail)
+    assert not flights.wait("a", told.append)
+    assert flights.resolve("a", 7)
     assert told == [7, 7]
     assert [report["exception"] for report in reports] == [fault]
 

@@ -1,6 +1,6 @@
 """One look-up a key at a time, shared by all who wait for it, asked for in batches.
 
-`Flights` lets any number of callers wait for one key; a waiter who goes away (or the very first
+`SingleFlight` lets any number of callers wait for one key; a waiter who goes away (or the very first
 one) never fails the others. `Batches` collects keys of the same loop tick, and while all its
 workers are busy, so that a queue becomes bigger batches instead of more of them.
 """
@@ -16,7 +16,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Flights(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """Who waits for which key."""
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class Flights(Generic[K, V]):
         self._waiters[key] = []
         return True
 
-    def join(self, key: K, then: Callable[[V], None]) -> bool:
-        """Have `then` called with what `land` brings; returns whether that opens the flight."""
+    def wait(self, key: K, then: Callable[[V], None]) -> bool:
+        """Have `then` called with what `resolve` brings; returns whether that opens the flight."""
         waiters = self._waiters.get(key)
         if waiters is None:
             self._waiters[key] = [then]
@@ -44,7 +44,7 @@ class Flights(Generic[K, V]):
         waiters.append(then)
         return False
 
-    def land(self, key: K, value: V) -> bool:
+    def resolve(self, key: K, value: V) -> bool:
         """Give `value` to all who wait for `key`; returns False if nothing was under way."""
         waiters = self._waiters.pop(key, None)
         if waiters is None:

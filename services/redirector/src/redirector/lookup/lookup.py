@@ -25,7 +25,7 @@ from shortcore.errors import CacheUnavailable, DatabaseUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 from shortcore.storage.circuit_breaker import State
 from shortcore.storage.postgres import Postgres
-from shortcore.storage.single_flight import Batches, Flights, settle
+from shortcore.storage.single_flight import Batches, SingleFlight, settle
 
 BATCH = 256
 """Keys in one MGET or SELECT."""
@@ -94,7 +94,7 @@ class Lookup:
         self._scan = scan
         self._clock = clock
         self._now_ms = now_ms
-        self._flights: Flights[LinkKey, LinkEntry | None] = Flights()
+        self._single_flight: SingleFlight[LinkKey, LinkEntry | None] = SingleFlight()
         self._to_redis: Batches[LinkKey] = Batches(
             self._ask_redis,
             self._pass_on,
@@ -124,7 +124,7 @@ class Lookup:
         self._seconds = {layer: seconds.labels(layer) for layer in ("redis", "replica", "postgres")}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._single_flight)
 
     async def find(self, key: LinkKey) -> LinkEntry | None:
         """Return the entry of `key`, or None while that cannot be known.
@@ -139,13 +139,13 @@ class Lookup:
     def ask(self, key: LinkKey, then: Callable[[LinkEntry | None], None]) -> None:
         """Have `then` called with what `find` returns: later, or at once if too many wait."""
         self._values[self._missed] += 1
-        if self._flights.join(key, then) and not self._to_redis.add(key):
-            self._land(key, None)
+        if self._single_flight.wait(key, then) and not self._to_redis.add(key):
+            self._resolve(key, None)
 
     def renew(self, key: LinkKey) -> None:
         """Start a look-up of `key` unless one is under way."""
-        if self._flights.start(key) and not self._to_redis.add(key):
-            self._land(key, None)
+        if self._single_flight.start(key) and not self._to_redis.add(key):
+            self._resolve(key, None)
 
     async def newest(self, key: LinkKey) -> LinkEntry | None:
         """Return the entry of `key` as the primary has it now, or None while it cannot say."""
@@ -187,7 +187,7 @@ class Lookup:
                     hits += 1
                 else:
                     negatives += 1
-                self._land(key, entry)
+                self._resolve(key, entry)
         self._count("redis", "hit", hits)
         self._count("redis", "negative", negatives)
         self._count("redis", "miss", misses)
@@ -201,13 +201,13 @@ class Lookup:
             cache.put(key, record, read_at=read_at - cache.life(record))
         servers = [self._primary] if self._replica is None else [self._primary, self._replica]
         if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):
-            self._land(key, None)  # nobody shall wait for a probe of what is away
+            self._resolve(key, None)  # nobody shall wait for a probe of what is away
 
     def _pass_on(self, keys: list[LinkKey]) -> None:
         # Whatever Redis did not land, PostgreSQL must answer.
         for key in keys:
-            if key in self._flights and not self._to_postgres.add(key):
-                self._land(key, None)
+            if key in self._single_flight and not self._to_postgres.add(key):
+                self._resolve(key, None)
 
     async def _ask_postgres(self, keys: list[LinkKey]) -> None:
         # What has landed leaves the list: `_give_up` must not end a new flight of the same key.
@@ -219,12 +219,12 @@ class Lookup:
                 return
             for key, entry in entries.items():
                 if entry is not None:
-                    self._land(key, entry)
+                    self._resolve(key, entry)
             keys[:] = [key for key, entry in entries.items() if entry is None]
 
     def _give_up(self, keys: list[LinkKey]) -> None:
         for key in keys:
-            self._land(key, None)
+            self._resolve(key, None)
 
     async def _ask_replica(self, replica: Postgres, keys: list[LinkKey]) -> list[LinkKey]:
         """Land what the replica knows; return what the primary must be asked for."""
@@ -304,13 +304,13 @@ class Lookup:
         return entry
 
     def _keep(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
-        self._land(key, self._cache.put(key, record, read_at=read_at))
+        self._resolve(key, self._cache.put(key, record, read_at=read_at))
 
-    def _land(self, key: LinkKey, entry: LinkEntry | None) -> None:
+    def _resolve(self, key: LinkKey, entry: LinkEntry | None) -> None:
         if entry is None:
-            if key in self._flights:
-                self._flights.land(key, self._fallback(key))
-        elif self._flights.land(key, entry) and entry.record.kind is _ABSENT:
+            if key in self._single_flight:
+                self._single_flight.resolve(key, self._fallback(key))
+        elif self._single_flight.resolve(key, entry) and entry.record.kind is _ABSENT:
             self._scan.note(self._clock())
 
     def _fallback(self, key: LinkKey) -> LinkEntry | None:
