@@ -14,7 +14,7 @@ from harness.sentinel import SentinelGroup
 
 from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes, Published
+from shortcore.cache.store import CacheStore, CacheTtls, Published
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkRecord, absent, link_key
 from shortcore.storage.circuit_breaker import Breaker
@@ -40,7 +40,7 @@ async def opened_store(client: Client, prefix: str) -> AsyncIterator[CacheStore]
     store = CacheStore(
         client,
         CacheKeys(prefix),
-        lifetimes=Lifetimes(60_000, 10_000, 60_000, 2000),
+        ttls=CacheTtls(60_000, 10_000, 60_000, 2000),
         timeout_ms=TIMEOUT_MS,
         breaker=Breaker(failures=3, open_s=0.2, clock=time.monotonic),
         now_ms=now_ms,

@@ -13,7 +13,7 @@ from harness.visitor import visit
 from harness.waiting import until
 
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes, Published
+from shortcore.cache.store import CacheStore, CacheTtls, Published
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkRecord, link_key
 from shortcore.storage.circuit_breaker import Breaker, State
@@ -51,7 +51,7 @@ def open_store(server: EmbeddedValkey, *, max_age_ms: int = 2000) -> CacheStore:
     return CacheStore(
         open_redis(server.url, timeout_ms=500, pool_size=4, application="test"),
         CacheKeys(""),
-        lifetimes=Lifetimes(60_000, 1000, 60_000, max_age_ms),
+        ttls=CacheTtls(60_000, 1000, 60_000, max_age_ms),
         timeout_ms=500,
         breaker=Breaker(failures=3, open_s=60, clock=time.monotonic),
         now_ms=now_ms,

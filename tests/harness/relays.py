@@ -14,7 +14,7 @@ import pytest
 
 from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.store import CacheStore, CacheTtls
 from shortcore.links.record import LinkId, link_key
 from shortcore.settings import RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker
@@ -125,7 +125,7 @@ async def stack(database_url, redis_url, prefix, **settings):
     store = CacheStore(
         client,
         keys,
-        lifetimes=Lifetimes(86_400_000, 30_000, 86_400_000, 2000),
+        ttls=CacheTtls(86_400_000, 30_000, 86_400_000, 2000),
         timeout_ms=timeout_ms,
         breaker=breaker(),
         now_ms=lambda: int(time.time() * 1000),

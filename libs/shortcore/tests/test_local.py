@@ -98,8 +98,8 @@ class Machine(RuleBasedStateMachine):
             record, read_at = self.accepted[key]
             assert entry.record is record
             assert entry.record.version >= self.seen[key]
-            life = TTL_S + STALE_S if record.version else NEGATIVE_TTL_S
-            assert self.clock.now < read_at + life
+            ttl = TTL_S + STALE_S if record.version else NEGATIVE_TTL_S
+            assert self.clock.now < read_at + ttl
 
     @rule()
     def expire(self) -> None:
@@ -281,12 +281,12 @@ def test_a_shorter_life_counts_for_what_is_there_and_a_longer_one_only_for_what_
     cache = cache_of(clock)
     old, new = LinkKey("go.example/old"), LinkKey("go.example/new")
     cache.put(old, link(1), read_at=clock.now)
-    cache.set_lives(2.0, 1.0)
+    cache.set_ttls(2.0, 1.0)
     clock.now += 2.5
     assert cache.get(old) is None
     assert cache.stale(old) is not None
     cache.put(old, link(1), read_at=clock.now)
-    cache.set_lives(60.0, 1.0)
+    cache.set_ttls(60.0, 1.0)
     cache.put(new, link(1), read_at=clock.now)
     clock.now += 2.5
     assert cache.get(old) is None

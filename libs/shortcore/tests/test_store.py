@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import MAX_VERSION, decode_record, encode_record
 from shortcore.cache.scripts import PUBLISH
-from shortcore.cache.store import OFFERED_AT_ONCE, CacheStore, Lifetimes, Published
+from shortcore.cache.store import OFFERED_AT_ONCE, CacheStore, CacheTtls, Published
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 from shortcore.storage.circuit_breaker import Breaker
@@ -18,9 +18,7 @@ from shortctl.ports import free_port
 
 KEY = LinkKey("go.example/a")
 TIMEOUT_MS = 2000
-LIFETIMES = Lifetimes(
-    link_ms=600_000, negative_ms=30_000, tombstone_ms=900_000, fill_max_age_ms=2000
-)
+TTLS = CacheTtls(link_ms=600_000, negative_ms=30_000, tombstone_ms=900_000, fill_max_age_ms=2000)
 
 
 def now_ms():
@@ -40,7 +38,7 @@ def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None, application="tes
     return CacheStore(
         client,
         CacheKeys(prefix),
-        lifetimes=LIFETIMES,
+        ttls=TTLS,
         timeout_ms=timeout_ms,
         breaker=breaker or new_breaker(),
         now_ms=now_ms,
@@ -114,7 +112,7 @@ async def test_a_tombstone_stands_against_a_late_filler(store):
 async def test_a_fill_that_was_read_too_long_ago_is_refused_even_into_nothing(store):
     await store.measure_clock()
     # The clock is known as exactly as the question took time: within the store's deadline.
-    late = now_ms() - LIFETIMES.fill_max_age_ms - TIMEOUT_MS
+    late = now_ms() - TTLS.fill_max_age_ms - TIMEOUT_MS
     assert await store.fill(KEY, link(4), read_at_ms=late) is Published.EXPIRED
     assert await store.get(KEY) is None
     assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.TAKEN
@@ -145,7 +143,7 @@ async def test_the_first_offer_measures_the_clock(store):
 
 
 async def test_a_publisher_that_was_held_up_is_refused_like_any_filler(store):
-    late = now_ms() - LIFETIMES.fill_max_age_ms - 200
+    late = now_ms() - TTLS.fill_max_age_ms - 200
     items = [(KEY, link(4)), (LinkKey("go.example/b"), link(5))]
     assert await store.publish_many(items, read_at_ms=late) == [Published.EXPIRED] * 2
     assert await store.get(KEY) is None

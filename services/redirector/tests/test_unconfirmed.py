@@ -8,7 +8,7 @@ from harness.proxy import Mode, Proxy
 
 from shortcore.cache.change_feed import Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.store import CacheStore, CacheTtls
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.redis import open_redis
@@ -29,7 +29,7 @@ def store(client, redis_prefix):
     return CacheStore(
         client,
         CacheKeys(redis_prefix),
-        lifetimes=Lifetimes(60_000, 60_000, 60_000, 2000),
+        ttls=CacheTtls(60_000, 60_000, 60_000, 2000),
         timeout_ms=1000,
         breaker=Breaker(failures=3, open_s=1, clock=time.monotonic),
         now_ms=lambda: time.time_ns() // 1_000_000,

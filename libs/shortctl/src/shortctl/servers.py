@@ -80,7 +80,7 @@ async def open_database(url: str, name: str = "postgres") -> AsyncIterator[Postg
 
 @contextlib.asynccontextmanager
 async def open_cache(settings: RelaySettings) -> AsyncIterator[Cache]:
-    """Give Redis with the lifetimes and under the prefix that the services use."""
+    """Give Redis with the TTLs and under the prefix that the services use."""
     cache = wiring.open_cache(
         settings, _no_breaker(), APPLICATION, timeout_ms=TIMEOUT_MS, pool_size=4
     )

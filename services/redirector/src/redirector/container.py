@@ -250,8 +250,8 @@ class Redirector:
         return Unlock(self.responses, passwords, cookies)
 
     def _take(self, settings: RedirectorSettings) -> None:
-        self.cache.set_lives(settings.l1_ttl_s, settings.l1_negative_ttl_s)
-        self.store.lifetimes = lifetimes_of(settings)
+        self.cache.set_ttls(settings.l1_ttl_s, settings.l1_negative_ttl_s)
+        self.store.ttls = lifetimes_of(settings)
 
     def _export(self, registry: CollectorRegistry) -> None:
         memory = FromMemory()

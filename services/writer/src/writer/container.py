@@ -144,7 +144,7 @@ def _assemble(
 
     def take(changed: WriterSettings) -> None:
         links.settings = changed
-        cache.lifetimes = lifetimes_of(changed)
+        cache.ttls = lifetimes_of(changed)
 
     dynamic = DynamicFile(settings, take)
     figures = _figures(links, publisher, reads, breakers)

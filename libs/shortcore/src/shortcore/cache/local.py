@@ -127,7 +127,7 @@ class LocalCache(Generic[T]):
         entry = self.entries.get(key)
         return entry.record.version if entry else self._floors.get(key)
 
-    def life(self, record: LinkRecord) -> float:
+    def ttl(self, record: LinkRecord) -> float:
         """Return for how many seconds from its read `record` may be used."""
         return self._negative_ttl_s if record.kind is _ABSENT else self._ttl_s
 
@@ -217,13 +217,13 @@ class LocalCache(Generic[T]):
                 if not followers:
                     del self._followed[key]
 
-    def set_lives(self, ttl_s: float, negative_ttl_s: float) -> None:
+    def set_ttls(self, ttl_s: float, negative_ttl_s: float) -> None:
         """Let entries live so long from now on; those that would live longer are cut to it."""
         self._ttl_s = ttl_s
         self._negative_ttl_s = negative_ttl_s
         now = self._clock()
         for entry in self.entries.values():
-            until = now + self.life(entry.record)
+            until = now + self.ttl(entry.record)
             entry.fresh_until = min(entry.fresh_until, until)
             entry.refresh_at = min(entry.refresh_at, until)
 

@@ -47,7 +47,7 @@ OFFERED_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Lifetimes:
+class CacheTtls:
     """How long records stay in Redis, in milliseconds."""
 
     link_ms: int
@@ -55,7 +55,7 @@ class Lifetimes:
     tombstone_ms: int
     fill_max_age_ms: int
 
-    def of(self, record: LinkRecord, now_ms: int, jitter: float) -> int:
+    def ttl_ms(self, record: LinkRecord, now_ms: int, jitter: float) -> int:
         """Return the TTL of `record`: jittered down by up to 10%, ending with the link."""
         if record.version == 0:
             return self.negative_ms
@@ -79,7 +79,7 @@ class CacheStore:
         client: Client,
         keys: CacheKeys,
         *,
-        lifetimes: Lifetimes,
+        ttls: CacheTtls,
         timeout_ms: int,
         breaker: Breaker,
         now_ms: Callable[[], int],
@@ -92,7 +92,7 @@ class CacheStore:
         """Redis's clock minus ours, as last measured by `measure_clock`; None until then."""
         self._client = client
         self._keys = keys
-        self.lifetimes = lifetimes
+        self.ttls = ttls
         """Of what is put from now on; may be replaced at any time."""
         self._timeout_s = timeout_ms / 1000
         self._answers = 0
@@ -152,11 +152,11 @@ class CacheStore:
 
     async def _offer(self, items: Sequence[tuple[LinkKey, LinkRecord, int]]) -> list[Published]:
         now_ms = self._now_ms()
-        oldest = self.lifetimes.fill_max_age_ms
+        oldest = self.ttls.fill_max_age_ms
         names = self._keys.links(key for key, _, _ in items)
         args: list[bytes | int] = []
         for _, record, read_at_ms in items:
-            args += encode_record(record), self.lifetimes.of(record, now_ms, self._jitter())
+            args += encode_record(record), self.ttls.ttl_ms(record, now_ms, self._jitter())
             args.append(read_at_ms)
 
         async def run() -> list[int]:

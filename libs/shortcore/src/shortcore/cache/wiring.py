@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, Lifetimes
+from shortcore.cache.store import CacheStore, CacheTtls
 from shortcore.clock import unix_ms
 from shortcore.settings import CacheSettings, ServiceSettings
 from shortcore.storage.circuit_breaker import Breaker
@@ -53,7 +53,7 @@ def open_cache(
     store = CacheStore(
         client,
         keys,
-        lifetimes=lifetimes_of(settings),
+        ttls=lifetimes_of(settings),
         timeout_ms=timeout_ms if store_timeout_ms is None else store_timeout_ms,
         breaker=breaker,
         now_ms=now_ms,
@@ -68,9 +68,9 @@ def open_feed(settings: CacheSettings, client: Client, keys: CacheKeys) -> Chang
     )
 
 
-def lifetimes_of(settings: CacheSettings) -> Lifetimes:
+def lifetimes_of(settings: CacheSettings) -> CacheTtls:
     """Return how long Redis keeps each kind of record."""
-    return Lifetimes(
+    return CacheTtls(
         link_ms=settings.cache_ttl_s * 1000,
         negative_ms=settings.cache_negative_ttl_s * 1000,
         tombstone_ms=settings.cache_tombstone_ttl_s * 1000,

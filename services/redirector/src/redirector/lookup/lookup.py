@@ -177,7 +177,7 @@ class Lookup:
         for key, record in zip(keys, records, strict=True):
             if record is None:
                 misses += 1
-            elif behind and cache.life(record) <= behind:
+            elif behind and cache.ttl(record) <= behind:
                 self._count("redis", "unconfirmed")
                 self._keep_unconfirmed(key, record, read_at)
             elif (entry := cache.put(key, record, read_at=as_of)) is None:
@@ -198,7 +198,7 @@ class Lookup:
         if record.kind is not Kind.ABSENT and (
             cache.stale(key) is None or record.version > cache.floor(key)
         ):
-            cache.put(key, record, read_at=read_at - cache.life(record))
+            cache.put(key, record, read_at=read_at - cache.ttl(record))
         servers = [self._primary] if self._replica is None else [self._primary, self._replica]
         if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):
             self._resolve(key, None)  # nobody shall wait for a probe of what is away

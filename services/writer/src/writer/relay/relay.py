@@ -285,7 +285,7 @@ class Relay:
     def _take(self, settings: RelaySettings) -> None:
         # What was put with a longer life still has it.
         self._longest_ttl_s = max(self._longest_ttl_s, settings.cache_ttl_s)
-        self._store.lifetimes = lifetimes_of(settings)
+        self._store.ttls = lifetimes_of(settings)
 
     async def _watch_settings(self) -> None:
         while not self._stopping.is_set():
