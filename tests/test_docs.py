@@ -22,6 +22,13 @@ TEXT = (".md", ".py", ".yaml", ".yml", ".in", ".tpl", ".txt", ".toml", ".conf", 
 MENTION = re.compile(r"\b(?:docs|bench|argocd)/[\w./-]+\.md\b")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+METRIC = re.compile(r"\bshortlinks_[a-z0-9_]+")
+METRICS = {
+    name
+    for folder in ("libs", "services")
+    for source in (ROOT / folder).glob("*/src/**/*.py")
+    for name in METRIC.findall(source.read_text("utf-8"))
+}
 RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -68,6 +75,19 @@ def test_every_page_that_a_file_names_exists() -> None:
         if not (ROOT / name).exists() and not (file.parent / name).exists()
     }
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_metric_that_a_page_names_exists(page: Path) -> None:
+    named = set(METRIC.findall(page.read_text("utf-8")))
+    # The client library appends these to a counter's or a histogram's name.
+    unknown = {
+        name
+        for name in named
+        if not {name, re.sub(r"_(total|bucket|sum|count)$", "", name)} & METRICS
+        if not name.endswith("_")  # a family: `shortlinks_password_…`
+    }
+    assert not unknown
 
 
 @pytest.mark.parametrize("page", RECORDS, ids=lambda page: page.stem)
