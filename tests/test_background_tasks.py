@@ -101,7 +101,7 @@ def test_a_writer_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> 
 
 
 def test_a_relay_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> None:
-    crash(stack, "relay", "writer.relay.relay.Relay.deliver", "delivery", lambda _: True)
+    crash(stack, "relay", "writer.relay.delivery.Delivery.deliver", "delivery", lambda _: True)
 
 
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.GARBAGE, Mode.BLACK_HOLE])

@@ -28,7 +28,7 @@ from writer.relay.relay import Relay
 HOST = "go.example"
 RUN = (
     "import asyncio; from shortcore.settings import RelaySettings, load;"
-    "from writer.relay.relay import main; asyncio.run(main(load(RelaySettings)))"
+    "from writer.relay.process import run; asyncio.run(run(load(RelaySettings)))"
 )
 
 
@@ -184,7 +184,7 @@ def process(database_url, redis_url, prefix, log: Path, **settings):
 @contextlib.asynccontextmanager
 async def killed_before_delete(one: Stack, database_url, redis_url, prefix, log: Path, told: int):
     """Have a relay tell the feed of the `told` changes of the block; kill it as it would delete."""
-    await one.relay.watch()  # makes the row of feed_position
+    await one.relay.monitor.check()  # makes the row of feed_position
     holder = await asyncpg.connect(database_url)
     transaction = holder.transaction()
     await transaction.start()

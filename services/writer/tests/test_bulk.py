@@ -8,6 +8,7 @@ from harness.relays import HOST, all_changes, killed_before_delete, stack, until
 from shortcore.cache.change_feed import entry_order
 from shortcore.links.record import Kind, LinkKey, link_key
 from writer.relay import outbox
+from writer.relay.feed_position import read_position
 
 CLAIM_OF_THE_RELEASE_BEFORE = """
 DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -24,7 +25,7 @@ def keys(names):
 
 
 async def all_bulk(relay):
-    while await relay.deliver_bulk():
+    while await relay.delivery.deliver_bulk():
         pass
 
 
@@ -44,11 +45,11 @@ async def test_one_copy_has_one_row_and_each_chosen_code_its_own(links):
 async def test_all_links_of_a_copy_reach_redis_and_the_feed_and_nothing_is_left(one, links):
     names = codes(1200)
     await links.copy(names, custom=names[:3])
-    assert await one.relay.deliver() == 0
-    assert await one.relay.deliver_bulk() == 3  # the chosen ones first
+    assert await one.relay.delivery.deliver() == 0
+    assert await one.relay.delivery.deliver_bulk() == 3  # the chosen ones first
     assert {change.key for change in await all_changes(one.feed)} == keys(names[:3])
-    assert await one.relay.deliver_bulk() == 1197
-    assert await one.relay.deliver_bulk() == 0
+    assert await one.relay.delivery.deliver_bulk() == 1197
+    assert await one.relay.delivery.deliver_bulk() == 0
     changes = await all_changes(one.feed)
     versions = dict(await links.sql.fetch("SELECT code, version FROM links"))
     assert {c.key: c.version for c in changes} == {
@@ -68,9 +69,9 @@ async def test_what_changed_between_the_copy_and_the_relay_is_never_told_as_it_w
         "version = nextval('link_versions') WHERE code = 'c2'"
     )
     version = await links.purge("c3")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     position = await one.feed.end()
-    assert await one.relay.deliver_bulk() == 97
+    assert await one.relay.delivery.deliver_bulk() == 97
     told = {change.key for change in (await one.feed.read(position, wait_ms=1)).changes}
     assert told == keys(codes(100)) - keys(["c1", "c2", "c3"])
     assert await one.target("c1") == "https://new.example/"
@@ -86,19 +87,19 @@ async def test_an_edit_that_commits_while_a_copy_is_delivered_stands(one, links,
     async def late(records, *, read_at_ms):
         if len(records) > 1:  # the bulk has read its links: now one is edited and delivered
             await links.put("c1", "https://new.example/")
-            await one.relay.deliver()
+            await one.relay.delivery.deliver()
         return await offered(records, read_at_ms=read_at_ms)
 
     monkeypatch.setattr(one.store, "publish_many", late)
-    assert await one.relay.deliver_bulk() == 100
+    assert await one.relay.delivery.deliver_bulk() == 100
     assert await one.target("c1") == "https://new.example/"
-    assert one.relay.published["older"] == 1
+    assert one.relay.delivery.published["older"] == 1
 
 
 async def test_a_row_whose_links_all_changed_since_goes_without_a_word(one, links):
     await links.copy(codes(100))
     await links.sql.execute("UPDATE links SET updated_at = clock_timestamp()")
-    assert await one.relay.deliver_bulk() == 1
+    assert await one.relay.delivery.deliver_bulk() == 1
     assert await links.waiting_many() == 0
     assert await all_changes(one.feed) == []
 
@@ -117,12 +118,12 @@ async def test_two_copies_of_the_same_instant_are_both_delivered(one, links):
 
 
 async def test_the_position_of_the_feed_is_remembered_with_a_bulk(one, links):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     await links.copy(codes(100))
-    await one.relay.deliver_bulk()
-    assert (await outbox.position(links.sql)).last == entry_order(await one.feed.end())
-    await one.relay.watch()
-    assert one.relay.rollbacks == 0
+    await one.relay.delivery.deliver_bulk()
+    assert (await read_position(links.sql)).last == entry_order(await one.feed.end())
+    await one.relay.monitor.check()
+    assert one.relay.monitor.rollbacks == 0
 
 
 async def test_an_edit_does_not_wait_for_the_imports_before_it(
@@ -135,7 +136,7 @@ async def test_an_edit_does_not_wait_for_the_imports_before_it(
         await one.relay.start()
 
         async def under_way() -> bool:
-            return one.relay.bulk_links > 0
+            return one.relay.delivery.bulk_links > 0
 
         await until(under_way)
         took = []
@@ -187,9 +188,9 @@ async def test_two_relays_share_the_bulks_and_lose_none(
 
         await until(empty)
         assert {change.key for change in await all_changes(one.feed)} == keys(names)
-        assert one.relay.bulk_links + two.relay.bulk_links == len(names)
-        assert one.relay.bulk_links > 0
-        assert two.relay.bulk_links > 0
+        assert one.relay.delivery.bulk_links + two.relay.delivery.bulk_links == len(names)
+        assert one.relay.delivery.bulk_links > 0
+        assert two.relay.delivery.bulk_links > 0
 
 
 async def test_a_relay_of_the_release_before_leaves_bulks_to_a_newer_one(one, links):
@@ -200,27 +201,27 @@ async def test_a_relay_of_the_release_before_leaves_bulks_to_a_newer_one(one, li
     rest = await links.sql.fetch(CLAIM_OF_THE_RELEASE_BEFORE, 1000)
     assert {row["code"] for row in rest} == {"c5", "c6"}
     assert await links.waiting() == 0
-    assert await one.relay.deliver_bulk() == 198
+    assert await one.relay.delivery.deliver_bulk() == 198
     assert await one.target("c7") == "https://c7.example/"
 
 
 async def test_generated_codes_that_wait_do_not_silence_the_filter_of_custom_ones(one, links):
     async def all_told() -> bool:
         position = await one.feed.end()
-        await one.relay.watch()
+        await one.relay.monitor.check()
         return (await one.feed.read(position, wait_ms=1)).all_told
 
-    await one.relay.watch()
+    await one.relay.monitor.check()
     await links.copy(codes(100))
     assert await all_told()
     await links.copy(codes(100, "d"), custom=["d1"])
     assert not await all_told()
-    assert one.relay.backlog.rows == 0  # no edit waits
-    assert one.relay.backlog.bulk_links == 200
-    assert one.relay.backlog.bulk_oldest_s > 0
+    assert one.relay.monitor.backlog.rows == 0  # no edit waits
+    assert one.relay.monitor.backlog.bulk_links == 200
+    assert one.relay.monitor.backlog.bulk_oldest_s > 0
     await all_bulk(one.relay)
     assert await all_told()
-    assert (one.relay.backlog.bulk_links, one.relay.backlog.bulk_oldest_s) == (0, 0)
+    assert (one.relay.monitor.backlog.bulk_links, one.relay.monitor.backlog.bulk_oldest_s) == (0, 0)
 
 
 @pytest.mark.fault
@@ -233,7 +234,7 @@ async def test_a_relay_killed_between_the_feed_and_the_delete_of_a_bulk_repeats_
         await links.copy(codes(700))
 
     async def released() -> bool:
-        return await one.relay.deliver_bulk() == 700
+        return await one.relay.delivery.deliver_bulk() == 700
 
     await until(released)
     assert len(await all_changes(one.feed)) == 1400

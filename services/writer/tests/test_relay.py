@@ -16,27 +16,28 @@ from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortctl.embedded import EmbeddedValkey
 from shortctl.ports import free_port
 from writer.relay import outbox
+from writer.relay.feed_position import FeedPosition, read_position
 
 
 async def test_a_batch_brings_the_newest_version_of_each_link_once(one, links):
     await links.put("a", "https://old.example/")
     await links.put("b", "https://b.example/")
     newest = await links.put("a", "https://new.example/")
-    assert await one.relay.deliver() == 3
+    assert await one.relay.delivery.deliver() == 3
     assert await one.target("a") == "https://new.example/"
     assert await one.target("b") == "https://b.example/"
     changes = await all_changes(one.feed)
     assert sorted(change.key for change in changes) == [f"{HOST}/a", f"{HOST}/b"]
     assert {c.key: c.version for c in changes}[LinkKey(f"{HOST}/a")] == newest
     assert await links.waiting() == 0
-    assert await one.relay.deliver() == 0
+    assert await one.relay.delivery.deliver() == 0
 
 
 async def test_a_batch_takes_the_oldest_rows_first(database_url, redis_url, redis_prefix, links):
     async with stack(database_url, redis_url, redis_prefix, relay_batch_size=2) as one:
         for code in "abc":
             await links.put(code, "https://x.example/")
-        assert await one.relay.deliver() == 2
+        assert await one.relay.delivery.deliver() == 2
         assert [c.key for c in await all_changes(one.feed)] == [f"{HOST}/a", f"{HOST}/b"]
 
 
@@ -45,22 +46,22 @@ async def test_a_relay_that_was_held_up_after_its_claim_reads_the_batch_anew(one
     await one.store.measure_clock()
     one.store.clock_offset_ms -= 5000  # as if the claim had been 5 s ago
     with pytest.raises(CacheUnavailable, match="too long ago"):
-        await one.relay.deliver()
+        await one.relay.delivery.deliver()
     assert await links.waiting() == 1
     assert await one.target("a") is None
     assert await all_changes(one.feed) == []
     version = await links.put("a", "https://new.example/")
     await one.store.measure_clock()
-    assert await one.relay.deliver() == 2
+    assert await one.relay.delivery.deliver() == 2
     assert await one.target("a") == "https://new.example/"
     assert [change.version for change in await all_changes(one.feed)] == [version]
 
 
 async def test_a_purged_link_becomes_an_absence_that_nothing_older_undoes(one, links):
     old = await links.put("a", "https://a.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     version = await links.purge("a")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     stale = LinkRecord(old, Kind.ACTIVE, 1, "https://a.example/")
     await one.store.publish(link_key(HOST, "a"), stale)
     record = await one.store.get(link_key(HOST, "a"))
@@ -71,7 +72,7 @@ async def test_a_change_of_a_domain_is_told_to_the_feed_alone(one, links, redis_
     await links.sql.execute(
         "INSERT INTO outbox (domain_id, host, code, version) VALUES (1, $1, '', 7)", HOST
     )
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     assert [(c.key, c.version) for c in await all_changes(one.feed)] == [(f"{HOST}/", 7)]
     assert await one.store.get(LinkKey(f"{HOST}/")) is None
 
@@ -89,7 +90,7 @@ async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
         await two.relay.start()
         # At least so many, and until both have had some: one may be quicker for a while.
         for round_ in range(3000):
-            if round_ >= 60 and one.relay.batches and two.relay.batches:
+            if round_ >= 60 and one.relay.delivery.batches and two.relay.delivery.batches:
                 break
             for code in "abcde":
                 target = f"https://{code}.example/{round_}"
@@ -111,8 +112,8 @@ async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
         for change in await all_changes(one.feed):
             newest[change.key] = max(newest.get(change.key, 0), change.version)
         assert newest == {link_key(HOST, code): version for code, (version, _) in final.items()}
-        assert one.relay.batches > 0
-        assert two.relay.batches > 0
+        assert one.relay.delivery.batches > 0
+        assert two.relay.delivery.batches > 0
 
 
 @pytest.mark.fault
@@ -129,10 +130,12 @@ async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
                 await links.put(f"c{number}", f"https://c.example/{number}")
 
             async def failing() -> bool:
-                return one.relay.errors["redis"] >= 2 and one.relay.backlog.rows == 20
+                return (
+                    one.relay.stopping.errors["redis"] >= 2 and one.relay.monitor.backlog.rows == 20
+                )
 
             await until(failing)
-            assert one.relay.backlog.oldest_s > 0
+            assert one.relay.monitor.backlog.oldest_s > 0
             assert await links.waiting() == 20
             valkey.start()
 
@@ -156,7 +159,7 @@ async def test_a_relay_killed_between_the_feed_and_the_delete_repeats_its_batch(
             await links.put(f"c{number}", f"https://c.example/{number}")
 
     async def released() -> bool:
-        return await one.relay.deliver() == 10
+        return await one.relay.delivery.deliver() == 10
 
     await until(released)
     assert len(await all_changes(one.feed)) == 20
@@ -187,7 +190,7 @@ async def test_a_relay_killed_while_redis_hangs_leaves_its_batch_to_another(
         async with stack(database_url, valkey.url, redis_prefix) as one:
 
             async def arrived() -> bool:
-                await one.relay.deliver()
+                await one.relay.delivery.deliver()
                 return await one.target("a") == "https://a.example/"
 
             await until(arrived)
@@ -222,51 +225,51 @@ async def test_sigterm_ends_a_relay_in_order_also_while_it_waits_for_its_servers
 
 
 async def test_the_position_of_the_feed_is_remembered_with_the_deletion(one, links):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     await links.put("a", "https://a.example/")
-    await one.relay.deliver()
-    position = await outbox.position(links.sql)
+    await one.relay.delivery.deliver()
+    position = await read_position(links.sql)
     assert position.last == entry_order(await one.feed.end())
-    await one.relay.watch()
-    assert one.relay.rollbacks == 0
+    await one.relay.monitor.check()
+    assert one.relay.monitor.rollbacks == 0
 
 
 async def snapshot(one: Stack) -> dict[bytes, bytes]:
-    client = one.relay._client
+    client = one.relay.monitor._client
     return {key: await client.dump(key) for key in await client.keys("*")}
 
 
 async def go_back(one: Stack, saved: dict[bytes, bytes]) -> None:
     """What a restart from an old snapshot does to the keys."""
-    client = one.relay._client
+    client = one.relay.monitor._client
     await client.flushall()
     for key, value in saved.items():
         await client.restore(key, 0, value)
 
 
 async def test_changes_that_redis_lost_are_sent_again(one, links):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     for code in "abc":
         await links.put(code, "https://old.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     saved = await snapshot(one)
     end_then = await one.feed.end()
     newest = await links.put("a", "https://new.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     await go_back(one, saved)
     assert await one.target("a") == "https://old.example/"
     assert await one.feed.end() == end_then
 
-    await one.relay.watch()
-    assert one.relay.rollbacks == 1
-    while await one.relay.republish():
+    await one.relay.monitor.check()
+    assert one.relay.monitor.rollbacks == 1
+    while await one.relay.monitor.republish():
         pass
     assert await one.target("a") == "https://new.example/"
     batch = await one.feed.read(end_then, wait_ms=1)
     assert Change(link_key(HOST, "a"), newest, batch.changes[0].at_ms) == batch.changes[0]
     assert await links.sql.fetchval("SELECT count(*) FROM republish") == 0
-    await one.relay.watch()
-    assert one.relay.rollbacks == 1
+    await one.relay.monitor.check()
+    assert one.relay.monitor.rollbacks == 1
 
 
 @pytest.mark.parametrize(
@@ -281,19 +284,19 @@ async def test_changes_that_redis_lost_are_sent_again(one, links):
     ],
 )
 def test_a_redis_that_started_anew_is_told_from_one_that_went_back(servers, last, restarted):
-    known = outbox.Position("a", (7, 1))
-    assert known.restarted_as(outbox.Position(servers, last)) is restarted
+    known = FeedPosition("a", (7, 1))
+    assert known.is_restart(FeedPosition(servers, last)) is restarted
 
 
 async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
     one, database_url, redis_url, redis_prefix, links
 ):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     await links.put("a", "https://old.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     saved = await snapshot(one)
     await links.put("a", "https://new.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     await go_back(one, saved)
     async with stack(database_url, redis_url, redis_prefix) as later:
         await later.relay.start()
@@ -305,20 +308,20 @@ async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
 
 
 async def test_a_link_purged_since_does_not_come_back_with_an_older_redis(one, links):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     for code in "ab":
         await links.put(code, "https://old.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     saved = await snapshot(one)
     for code in "ab":
         await links.purge(code)
     await links.put("b", "https://new.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     await go_back(one, saved)
     assert await one.target("a") == await one.target("b") == "https://old.example/"
 
-    await one.relay.watch()
-    assert await one.relay.deliver() == 2
+    await one.relay.monitor.check()
+    assert await one.relay.delivery.deliver() == 2
     assert (await one.store.get(link_key(HOST, "a"))).kind is Kind.ABSENT
     assert await one.target("b") == "https://new.example/"
 
@@ -331,7 +334,7 @@ async def test_what_was_purged_is_remembered_as_long_as_a_redis_can_hold_it(one,
             hours,
             code,
         )
-    await one.relay.watch()
+    await one.relay.monitor.check()
     assert await links.sql.fetchval("SELECT array_agg(code) FROM purged") == ["a"]
 
 
@@ -343,18 +346,18 @@ async def test_a_republish_resumes_where_another_relay_left_it(
         stack(database_url, redis_url, redis_prefix, **settings) as one,
         stack(database_url, redis_url, redis_prefix, **settings) as two,
     ):
-        await one.relay.watch()
+        await one.relay.monitor.check()
         codes = "abcdefg"
         for code in codes:
             await links.put(code, f"https://{code}.example/")
-        while await one.relay.deliver():
+        while await one.relay.delivery.deliver():
             pass
         flush(redis_url)
-        await one.relay.watch()
-        await two.relay.watch()
-        assert one.relay.rollbacks + two.relay.rollbacks == 1
-        assert await one.relay.republish() == 2
-        sent = [await two.relay.republish() for _ in range(4)]
+        await one.relay.monitor.check()
+        await two.relay.monitor.check()
+        assert one.relay.monitor.rollbacks + two.relay.monitor.rollbacks == 1
+        assert await one.relay.monitor.republish() == 2
+        sent = [await two.relay.monitor.republish() for _ in range(4)]
         assert sent == [2, 2, 1, 0]
         assert [await one.target(code) for code in codes] == [
             f"https://{c}.example/" for c in codes
@@ -362,29 +365,29 @@ async def test_a_republish_resumes_where_another_relay_left_it(
 
 
 async def test_a_link_untouched_for_longer_than_redis_keeps_anything_is_not_sent_again(one, links):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     await links.put("old", "https://old.example/")
     await links.put("new", "https://new.example/")
     await links.sql.execute(
         "UPDATE links SET updated_at = now() - interval '25 hours' WHERE code = 'old'"
     )
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     flush(one.settings.redis_url.get_secret_value())
-    await one.relay.watch()
-    assert await one.relay.republish() == 1
+    await one.relay.monitor.check()
+    assert await one.relay.monitor.republish() == 1
     assert await one.target("old") is None
 
 
 async def test_flushing_redis_shows_readers_of_the_feed_a_gap(one, links):
-    await one.relay.watch()
+    await one.relay.monitor.check()
     await links.put("a", "https://a.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     position = await one.feed.end()
     flush(one.settings.redis_url.get_secret_value())
     batch = await one.feed.read(position, wait_ms=1)
     assert batch.gap
     await links.put("b", "https://b.example/")
-    await one.relay.deliver()
+    await one.relay.delivery.deliver()
     batch = await one.feed.read(position, wait_ms=1)
     assert batch.gap
     assert [change.key for change in batch.changes] == [f"{HOST}/b"]
@@ -402,7 +405,7 @@ async def test_another_server_behind_the_same_url_is_noticed(
             await links.put("a", "https://a.example/")
 
             async def there() -> bool:
-                known = await outbox.position(links.sql)
+                known = await read_position(links.sql)
                 return known is not None and await links.waiting() == 0
 
             await until(there)
@@ -416,7 +419,7 @@ async def test_another_server_behind_the_same_url_is_noticed(
                 return False
 
             await until(again)
-            assert one.relay.rollbacks == 1
+            assert one.relay.monitor.rollbacks == 1
     finally:
         valkey.stop()
 
@@ -480,8 +483,8 @@ async def test_listening_resumes_when_its_connection_is_cut(
 async def test_listening_resumes_when_its_connection_falls_silent(
     database_url, redis_url, redis_prefix, links, monkeypatch
 ):
-    monkeypatch.setattr("writer.relay.relay.LISTEN_CHECK_S", 0.1)
-    monkeypatch.setattr("writer.relay.relay.LISTEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("writer.relay.listener.CHECK_INTERVAL_S", 0.1)
+    monkeypatch.setattr("writer.relay.listener.TIMEOUT_S", 1.0)
     with Proxy(database_url) as wire:
         async with stack(wire.url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
             await one.relay.start()

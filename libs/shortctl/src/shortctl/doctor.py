@@ -27,7 +27,7 @@ from shortctl.servers import (
     open_database,
     settings,
 )
-from writer.relay.outbox import backlog
+from writer.relay.outbox import read_backlog
 
 CLOCK_TOLERANCE_MS = 1000
 """Fills carry the time of their read: `cache_fill_max_age_ms` must stay well above this."""
@@ -154,7 +154,7 @@ async def _schema(postgres: Postgres) -> Finding:
 async def _backlog(postgres: Postgres) -> Finding:
     try:
         async with postgres.connection() as connection:
-            found = await backlog(connection)
+            found = await read_backlog(connection)
     except (ShortlinksError, asyncpg.PostgresError) as error:
         return Finding("outbox", False, str(error), "See the line of the schema.")
     return Finding(

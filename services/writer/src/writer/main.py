@@ -72,19 +72,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    from writer.app.process import serve  # noqa: PLC0415
+    from writer.app import process  # noqa: PLC0415
 
     settings = load(WriterSettings)
     logging.configure(settings.log_level, settings.log_format, "writer")
-    uvloop.run(serve(settings))
+    uvloop.run(process.run(settings))
 
 
 def _relay(_: argparse.Namespace) -> None:
-    from writer.relay import relay  # noqa: PLC0415
+    from writer.relay import process  # noqa: PLC0415
 
     settings = load(RelaySettings)
     logging.configure(settings.log_level, settings.log_format, "relay")
-    uvloop.run(relay.main(settings))
+    uvloop.run(process.run(settings))
 
 
 def _migrate(arguments: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ SCHEMA_WAIT = SchemaWait(retry_on=(DatabaseUnavailable,), interval_s=0.25, timeo
 """PostgreSQL may be starting, too. An older schema ends the process with an explanation."""
 
 
-async def serve(settings: WriterSettings) -> None:
+async def run(settings: WriterSettings) -> None:
     """Serve the API until a signal comes.
 
     Raises ConfigurationError when a port is taken, PostgreSQL does not come up, or its schema
