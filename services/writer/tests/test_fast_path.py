@@ -95,7 +95,13 @@ async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its
     plain, middleware = framework
     counted = Counted(plain)
     app = ApiMiddleware(
-        FastPath(counted, api.container.links, api.container.batches, middleware._limits),
+        FastPath(
+            counted,
+            api.container.drafter,
+            api.container.links,
+            api.container.batches,
+            middleware._limits,
+        ),
         middleware._keys,
         middleware._metrics,
         middleware._limits,

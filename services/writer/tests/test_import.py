@@ -178,7 +178,7 @@ async def test_an_import_says_of_what_type_it_is(api):
 async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each_other(
     api, monkeypatch
 ):
-    monkeypatch.setattr(imports, "_AT_ONCE", 100)
+    monkeypatch.setattr(imports, "_COPY_ROWS", 100)
     head, *rows = csv_of(1000).splitlines()
     bodies = ["\n".join([head, *order]) for order in (rows, rows[::-1])]
     answers = await asyncio.gather(
@@ -191,10 +191,10 @@ async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each
 
 async def test_what_was_refused_keeps_nothing_of_its_request_alive(api):
     """A traceback in a list of its own frame is a cycle, and the collector runs seldom."""
-    imports = api.container.imports
+    container = api.container
     body = b"target,code\nnot a url,\nhttps://a.example/,one\nhttps://a.example/,one\n"
-    read = await imports._read(body, Format.CSV)
-    prepared = await imports._batches._prepare(BatchLinks(items=[{"target": "not a url"}]))
+    read = await container.imports._read(body, Format.CSV)
+    prepared = await container.batches._check(BatchLinks(items=[{"target": "not a url"}]))
     errors = [error for _, error in read.failed] + prepared
     assert len(errors) == 3
     assert [error.__traceback__ for error in errors] == [None] * 3

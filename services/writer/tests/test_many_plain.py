@@ -4,13 +4,11 @@ import asyncio
 import json
 import random
 import time
-from unittest.mock import AsyncMock
 
 import pytest
 
 from shortcore.errors import InvalidInput, MalformedRequest
 from shortcore.links.rows import Format
-from writer.links import imports
 from writer.links.imports import MAX_ROWS
 
 BATCH = "/api/v1/links:batch"
@@ -35,9 +33,9 @@ RICH = {
 
 @pytest.mark.parametrize("item", [PLAIN, PLAIN | {"code": "mine"}, PLAIN | {"code": "A_-9"}])
 async def test_a_plain_item_is_the_same_draft_by_the_short_way(api, item):
-    draft = api.container.links.plain(item, "/items/3")
+    draft = api.container.drafter.plain(item, "/items/3")
     assert draft is not None
-    assert draft == await api.container.batches.draft(item, "/items/3")
+    assert draft == await api.container.drafter.draft_unread(item, "/items/3")
 
 
 @pytest.mark.parametrize(
@@ -66,16 +64,16 @@ async def test_a_plain_item_is_the_same_draft_by_the_short_way(api, item):
     ],
 )
 async def test_whatever_is_not_plain_is_checked_in_full(api, item):
-    assert api.container.links.plain(item) is None
+    assert api.container.drafter.plain(item) is None
 
 
 async def test_links_to_our_own_domain_are_no_plain_ones_once_it_is_known(api):
     item = {"target": "https://two.test/a"}
-    assert api.container.links.plain(item) is not None
+    assert api.container.drafter.plain(item) is not None
     await api.client.post("/api/v1/domains", json={"host": "two.test"})
-    assert api.container.links.plain(item) is None
+    assert api.container.drafter.plain(item) is None
     with pytest.raises(InvalidInput):
-        await api.container.batches.draft(item, "")
+        await api.container.drafter.draft_unread(item, "")
 
 
 @pytest.mark.parametrize("rich", [[], [RICH]])
@@ -135,6 +133,13 @@ LINES = [
 ]
 
 
+def is_plain(drafter, line):
+    try:
+        return drafter.plain(json.loads(line)) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
 async def outcome(container, body):
     """Return all that comes of reading a body, for a comparison."""
     try:
@@ -149,14 +154,15 @@ async def test_rows_of_an_import_are_the_same_drafts_and_failures_by_the_short_w
     api, monkeypatch, pytestconfig
 ):
     choose = random.Random(pytestconfig.getoption("hypothesis_seed"))
+    drafter = api.container.drafter
     plain = 0
     for size in (0, 1, 1, 1, 2, 2, 3, 4, 6) * 60:
         lines = choose.choices(LINES, weights=[4] * 10 + [1] * (len(LINES) - 10), k=size)
         body = b"\n".join(lines) + choose.choice([b"", b"\n", b"\n\n"])
-        plain += await imports._plain_rows(body) is not None
         short = await outcome(api.container, body)
+        plain += all(is_plain(drafter, line) for line in lines)
         with monkeypatch.context() as long_way:
-            long_way.setattr(imports, "_plain_rows", AsyncMock(return_value=None))
+            long_way.setattr(drafter, "plain", lambda *_: None)
             assert short == await outcome(api.container, body), body
     assert 100 < plain < 500
 
@@ -171,7 +177,7 @@ async def test_the_short_way_takes_no_more_rows_than_the_long_one(api, monkeypat
             found.append(await outcome(api.container, body))
         except InvalidInput as error:
             found.append(error.fields)
-        monkeypatch.setattr(imports, "_plain_rows", AsyncMock(return_value=None))
+        monkeypatch.setattr(api.container.drafter, "plain", lambda *_: None)
     assert found[0] == found[1]
 
 

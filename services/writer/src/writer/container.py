@@ -20,13 +20,15 @@ from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from shortcore.storage.wiring import make_breaker, open_primary, open_replica
 from writer.domains.cache import DomainCache
 from writer.domains.service import DomainService
-from writer.http.idempotency import purge_forever
+from writer.http.idempotency import IdempotencyStore, purge_forever
 from writer.keys.authenticator import ApiKeyAuthenticator
 from writer.keys.service import KeyService
 from writer.links.batch import BatchService
 from writer.links.creation import Creator
+from writer.links.drafts import Drafter
 from writer.links.ids import IdBlocks
 from writer.links.imports import ImportService
+from writer.links.placement import Placement
 from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.metrics import Metrics
@@ -51,6 +53,7 @@ class Container:
     domains: DomainService
     keys: KeyService
     authenticator: ApiKeyAuthenticator
+    drafter: Drafter
     links: LinkService
     batches: BatchService
     imports: ImportService
@@ -121,33 +124,40 @@ def _assemble(
     authenticator = ApiKeyAuthenticator(postgres, now)
     codes = CodeSpace(settings.code_secret.get_secret_value().encode())
     reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
+    drafter = Drafter(domain_cache, settings, now)
+    placement = Placement(IdBlocks(postgres, background.spawn), codes)
+    creator = Creator(postgres, placement, publisher, settings.postgres_write_timeout_ms)
+    idempotency = IdempotencyStore(postgres, settings.idempotency_ttl_s)
+    presenter = Presenter(settings.short_url_scheme, settings.short_url_port)
     links = LinkService(
         postgres=postgres,
         reads=reads,
         settings=settings,
         domains=domain_cache,
-        creator=Creator(
-            postgres,
-            IdBlocks(postgres, background.spawn),
-            codes,
-            publisher,
-            settings.postgres_write_timeout_ms,
-        ),
+        drafter=drafter,
+        creator=creator,
+        idempotency=idempotency,
         publisher=publisher,
-        presenter=Presenter(settings.short_url_scheme, settings.short_url_port),
+        presenter=presenter,
         now=now,
     )
-    batches = BatchService(links, settings.batch_max_items)
+    batches = BatchService(
+        drafter, creator, idempotency, presenter, now, max_items=settings.batch_max_items
+    )
+    imports = ImportService(
+        drafter, creator, idempotency, timeout_ms=settings.postgres_write_timeout_ms
+    )
     breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
     if replica is not None:
         breakers["replica"] = replica.breaker
 
     def take(changed: WriterSettings) -> None:
         links.settings = changed
+        drafter.settings = changed
         cache.ttls = lifetimes_of(changed)
 
     dynamic = DynamicFile(settings, take)
-    figures = _figures(links, publisher, reads, breakers)
+    figures = _figures(creator, publisher, reads, breakers)
     dynamic.export(figures)
     background.export(figures)
     registry.register(figures)
@@ -163,9 +173,10 @@ def _assemble(
         ),
         keys=KeyService(postgres, authenticator),
         authenticator=authenticator,
+        drafter=drafter,
         links=links,
         batches=batches,
-        imports=ImportService(links, batches),
+        imports=imports,
         publisher=publisher,
         background=background,
         metrics=Metrics(registry),
@@ -176,12 +187,10 @@ def _assemble(
 
 
 def _figures(
-    links: LinkService, publisher: Publisher, reads: Reads, breakers: Mapping[str, Breaker]
+    creator: Creator, publisher: Publisher, reads: Reads, breakers: Mapping[str, Breaker]
 ) -> FromMemory:
     figures = FromMemory()
-    figures.counter(
-        "shortlinks_links_created", "Links created.", lambda: links.creator.created_total
-    )
+    figures.counter("shortlinks_links_created", "Links created.", lambda: creator.created_total)
     figures.counter(
         "shortlinks_publish_failures",
         "Records that Redis did not take in time; the relay brings them.",

@@ -59,7 +59,7 @@ def create_app(container: Container) -> ASGIApp:
     # Here, as the first request for it would hold the event loop.
     made = _document(settings.target_max_length, settings.batch_max_items)
     app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    inner = HeadAsGet(FastPath(app, container.links, container.batches, limits))
+    inner = HeadAsGet(FastPath(app, container.drafter, container.links, container.batches, limits))
     middleware = ApiMiddleware(inner, container.authenticator, container.metrics, limits)
     origins = settings.writer_cors_origins
     return Cors(middleware, origins, container.metrics) if origins else middleware

@@ -1,8 +1,8 @@
-"""Idempotency-Key: the same request sent twice does its work once and is answered the same.
+"""Idempotency-Key: a request that is sent twice is processed once and gets the same response.
 
-(draft-ietf-httpapi-idempotency-key-header.) The answer is stored in the transaction that does
-the work, so that there is no instant at which a crash could separate the two. Only successes
-are stored: a request that failed did nothing and may be tried again.
+(draft-ietf-httpapi-idempotency-key-header.) The response is stored in the transaction that does
+the work, so a crash cannot separate the two. Only successful responses are stored: a failed
+request changed nothing and may be sent again.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Connection, Po
 log = structlog.stdlib.get_logger(__name__)
 
 KEY = re.compile(r"^[!-~](?:[ -~]{0,253}[!-~])?$", re.ASCII)
-"""What a key looks like: as a header carries it, with no blank at either end."""
+"""Printable ASCII without a space at either end."""
 
-_WAIT_MS = 2000
+_CLAIM_TIMEOUT_MS = 2000
 
-# A second request with the same key waits here for the first one's transaction to end. An
-# expired row is taken over as if it were absent.
+# A second request with the same key waits here until the transaction of the first one ends. An
+# expired row counts as absent.
 _CLAIM = """
 INSERT INTO idempotency AS i (key_id, idempotency_key, request_hash) VALUES ($1, $2, $3)
 ON CONFLICT (key_id, idempotency_key) DO UPDATE
@@ -44,24 +44,24 @@ _STORE = """
 UPDATE idempotency SET status = $3, headers = $4, body = $5
 WHERE key_id = $1 AND idempotency_key = $2
 """
-_PURGE_EVERY_S = 60
-_PURGE_AT_ONCE = 1000
+_PURGE_INTERVAL_S = 60
+_PURGE_BATCH = 1000
 _PURGE = f"""
 WITH old AS (
     SELECT key_id, idempotency_key FROM idempotency
     WHERE created_at < now() - make_interval(secs => $1)
-    ORDER BY created_at LIMIT {_PURGE_AT_ONCE} FOR UPDATE SKIP LOCKED
-), gone AS (
+    ORDER BY created_at LIMIT {_PURGE_BATCH} FOR UPDATE SKIP LOCKED
+), deleted AS (
     DELETE FROM idempotency USING old
     WHERE idempotency.key_id = old.key_id
         AND idempotency.idempotency_key = old.idempotency_key RETURNING 1
-) SELECT count(*) FROM gone
+) SELECT count(*) FROM deleted
 """  # noqa: S608  # a constant
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An answer as it goes over the wire; `replayed` says that it was given before."""
+    """A response as it is sent; `replayed` says that it is the response to an earlier request."""
 
     status: int
     headers: dict[str, str]
@@ -71,7 +71,7 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """A request that came with a key: whose (`key_id` of the API key), which, and its hash."""
+    """A request with an Idempotency-Key: the id of its API key, the key, the hash of the request."""
 
     key_id: int
     key: str
@@ -84,75 +84,97 @@ def check_key(key: str) -> None:
         raise MalformedRequest("An Idempotency-Key has 1 to 255 printable ASCII characters.")
 
 
-async def claim(
-    connection: Connection, idempotent: IdempotentRequest, ttl_s: int
-) -> StoredResponse | None:
-    """Claim the key within the caller's transaction, or return the answer given before.
+class IdempotencyStore:
+    """The stored responses of requests with an Idempotency-Key.
 
-    Raises RequestInFlight when another request with the key is still at work after a while,
-    and IdempotencyKeyReused when it was another request.
+    Every method takes None for a request without a key, and then does nothing.
     """
-    await connection.execute(f"SET LOCAL lock_timeout = {_WAIT_MS}")
-    try:
-        claimed = await connection.fetchval(
-            _CLAIM, idempotent.key_id, idempotent.key, idempotent.request_hash, ttl_s
+
+    def __init__(self, postgres: Postgres, ttl_s: int) -> None:
+        self._postgres = postgres
+        self._ttl_s = ttl_s
+
+    async def earlier(self, request: IdempotentRequest | None) -> StoredResponse | None:
+        """Return the stored response to an equal request, if there is one.
+
+        Callers ask before they validate: a request that was valid then, with an expiry that has
+        passed since, must get the same response again. Raises IdempotencyKeyReused.
+        """
+        if request is None:
+            return None
+        async with self._postgres.connection() as connection:
+            return await self._read(connection, request)
+
+    async def claim(
+        self, connection: Connection, request: IdempotentRequest | None
+    ) -> StoredResponse | None:
+        """Claim the key within the caller's transaction, or return the stored response.
+
+        Raises RequestInFlight if another request with the key is still in progress after a wait,
+        and IdempotencyKeyReused if that was a different request.
+        """
+        if request is None:
+            return None
+        await connection.execute(f"SET LOCAL lock_timeout = {_CLAIM_TIMEOUT_MS}")
+        try:
+            claimed = await connection.fetchval(
+                _CLAIM, request.key_id, request.key, request.request_hash, self._ttl_s
+            )
+        except asyncpg.LockNotAvailableError:
+            raise RequestInFlight(
+                "Another request with this Idempotency-Key is in progress.", retry_after_s=1
+            ) from None
+        if claimed:
+            await connection.execute("SET LOCAL lock_timeout = 0")
+            return None
+        stored = await self._read(connection, request)
+        if stored is None:  # purged between the two statements
+            raise RequestInFlight("The Idempotency-Key has just expired; retry.", retry_after_s=1)
+        return stored
+
+    async def store(
+        self, connection: Connection, request: IdempotentRequest | None, response: StoredResponse
+    ) -> None:
+        """Store `response` in the transaction that did the work."""
+        if request is None:
+            return
+        headers = msgspec.json.encode(response.headers).decode()
+        await connection.execute(
+            _STORE, request.key_id, request.key, response.status, headers, response.body
         )
-    except asyncpg.LockNotAvailableError:
-        raise RequestInFlight(
-            "Another request with this Idempotency-Key is being worked on.", retry_after_s=1
-        ) from None
-    if claimed:
-        await connection.execute("SET LOCAL lock_timeout = 0")
-        return None
-    answer = await earlier(connection, idempotent, ttl_s)
-    if answer is None:  # purged between the two statements
-        raise RequestInFlight("The Idempotency-Key has just expired; try again.", retry_after_s=1)
-    return answer
 
-
-async def earlier(
-    connection: Connection, idempotent: IdempotentRequest, ttl_s: int
-) -> StoredResponse | None:
-    """Return the stored answer, if there is one; raises IdempotencyKeyReused."""
-    row = await connection.fetchrow(_READ, idempotent.key_id, idempotent.key, ttl_s)
-    if row is None:
-        return None
-    if row["request_hash"] != idempotent.request_hash:
-        raise IdempotencyKeyReused(
-            "This Idempotency-Key was used with another request; take a new one."
-        )
-    headers = msgspec.json.decode(row["headers"], type=dict[str, str])
-    return StoredResponse(row["status"], headers, row["body"], replayed=True)
-
-
-async def store(
-    connection: Connection, idempotent: IdempotentRequest, answer: StoredResponse
-) -> None:
-    """Keep `answer` with the key, in the transaction that did the work."""
-    headers = msgspec.json.encode(answer.headers).decode()
-    await connection.execute(
-        _STORE, idempotent.key_id, idempotent.key, answer.status, headers, answer.body
-    )
+    async def _read(
+        self, connection: Connection, request: IdempotentRequest
+    ) -> StoredResponse | None:
+        row = await connection.fetchrow(_READ, request.key_id, request.key, self._ttl_s)
+        if row is None:
+            return None
+        if row["request_hash"] != request.request_hash:
+            raise IdempotencyKeyReused(
+                "This Idempotency-Key was used with another request; use a new key."
+            )
+        headers = msgspec.json.decode(row["headers"], type=dict[str, str])
+        return StoredResponse(row["status"], headers, row["body"], replayed=True)
 
 
 async def purge_forever(postgres: Postgres, ttl_s: int) -> None:
     """Delete keys that are older than `ttl_s`, every minute."""
     while True:
-        await asyncio.sleep(_PURGE_EVERY_S)
+        await asyncio.sleep(_PURGE_INTERVAL_S)
         try:
             await purge(postgres, ttl_s)
         except POSTGRES_RETRYABLE_ERRORS as error:
-            log.warning("old Idempotency-Keys were not purged", error=str(error))
+            log.warning("purging expired Idempotency-Keys failed", error=str(error))
 
 
 async def purge(postgres: Postgres, ttl_s: int) -> None:
-    """Delete keys that are older than `ttl_s`, the oldest first, a bounded number at once.
+    """Delete keys that are older than `ttl_s`, oldest first, in batches.
 
-    Each batch takes a connection, and so the timeout of one statement, for itself: the number of
-    batches after a busy day is no reason to give up. Raises DatabaseUnavailable.
+    Each batch has a connection and its timeout to itself, so that any number of batches can be
+    deleted. Raises DatabaseUnavailable.
     """
     while True:
         async with postgres.connection() as connection:
             purged = await connection.fetchval(_PURGE, ttl_s)
-        if purged < _PURGE_AT_ONCE:
+        if purged < _PURGE_BATCH:
             return

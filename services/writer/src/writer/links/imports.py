@@ -1,6 +1,5 @@
-"""Very many links in one request, as CSV or JSONL: COPY, and an answer that names what failed."""
+"""Imports: up to 10,000 links in one request, as CSV or JSONL. The response names failed rows."""
 
-import asyncio
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,91 +15,78 @@ from shortcore.errors import (
     MalformedRequest,
     ShortlinksError,
 )
-from shortcore.links.rows import MAX_ROW, Format, Row, UnreadableError, read_lines
+from shortcore.links.rows import Format, Row, UnreadableError, read_lines
 from shortcore.runtime.turns import Turn
-from writer.http import idempotency
-from writer.http.idempotency import IdempotentRequest, StoredResponse
+from writer.http.idempotency import IdempotencyStore, IdempotentRequest, StoredResponse
 from writer.http.problems import MAX_ERRORS_OF_MANY, invalid, problem_of
-from writer.links.batch import BatchService, claim_code
-from writer.links.creation import Draft, chosen
+from writer.links.batch import claim_code
+from writer.links.creation import Creator
+from writer.links.drafts import Draft, Drafter
 from writer.links.passwords import MAX_PER_BATCH
 from writer.links.schemas import ImportAnswer, ImportFailure
-from writer.links.service import LinkService
 
 MAX_ROWS: Final = 10_000
-"""Rows of one request; its bytes are bounded by `body_max_bytes`, and so is the memory."""
+"""Rows of one request; `body_max_bytes` bounds its size and so the memory."""
 
-_DECODED = 2000  # plain rows (a tenth of a µs each) for the same
-_AT_ONCE = 2000  # rows of one COPY
-_MS_A_ROW = 1
+_COPY_ROWS = 2000
+"""Rows of one COPY."""
+
+_MS_PER_ROW = 1
+"""Added to the timeout of the transaction for each row."""
 
 _Numbered = tuple[int, ShortlinksError]
-
-
-class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A row that is a target, perhaps with a code, and no more: nearly all of a large import."""
-
-    target: str
-    code: str | None = None
-
-
-_decode_plain = msgspec.json.Decoder(_Plain).decode
+"""An error with the line of its row."""
 
 
 @dataclass(slots=True)
 class _Read:
-    """What a body holds: drafts with their lines, the rows that failed, and how many there are."""
+    """What was read from a body: drafts with their lines, failed rows, and the number of rows."""
 
     drafts: list[Draft] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     failed: list[_Numbered] = field(default_factory=list)
     rows: int = 0
 
-    def add(self, line: int, draft: Draft, codes: set[tuple[int, str]]) -> None:
-        """Take a draft; raises CodeTaken when its code is among `codes`, those of rows before."""
-        if draft.code is not None:
-            claim_code(draft, codes)
-        self.drafts.append(draft)
-        self.lines.append(line)
-
     def fail(self, line: int, error: ShortlinksError) -> None:
-        """Take a row that failed."""
-        # Its traceback holds the reader's frame, and so the whole body beyond the answer.
+        """Add a row that failed."""
+        # Its traceback would keep the reader's frame, and so the whole body, alive.
         self.failed.append((line, error.with_traceback(None)))
 
 
 class ImportService:
-    """Creates the links of a file, or of a part of one."""
+    """Creates the links of a file, or of a part of a file."""
 
-    def __init__(self, links: LinkService, batches: BatchService) -> None:
-        self._links = links
-        self._batches = batches
+    def __init__(
+        self,
+        drafter: Drafter,
+        creator: Creator,
+        idempotency: IdempotencyStore,
+        *,
+        timeout_ms: int,
+    ) -> None:
+        self._drafter = drafter
+        self._creator = creator
+        self._idempotency = idempotency
+        self._timeout_ms = timeout_ms
 
     async def create(
-        self, body: bytes, form: Format, idempotent: IdempotentRequest | None
+        self, body: bytes, form: Format, request: IdempotentRequest | None
     ) -> StoredResponse:
         """Create every link that can be created, in one transaction.
 
-        Raises MalformedRequest for what is no such file, InvalidInput for too many rows.
+        Raises MalformedRequest for an unreadable file, and InvalidInput for too many rows.
         """
-        if (
-            idempotent is not None
-            and (earlier := await self._links.earlier(idempotent)) is not None
-        ):
+        if (earlier := await self._idempotency.earlier(request)) is not None:
             return earlier
         read = await self._read(body, form)
         try:
-            answer, created = await self._place(read, idempotent)
+            return await self._create(read, request)
         except asyncpg.ForeignKeyViolationError:
             detail = "A domain of these links was just removed."
             raise invalid([FieldError("/domain", "unknown", detail)]) from None
-        await self._links.creator.publish_unseen(created)
-        return answer
 
     async def _read(self, body: bytes, form: Format) -> _Read:
-        if form is Format.JSONL and (plain := await _plain_rows(body)) is not None:
-            return await self._read_plain(plain)
-        found = _Read()
+        read = _Read()
         codes: set[tuple[int, str]] = set()
         passwords = blank = 0
         turn = Turn()
@@ -113,77 +99,52 @@ class ImportService:
                     if blank > MAX_ROWS:
                         raise _too_many("blank lines", MAX_ROWS)
                     continue
-                found.rows += 1
+                read.rows += 1
                 passwords += "password" in row.item
-                if found.rows > MAX_ROWS:
+                if read.rows > MAX_ROWS:
                     raise _too_many("rows", MAX_ROWS)
                 if passwords > MAX_PER_BATCH:
                     raise _too_many("links with a password", MAX_PER_BATCH)
                 try:
-                    found.add(row.line, await self._draft(row), codes)
+                    draft = await self._draft(row)
+                    claim_code(draft, codes)
+                    read.drafts.append(draft)
+                    read.lines.append(row.line)
                 except (InvalidInput, CodeTaken) as error:
-                    found.fail(row.line, error)
+                    read.fail(row.line, error)
         except UnreadableError as error:
             raise MalformedRequest(str(error)) from None
-        return found
-
-    async def _read_plain(self, rows: Sequence[_Plain]) -> _Read:
-        found = _Read(rows=len(rows))
-        codes: set[tuple[int, str]] = set()
-        plain = self._links.plain_target
-        turn = Turn()
-        for line, row in enumerate(rows, 1):
-            if turn.over:
-                await turn.give_way()
-            try:
-                draft = plain(row.target, row.code)
-                if draft is None:
-                    draft = await self._batches.draft(msgspec.structs.asdict(row), "")
-                found.add(line, draft, codes)
-            except (InvalidInput, CodeTaken) as error:
-                found.fail(line, error)
-        return found
+        return read
 
     async def _draft(self, row: Row) -> Draft:
         if row.faults:
             raise invalid(
                 [FieldError(_pointer(each.field), each.rule, each.detail) for each in row.faults]
             )
-        return self._links.plain(row.item) or await self._batches.draft(row.item, "")
+        return await self._drafter.draft_item(row.item)
 
-    async def _place(
-        self, read: _Read, idempotent: IdempotentRequest | None
-    ) -> tuple[StoredResponse, int]:
-        links = self._links
-        timeout_ms = links.settings.postgres_write_timeout_ms + _MS_A_ROW * read.rows
+    async def _create(self, read: _Read, request: IdempotentRequest | None) -> StoredResponse:
+        timeout_ms = self._timeout_ms + _MS_PER_ROW * read.rows
         failed = read.failed
-        async with (
-            links.publisher.preannounced(chosen(read.drafts)),
-            links.postgres.connection(timeout_ms) as connection,
-            connection.transaction(),
-        ):
-            if idempotent is not None:
-                earlier = await links.claim(connection, idempotent)
-                if earlier is not None:
-                    return earlier, 0
-            # In one order throughout: two imports that name the same codes would wait for each
-            # other otherwise.
+        async with self._creator.transaction(read.drafts, timeout_ms) as creation:
+            if (earlier := await self._idempotency.claim(creation.connection, request)) is not None:
+                return earlier
+            # Every import inserts in the same order: two imports with the same codes in different
+            # orders would deadlock.
             ordered = sorted(zip(read.drafts, read.lines, strict=True), key=_place_of)
-            for at in range(0, len(ordered), _AT_ONCE):
-                part = ordered[at : at + _AT_ONCE]
-                placed = await links.creator.place_unseen(connection, [draft for draft, _ in part])
+            for at in range(0, len(ordered), _COPY_ROWS):
+                part = ordered[at : at + _COPY_ROWS]
+                errors = await creation.place_unread([draft for draft, _ in part])
                 failed += [
                     (line, error)
-                    for (_, line), error in zip(part, placed, strict=True)
+                    for (_, line), error in zip(part, errors, strict=True)
                     if error is not None
                 ]
-            created = read.rows - len(failed)
             failed.sort(key=lambda one: one[0])
-            view = ImportAnswer(read.rows, created, await _failures(failed))
-            answer = StoredResponse(200, {}, msgspec.json.encode(view))
-            if idempotent is not None:
-                await idempotency.store(connection, idempotent, answer)
-        return answer, created
+            view = ImportAnswer(read.rows, read.rows - len(failed), await _failures(failed))
+            response = StoredResponse(200, {}, msgspec.json.encode(view))
+            await self._idempotency.store(creation.connection, request, response)
+        return response
 
 
 async def _failures(failed: Sequence[_Numbered]) -> list[ImportFailure]:
@@ -197,29 +158,8 @@ async def _failures(failed: Sequence[_Numbered]) -> list[ImportFailure]:
     return failures
 
 
-async def _plain_rows(body: bytes) -> list[_Plain] | None:
-    """Return the rows of JSONL if all of them are plain, and their lines come without a gap.
-
-    None says nothing: `read_rows` then finds out what is the matter, and where.
-    """
-    lines = body.split(b"\n", MAX_ROWS + 1)
-    if not lines[-1]:
-        lines.pop()  # what comes after the last line feed is no line
-    if len(lines) > MAX_ROWS or max(map(len, lines), default=0) > MAX_ROW:
-        return None
-    rows: list[_Plain] = []
-    try:
-        for at in range(0, len(lines), _DECODED):
-            rows += map(_decode_plain, lines[at : at + _DECODED])
-            await asyncio.sleep(0)
-    # Recursion: as the decoder says that a value lies too deep.
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return rows
-
-
 def _pointer(name: str) -> str:
-    return f"/{name}" if name else ""  # the row as a whole (RFC 6901, section 5)
+    return f"/{name}" if name else ""  # "" is the whole row (RFC 6901, section 5)
 
 
 def _place_of(row: tuple[Draft, int]) -> tuple[int, str]:
@@ -228,5 +168,5 @@ def _place_of(row: tuple[Draft, int]) -> tuple[int, str]:
 
 
 def _too_many(what: str, most: int) -> InvalidInput:
-    detail = f"One request imports {most} {what} at the most; send several."
+    detail = f"One request imports at most {most} {what}; send several requests."
     return invalid([FieldError("", "length", detail)])

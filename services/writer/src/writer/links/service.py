@@ -2,30 +2,29 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
 
 import asyncpg
 import msgspec
 from msgspec.structs import replace
 
 from shortcore.clock import Now
-from shortcore.errors import Conflict, DomainNotFound, LinkDeleted, LinkNotFound, ShortlinksError
+from shortcore.errors import Conflict, LinkDeleted, LinkNotFound, ShortlinksError
 from shortcore.links.codes import CodeError, check_custom_code
 from shortcore.links.record import LinkState, absent, link_key
-from shortcore.links.targets import is_normal, normalise_host
+from shortcore.links.targets import normalise_host
 from shortcore.settings import WriterSettings
 from shortcore.storage.postgres import Connection, Postgres
 from writer.domains.cache import DomainCache
-from writer.http import idempotency
 from writer.http.entity_tags import etag, require_match
-from writer.http.idempotency import IdempotentRequest, StoredResponse
+from writer.http.idempotency import IdempotencyStore, IdempotentRequest, StoredResponse
 from writer.http.problems import invalid
 from writer.links import listing, repository
-from writer.links.creation import Creator, Draft, chosen, domain_gone
+from writer.links.creation import Creator, domain_removed
+from writer.links.drafts import Draft, Drafter
 from writer.links.passwords import hash_password
-from writer.links.rules import ValidationErrors, check_code, values_of_edit, values_of_new
+from writer.links.rules import ValidationErrors, values_of_edit
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
-from writer.links.stored import LinkValues, StoredLink
+from writer.links.stored import StoredLink
 from writer.relay.publisher import Publisher
 from writer.storage.reads import Reads
 
@@ -38,111 +37,45 @@ class LinkService:
     reads: Reads
     settings: WriterSettings
     domains: DomainCache
+    drafter: Drafter
     creator: Creator
+    idempotency: IdempotencyStore
     publisher: Publisher
     presenter: Presenter
     now: Now
 
-    async def create(
-        self, link: CreateLink, idempotent: IdempotentRequest | None
-    ) -> StoredResponse:
-        """Create a link, or find an equal one when the request asks for that.
+    async def create(self, link: CreateLink, request: IdempotentRequest | None) -> StoredResponse:
+        """Create a link, or find an equal one if the request asks for that.
 
-        With an `idempotent`, an answer that was given before is given again.
+        `request` is None without an Idempotency-Key. With one, an equal earlier request's stored
+        response is returned.
         """
-        if idempotent is not None and (earlier := await self.earlier(idempotent)) is not None:
+        if (earlier := await self.idempotency.earlier(request)) is not None:
             return earlier
-        draft = await self.draft(link)
-        if idempotent is None and not link.find_if_exists:
-            return await self.place(draft)
-        return await self._create_once(link, draft, idempotent)
-
-    async def place(self, draft: Draft) -> StoredResponse:
-        """Create the link of `draft`."""
-        if draft.code is None:
-            return self._answer(201, await self.creator.create(draft))
-        async with self.publisher.preannounced(chosen([draft])):
-            created = await self.creator.create(draft)
-        return self._answer(201, created)
-
-    async def _create_once(
-        self, link: CreateLink, draft: Draft, idempotent: IdempotentRequest | None
-    ) -> StoredResponse:
-        began = self.publisher.moment()
+        draft = await self.drafter.draft(link)
+        if request is None and not link.find_if_exists:
+            return await self.create_draft(draft)
         try:
-            async with (
-                self.publisher.preannounced(chosen([draft])),
-                self._transaction() as connection,
-                connection.transaction(),
-            ):
-                if idempotent is not None:
-                    earlier = await self.claim(connection, idempotent)
-                    if earlier is not None:
-                        return earlier
-                found = await self._find(connection, draft) if link.find_if_exists else None
-                created = found or (await self.creator.place(connection, [draft]))[0]
+            async with self.creator.transaction([draft]) as creation:
+                if (
+                    earlier := await self.idempotency.claim(creation.connection, request)
+                ) is not None:
+                    return earlier
+                found = (
+                    await _find_same(creation.connection, draft) if link.find_if_exists else None
+                )
+                created = found or (await creation.place([draft]))[0]
                 if isinstance(created, ShortlinksError):
                     raise created
-                answer = self._answer(200 if found else 201, created)
-                if idempotent is not None:
-                    await idempotency.store(connection, idempotent, answer)
+                response = self._response(200 if found else 201, created)
+                await self.idempotency.store(creation.connection, request, response)
         except asyncpg.ForeignKeyViolationError:
-            raise domain_gone(draft) from None
-        if found is None:
-            await self.creator.publish([created], began)
-        return answer
+            raise domain_removed(draft) from None
+        return response
 
-    async def draft(self, link: CreateLink, at: str = "") -> Draft:
-        """Check `link` against every rule; raises InvalidInput that names all that are broken."""
-        errors = ValidationErrors(at)
-        domain = None
-        try:
-            domain = await self.domains.find(link.domain)
-        except DomainNotFound as error:
-            errors.add("domain", "unknown", error.detail)
-        values = values_of_new(
-            link, self.domains.policy, self.now(), errors, self.settings.default_redirect_status
-        )
-        if link.code is not None:
-            check_code(link.code, self.settings.reserved_codes, errors)
-        if errors.fields or domain is None:
-            raise invalid(errors.fields)
-        if link.password is not None:
-            values = replace(values, password_hash=await hash_password(link.password))
-        code = None if link.code is None else domain.spelled(link.code)
-        return Draft(domain, code, values, at)
-
-    def plain(self, item: object, at: str = "") -> Draft | None:
-        """Return what `draft` makes of an item that is a target, perhaps with a code, and no more.
-
-        None says nothing but that the item must be read and checked in full.
-        """
-        if not isinstance(item, dict):
-            return None
-        target, code = item.get("target"), item.get("code")
-        if len(item) != (1 if code is None else 2) or not isinstance(target, str):  # both
-            return None
-        if code is not None and not isinstance(code, str):
-            return None
-        return self.plain_target(target, code, at)
-
-    def plain_target(self, target: str, code: str | None, at: str = "") -> Draft | None:
-        """Return what `draft` makes of a target, perhaps with a code, if that is plain to see.
-
-        None says nothing but that it must be checked in full: nearly all links that come by the
-        thousand are plain, and this takes a tenth of the time.
-        """
-        if (domain := self.domains.default) is None:
-            return None
-        if not is_normal(target, self.domains.policy):
-            return None
-        if code is not None:
-            try:
-                check_custom_code(code, self.settings.reserved_codes)
-            except CodeError:
-                return None
-            code = domain.spelled(code)
-        return Draft(domain, code, LinkValues(target, self.settings.default_redirect_status), at)
+    async def create_draft(self, draft: Draft) -> StoredResponse:
+        """Create the link of `draft`."""
+        return self._response(201, await self.creator.create(draft))
 
     async def get(self, host: str, code: str) -> StoredLink:
         """Return a link, also from the trash; raises LinkNotFound."""
@@ -226,28 +159,6 @@ class LinkService:
         """Return `link` as answers show it."""
         return self.presenter.view(link, self.now())
 
-    def views(self, links: Iterable[StoredLink]) -> Iterator[LinkView]:
-        """Yield `links` as answers show them, all at one time."""
-        now = self.now()
-        return (self.presenter.view(link, now) for link in links)
-
-    async def earlier(self, idempotent: IdempotentRequest) -> StoredResponse | None:
-        """Return the answer to an earlier, equal request.
-
-        Asked before the rules are: what was valid then may be refused now (an expiry that has
-        passed), and the second answer must equal the first.
-        """
-        async with self.postgres.connection() as connection:
-            return await idempotency.earlier(
-                connection, idempotent, self.settings.idempotency_ttl_s
-            )
-
-    async def claim(
-        self, connection: Connection, idempotent: IdempotentRequest
-    ) -> StoredResponse | None:
-        """Claim the idempotent's key in the caller's transaction, or return the earlier answer."""
-        return await idempotency.claim(connection, idempotent, self.settings.idempotency_ttl_s)
-
     async def _publish(self, link: StoredLink, as_of_ms: int) -> None:
         await self.publisher.publish([(link_key(link.host, link.code), link.record)], as_of_ms)
 
@@ -261,14 +172,14 @@ class LinkService:
         require_match(if_match, link.version)
         return link
 
-    async def _find(self, connection: Connection, draft: Draft) -> StoredLink | None:
-        return await repository.find_same(
-            connection, draft.domain.id, draft.domain.host, draft.code, draft.values
-        )
-
-    def _answer(self, status: int, link: StoredLink) -> StoredResponse:
+    def _response(self, status: int, link: StoredLink) -> StoredResponse:
         headers = {"location": api_path(link.host, link.code), "etag": etag(link.version)}
         return StoredResponse(status, headers, msgspec.json.encode(self.view(link)))
+
+
+async def _find_same(connection: Connection, draft: Draft) -> StoredLink | None:
+    domain = draft.domain
+    return await repository.find_same(connection, domain.id, domain.host, draft.code, draft.values)
 
 
 def _address(host: str, code: str) -> tuple[str, str]:
