@@ -129,3 +129,34 @@ async def test_a_body_in_pieces_is_put_together(api):
     )
     assert answer.status_code == 201, answer.text
     assert answer.json()["target"] == "https://example.com/"
+
+
+@pytest.mark.parametrize("path", [LINKS, f"{LINKS}:batch"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Idempotency-Key", ["one", "two"]),
+        ("Content-Type", ["application/json", "text/plain"]),
+        ("Content-Type", ["text/plain", "application/json"]),
+        ("Authorization", ["Bearer sl_none", None]),
+    ],
+)
+async def test_a_header_that_is_sent_twice_is_refused_with_and_without_the_fast_path(
+    api, framework, path, name, values
+):
+    plain, middleware = framework
+    long = ApiMiddleware(plain, middleware._keys, middleware._metrics, middleware._limits)
+    sent = {"authorization": f"Bearer {api.key}", "content-type": "application/json"}
+    sent.pop(name.lower(), None)
+    doubled = [(name, value or f"Bearer {api.key}") for value in values]
+    body = OK if path == LINKS else {"items": [OK]}
+    for app in (middleware, long):
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://api.test"
+        ) as client:
+            answer = await client.post(
+                path, content=json.dumps(body), headers=[*sent.items(), *doubled]
+            )
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["detail"] == f"Send the header {name} only once."
+    assert await api.fetch("SELECT count(*) FROM links") == 0

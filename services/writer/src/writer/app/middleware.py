@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -33,6 +34,9 @@ PROTECTED = "/api/v1"
 
 MAX_PARAMETERS = 100
 """Parameters in a query; a list of links with every filter has fewer than 50."""
+
+_SINGLE_FIELDS = (b"authorization", b"content-type", b"idempotency-key")
+"""Header fields that a request may have only once (RFC 9110, 5.3): their values are no lists."""
 
 _LENGTH_DIGITS = 20
 """Digits of the largest Content-Length that the parser accepts (64 bits)."""
@@ -63,6 +67,8 @@ class ApiMiddleware:
         structlog.contextvars.bind_contextvars(request_id=caller.request_id)
         answer = _Answer(send, caller.request_id)
         try:
+            if len(headers) < len(scope["headers"]):
+                _check_single_fields(scope["headers"])
             if scope["path"].startswith(PROTECTED):
                 authorization = headers.get(b"authorization")
                 caller.key_id = await self._keys.authenticate(
@@ -133,6 +139,13 @@ def _request_id(sent: bytes | None) -> str:
 def fault() -> InternalError:
     """Return the error that tells the caller of a fault without telling what it is."""
     return InternalError("Something went wrong here; the log tells more under the request's id.")
+
+
+def _check_single_fields(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    names = [name for name, _ in headers]
+    for name in _SINGLE_FIELDS:
+        if names.count(name) > 1:
+            raise MalformedRequest(f"Send the header {name.decode().title()} only once.")
 
 
 def _check_query(query: bytes) -> None:
