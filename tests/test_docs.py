@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ TEXT = (".md", ".py", ".yaml", ".yml", ".in", ".tpl", ".txt", ".toml", ".conf", 
 MENTION = re.compile(r"\b(?:docs|bench|argocd)/[\w./-]+\.md\b")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+MODULE = re.compile(r"\[`([a-z_]+(?:\.[a-z_]+)+)`\]\(([^)\s]+\.py)\)")
 METRIC = re.compile(r"\bshortlinks_[a-z0-9_]+")
 METRICS = {
     name
@@ -78,6 +80,12 @@ def test_every_page_that_a_file_names_exists() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_to_a_module_leads_to_that_module(page: Path) -> None:
+    for module, path in MODULE.findall(page.read_text("utf-8")):
+        assert path.removesuffix(".py").replace("/", ".").endswith(f"src.{module}"), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_metric_that_a_page_names_exists(page: Path) -> None:
     named = set(METRIC.findall(page.read_text("utf-8")))
     # The client library appends these to a counter's or a histogram's name.
@@ -110,6 +118,26 @@ def test_the_index_names_every_decision_record_with_its_title_and_status() -> No
         title, status = re.findall(r"^(?:# \d+\.|- Status:) (.+)", text, re.MULTILINE)
         expected.append((str(int(page.stem[:4])), title, page.name, status))
     assert rows == expected
+
+
+@pytest.mark.parametrize("package", ["shortcore", "redirector", "writer"])
+def test_the_tour_lists_the_sub_packages_in_the_order_in_which_they_may_import(
+    package: str,
+) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (layers,) = (
+        contract["layers"]
+        for contract in contracts["contracts"]
+        if contract["type"] == "layers" and contract["containers"] == [package]
+    )
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = text.partition(f"| sub-package of `{package}` |")[2].partition("\n\n")[0]
+    listed = [
+        set(re.findall(r"`(\w+)`", row))
+        for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    ]
+    # The entry points are no sub-packages.
+    assert listed == [names for layer in layers if (names := set(layer.split(" | "))) != {"main"}]
 
 
 def test_the_glossary_is_in_alphabetical_order() -> None:
