@@ -14,7 +14,8 @@ from harness.sentinel import SentinelGroup
 
 from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, CacheTtls, Published
+from shortcore.cache.store import CacheStore, Published
+from shortcore.cache.ttls import CacheTtls
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkRecord, absent, link_key
 from shortcore.storage.circuit_breaker import Breaker

@@ -13,7 +13,8 @@ from harness.visitor import visit
 from harness.waiting import until
 
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, CacheTtls, Published
+from shortcore.cache.store import CacheStore, Published
+from shortcore.cache.ttls import CacheTtls
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkRecord, link_key
 from shortcore.storage.circuit_breaker import Breaker, State

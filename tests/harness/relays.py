@@ -14,7 +14,8 @@ import pytest
 
 from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, CacheTtls
+from shortcore.cache.store import CacheStore
+from shortcore.cache.ttls import CacheTtls
 from shortcore.links.record import LinkId, link_key
 from shortcore.settings import RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker

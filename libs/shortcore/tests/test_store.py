@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import MAX_VERSION, decode_record, encode_record
 from shortcore.cache.scripts import PUBLISH
-from shortcore.cache.store import OFFERED_AT_ONCE, CacheStore, CacheTtls, Published
+from shortcore.cache.store import OFFERED_AT_ONCE, CacheStore, Published
+from shortcore.cache.ttls import CacheTtls
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 from shortcore.storage.circuit_breaker import Breaker

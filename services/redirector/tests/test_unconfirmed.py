@@ -8,7 +8,8 @@ from harness.proxy import Mode, Proxy
 
 from shortcore.cache.change_feed import Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, CacheTtls
+from shortcore.cache.store import CacheStore
+from shortcore.cache.ttls import CacheTtls
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.redis import open_redis

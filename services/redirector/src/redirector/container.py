@@ -37,7 +37,7 @@ from redirector.responses.responses import Responses
 from redirector.rules.pasted import clean_path, never
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.local import LocalCache
-from shortcore.cache.wiring import lifetimes_of, open_cache, open_feed
+from shortcore.cache.wiring import cache_ttls, open_cache, open_feed
 from shortcore.clock import unix_ms
 from shortcore.links.codes import CodeSpace
 from shortcore.links.record import LinkKey
@@ -251,7 +251,7 @@ class Redirector:
 
     def _take(self, settings: RedirectorSettings) -> None:
         self.cache.set_ttls(settings.l1_ttl_s, settings.l1_negative_ttl_s)
-        self.store.ttls = lifetimes_of(settings)
+        self.store.ttls = cache_ttls(settings)
 
     def _export(self, registry: CollectorRegistry) -> None:
         memory = FromMemory()

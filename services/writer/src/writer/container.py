@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from shortcore.cache.store import CacheStore
-from shortcore.cache.wiring import lifetimes_of, open_cache
+from shortcore.cache.wiring import cache_ttls, open_cache
 from shortcore.clock import Now, unix_ms, utc_now
 from shortcore.links.codes import CodeSpace
 from shortcore.runtime.background import Background
@@ -154,7 +154,7 @@ def _assemble(
     def take(changed: WriterSettings) -> None:
         links.settings = changed
         drafter.settings = changed
-        cache.ttls = lifetimes_of(changed)
+        cache.ttls = cache_ttls(changed)
 
     dynamic = DynamicFile(settings, take)
     figures = _figures(creator, publisher, reads, breakers)

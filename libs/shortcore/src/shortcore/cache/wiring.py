@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.keys import CacheKeys
-from shortcore.cache.store import CacheStore, CacheTtls
+from shortcore.cache.store import CacheStore
+from shortcore.cache.ttls import CacheTtls
 from shortcore.clock import unix_ms
 from shortcore.settings import CacheSettings, ServiceSettings
 from shortcore.storage.circuit_breaker import Breaker
@@ -53,7 +54,7 @@ def open_cache(
     store = CacheStore(
         client,
         keys,
-        ttls=lifetimes_of(settings),
+        ttls=cache_ttls(settings),
         timeout_ms=timeout_ms if store_timeout_ms is None else store_timeout_ms,
         breaker=breaker,
         now_ms=now_ms,
@@ -68,7 +69,7 @@ def open_feed(settings: CacheSettings, client: Client, keys: CacheKeys) -> Chang
     )
 
 
-def lifetimes_of(settings: CacheSettings) -> CacheTtls:
+def cache_ttls(settings: CacheSettings) -> CacheTtls:
     """Return how long Redis keeps each kind of record."""
     return CacheTtls(
         link_ms=settings.cache_ttl_s * 1000,

@@ -9,7 +9,7 @@ import contextlib
 
 from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.store import CacheStore
-from shortcore.cache.wiring import lifetimes_of
+from shortcore.cache.wiring import cache_ttls
 from shortcore.runtime.background import Background
 from shortcore.runtime.dynamic_settings import EVERY_S, DynamicFile
 from shortcore.settings import RelaySettings
@@ -77,7 +77,7 @@ class Relay:
 
     def _apply(self, settings: RelaySettings) -> None:
         self.monitor.set_ttl(settings.cache_ttl_s)
-        self._store.ttls = lifetimes_of(settings)
+        self._store.ttls = cache_ttls(settings)
 
     def _wake(self) -> None:
         self._notified.set()
