@@ -9,19 +9,10 @@ from hashids import Hashids
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shortcore.links.codes import (
-    ALPHABET,
-    MAX_ID,
-    RESERVED_CODES,
-    SPARSENESS,
-    CodeError,
-    CodeSpace,
-    check_custom_code,
-    keyed_round,
-    permute,
-    unpermute,
-)
+from shortcore.links.codes import ALPHABET, MAX_ID, SPARSENESS, CodeSpace
+from shortcore.links.custom_codes import RESERVED_CODES, CodeError, check_custom_code
 from shortcore.links.folded_codes import FOLDED_ALPHABET
+from shortcore.links.permutation import keyed_round, permute, unpermute
 
 SECRET = b"a secret for the tests of codes"
 SPACE = CodeSpace(SECRET)

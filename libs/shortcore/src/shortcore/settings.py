@@ -34,7 +34,7 @@ from pydantic_settings import (
 )
 
 from shortcore.errors import ConfigurationError
-from shortcore.links.codes import RESERVED_CODES
+from shortcore.links.custom_codes import RESERVED_CODES
 from shortcore.links.record import RedirectStatus
 from shortcore.links.targets import TargetPolicy, normalise_host, normalise_target
 from shortcore.origins import normalise_origins

@@ -7,25 +7,17 @@ A generated code is made in three steps, each of which is reversible:
 2. A keyed permutation scatters it over the whole tier. Only one number in `SPARSENESS` of a
    tier is ever used, so that nearly every string that somebody makes up is refused here.
 3. `hashids` writes the number: one lottery character, then the digits.
-
-The permutation is a generalised Feistel network over Z_a x Z_b with a * b equal to the size of
-the tier, so that it needs no cycle walking: J. Black and P. Rogaway, "Ciphers with Arbitrary
-Finite Domains" (CT-RSA 2002), method 3, in the alternating form that M. Bellare et al.,
-"Format-Preserving Encryption" (SAC 2009), call FE2. It is not one of the approved modes of NIST
-SP 800-38G (FF1), and need not be: the aim is that codes cannot be guessed in order or counted,
-not that knowing a code is a permission.
 """
 
-import re
-from array import array
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from hashids import Hashids
 
 from shortcore.links.folded_codes import FoldedScript
+from shortcore.links.permutation import Round, keyed_round, permute, remembered, unpermute
 
 ALPHABET = "346789ABCDEFGHJKLMNPQRSTUVWXYabcdefghjkmnpqrstuvwxyz"
 """What hashids may draw on: no `0Oo 1lIi 2Z 5`. It keeps 12 as separators and 4 as guards."""
@@ -37,29 +29,6 @@ MAX_ID = 2**63 - 1
 """The largest id, that of a PostgreSQL `bigint`."""
 
 MIN_SECRET_BYTES = 16
-MAX_CUSTOM_LENGTH = 64
-
-RESERVED_CODES = frozenset(
-    {
-        # Asked for by browsers, crawlers and certificate authorities on every host.
-        "favicon",
-        "robots",
-        "sitemap",
-        "static",
-        "well-known",
-        # Kept for the API, its pages and its documentation, should they share the host.
-        "admin",
-        "api",
-        "docs",
-        "login",
-        # Probed by orchestrators and scrapers; a link there would answer in a probe's place.
-        "health",
-        "healthz",
-        "livez",
-        "metrics",
-        "readyz",
-    }
-)
 
 _BASE = 36
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -68,38 +37,6 @@ _SHORTEST = 5
 _LONGEST = 14  # the tier that holds MAX_ID
 _ROUND_PAIRS = 4
 _PAIRS = [(one + two).encode() for one in _DIGITS for two in _DIGITS]
-_REMEMBERED = 2**16  # values of one round function, 4 bytes each
-_RUN = 4  # values computed together
-_UNKNOWN = 2**32 - 1  # above every modulus with so few halves
-_CUSTOM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-
-Round = Callable[[int], int]
-"""A keyed pseudo-random function from one half of a number to a 64-bit integer."""
-
-
-class CodeError(ValueError):
-    """A custom code was refused: `rule` is a stable name, the text a sentence for its author.
-
-    Rules: `length`, `charset`, `reserved`.
-    """
-
-    def __init__(self, rule: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.rule = rule
-
-
-def check_custom_code(code: str, reserved: frozenset[str] = RESERVED_CODES) -> None:
-    """Accept 1 to 64 of `A-Za-z0-9_-` that are no reserved word; raise CodeError otherwise.
-
-    Codes are case-sensitive in most domains, but `reserved` (in lower case) is compared without regard to case,
-    as `/API` would mislead as much as `/api`.
-    """
-    if not 1 <= len(code) <= MAX_CUSTOM_LENGTH:
-        raise CodeError("length", f"A code has 1 to {MAX_CUSTOM_LENGTH} characters.")
-    if not _CUSTOM.fullmatch(code):
-        raise CodeError("charset", "A code is made of the letters A-Z and a-z, digits, - and _.")
-    if code.lower() in reserved:
-        raise CodeError("reserved", f"The code {code!r} is reserved; choose another one.")
 
 
 class CodeSpace:
@@ -200,61 +137,6 @@ class CodeSpace:
 def _gather(tier: "_Tier", number: int) -> int | None:
     id_ = tier.start + unpermute(number - tier.offset, tier.a, tier.b, tier.rounds)
     return id_ if id_ < tier.end else None
-
-
-def permute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]) -> int:
-    """Map `number` of 0 to a * b - 1 to another one of them, one to one."""
-    left, right = divmod(number, b)
-    for mix_left, mix_right in rounds:
-        left = (left + mix_left(right)) % a
-        right = (right + mix_right(left)) % b
-    return left * b + right
-
-
-def unpermute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]) -> int:
-    """Undo `permute` with the same `a`, `b` and `rounds`."""
-    left, right = divmod(number, b)
-    for mix_left, mix_right in reversed(rounds):
-        right = (right - mix_right(left)) % b
-        left = (left - mix_left(right)) % a
-    return left * b + right
-
-
-def keyed_round(key: bytes, tier: int, step: int) -> Round:
-    """Return the round function `step` of a tier: keyed BLAKE2b (RFC 7693), 64 bits of it.
-
-    Reducing 64 bits to a half of at most 36.2 bits is biased by less than 2**-27.
-    """
-    blank = blake2b(key=key, digest_size=8, person=bytes((tier, step)))
-
-    def mix(half: int) -> int:
-        state = blank.copy()
-        state.update(half.to_bytes(8, "big"))
-        return int.from_bytes(state.digest(), "big")
-
-    return mix
-
-
-def remembered(mix: Round, halves: int, modulus: int) -> Round:
-    """Return `mix` modulo `modulus`, computed once for each of 0 to `halves` - 1 if they are few.
-
-    The first codes pay a little for their neighbours' sake, so that not all of a hundred thousand
-    have to be met before most are known.
-    """
-    if halves > _REMEMBERED:
-        return mix
-    known = array("I", [_UNKNOWN]) * (-(-halves // _RUN) * _RUN)
-
-    def mix_once(half: int) -> int:
-        value = known[half]
-        if value == _UNKNOWN:
-            first = half // _RUN * _RUN
-            for each in range(first, first + _RUN):
-                known[each] = mix(each) % modulus
-            value = known[half]
-        return value
-
-    return mix_once
 
 
 @dataclass(frozen=True, slots=True)

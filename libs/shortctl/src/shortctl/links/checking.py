@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.record import REDIRECT_STATUSES
 from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
 from shortctl.links.rows import Fault, Row

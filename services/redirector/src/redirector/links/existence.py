@@ -15,7 +15,7 @@ from redirector.lookup.scan_detection import ScanDetector
 from redirector.metrics import Counts
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import match_code, read_path
-from shortcore.links.codes import MAX_CUSTOM_LENGTH
+from shortcore.links.custom_codes import MAX_CUSTOM_LENGTH
 from shortcore.links.folded_codes import fold_code
 from shortcore.links.record import LinkKey
 

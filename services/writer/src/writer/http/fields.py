@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from shortcore.links.codes import MAX_CUSTOM_LENGTH
+from shortcore.links.custom_codes import MAX_CUSTOM_LENGTH
 from shortcore.links.record import RedirectStatus
 
 MAX_MEMBERS: Final = 32

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from shortcore.clock import Now
 from shortcore.errors import DomainNotFound, FieldError
-from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.targets import is_normal
 from shortcore.settings import WriterSettings
 from writer.domains.cache import DomainCache

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from shortcore.errors import FieldError
-from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.record import LinkState, RedirectStatus
 from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
 from writer.links.schemas import CreateLink, EditLink

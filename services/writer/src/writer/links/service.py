@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from shortcore.clock import Now
 from shortcore.errors import Conflict, LinkDeleted, LinkNotFound, ShortlinksError
-from shortcore.links.codes import CodeError, check_custom_code
+from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.record import LinkState, absent, link_key
 from shortcore.links.targets import normalise_host
 from shortcore.settings import WriterSettings
