@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from redirector.clicks.capture import ClickCapture
 from redirector.client_address import ClientAddresses
+from redirector.counts import Counts
 from redirector.domains.cache import Domains
 from redirector.domains.forwarded import make_forwarded
 from redirector.domains.loader import DomainLoader
@@ -24,7 +25,6 @@ from redirector.lookup.invalidation import WAIT_MS, Invalidation
 from redirector.lookup.lookup import LinkCache, Lookup
 from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import TokenBucket
-from redirector.metrics import Counts
 from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
 from redirector.passwords.cookie import VisitorCookies
 from redirector.passwords.pacer import Pacer

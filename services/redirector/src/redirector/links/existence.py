@@ -8,11 +8,11 @@ import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
+from redirector.counts import Counts
 from redirector.domains.cache import Domains
 from redirector.lookup.custom_codes import CustomCodes
 from redirector.lookup.lookup import LinkCache, LinkEntry
 from redirector.lookup.scan_detection import ScanDetector
-from redirector.metrics import Counts
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import match_code, read_path
 from shortcore.links.custom_codes import MAX_CUSTOM_LENGTH

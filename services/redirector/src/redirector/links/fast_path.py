@@ -6,9 +6,9 @@ look at a mark and two additions; what it may not decide alone it leaves to the 
 
 from collections.abc import Callable
 
+from redirector.counts import LOCAL_HITS, Counts
 from redirector.lookup.lookup import GRACE_S, LinkCache, LinkEntry
 from redirector.lookup.scan_detection import ScanDetector
-from redirector.metrics import LOCAL_HITS, Counts
 from shortcore.links.record import LinkKey
 
 FastPath = Callable[[str], LinkEntry | None]

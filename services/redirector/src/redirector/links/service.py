@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redirector.clicks.capture import Capture
+from redirector.counts import LOCAL_HITS, Counts
 from redirector.domains.cache import Domain, Domains
 from redirector.links.fast_path import Fresh
 from redirector.links.visits import Taken, Visits
 from redirector.lookup.lookup import LinkEntry, Lookup
-from redirector.metrics import LOCAL_HITS, Counts
 from redirector.passwords.unlock import Unlock
 from redirector.responses.responses import Plain, Response, Responses
 from redirector.rules.methods import READ, Methods, allowed

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from prometheus_client import Histogram
 
+from redirector.counts import Counts
 from redirector.lookup import repository
 from redirector.lookup.repository import Found
 from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import TokenBucket
-from redirector.metrics import Counts
 from redirector.responses.responses import Plain, Response
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore

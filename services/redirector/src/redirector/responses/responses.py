@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from redirector.metrics import Counts
+from redirector.counts import Counts
 from redirector.responses.cdn import PERMANENT, PERMANENT_MAX_AGE_S, Cdn
 from redirector.responses.pages import Page, Pages
 from redirector.rules.methods import ALL, FORM, READ
