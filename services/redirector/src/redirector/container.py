@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Histogram
 
+from redirector import metrics
 from redirector.clicks.capture import ClickCapture
 from redirector.client_address import ClientAddresses
 from redirector.counts import Counts
@@ -112,7 +113,7 @@ class Redirector:
         )
         self._wire(now_ms)
         self.dynamic = DynamicFile(settings, self._take)
-        self._export(self.registry)
+        self._export()
 
     def _wire(self, now_ms: Callable[[], int]) -> None:
         settings, clock = self.settings, self.clock
@@ -253,88 +254,24 @@ class Redirector:
         self.cache.set_ttls(settings.l1_ttl_s, settings.l1_negative_ttl_s)
         self.store.ttls = cache_ttls(settings)
 
-    def _export(self, registry: CollectorRegistry) -> None:
-        memory = FromMemory()
-        cache, feed = self.cache, self.invalidation
-        memory.gauge(
-            "shortlinks_local_cache_entries", "Links in the local cache", lambda: len(cache)
-        )
-        memory.gauge(
-            "shortlinks_local_cache_bytes", "Size of the local cache, about", lambda: cache.bytes
-        )
-        memory.counter(
-            "shortlinks_local_cache_evictions",
-            "Entries that went for want of room",
-            lambda: cache.evictions,
-        )
-        memory.gauge(
-            "shortlinks_lookups_in_flight",
-            "Keys being looked up outside the local cache",
-            lambda: len(self.lookup),
-        )
-        memory.gauge(
-            "shortlinks_custom_codes",
-            "Custom codes in the filter, by which a scan is refused without a lookup",
-            lambda: len(self.custom_codes) if self.custom_codes.loaded else 0,
-        )
-        memory.gauge(
-            "shortlinks_custom_codes_trusted",
-            "1 while the filter knows every custom code, so that a scan is refused in the process",
-            lambda: int(self.custom_codes.trusted()),
-        )
-        memory.gauge(
-            "shortlinks_custom_codes_false_positive_ratio",
-            "Share of unknown codes that the filter takes for custom ones, each of which costs a lookup",
-            lambda: self.custom_codes.false_positive_ratio,
-        )
-        memory.gauge("shortlinks_domains", "Domains known", lambda: len(self.domains))
-        memory.counter(
-            "shortlinks_unknown_host_requests",
-            "Requests whose host belongs to no domain",
-            lambda: self.unknown_hosts.total,
-        )
-        memory.gauge(
-            "shortlinks_feed_connected", "1 while the change feed is followed",
-            lambda: int(feed.connected),
-        )  # fmt: skip
-        memory.gauge(
-            "shortlinks_feed_lag_seconds",
-            "Delay of the newest change, or time since the feed was cut",
-            feed.lag_s,
-        )
-        memory.counter("shortlinks_feed_gaps", "Times changes were lost", lambda: feed.gaps)
-        memory.counter("shortlinks_feed_changes", "Changes that came", lambda: feed.changes)
+    def _export(self) -> None:
         breakers = {"redis": self.store.breaker, "postgres": self._primary.breaker}
+        checks = [self._primary.check, self.store.check, self.invalidation.check, self.loader.check]
         if self._replica is not None:
             breakers["replica"] = self._replica.breaker
-        memory.gauge(
-            "shortlinks_breaker_state",
-            "0 closed, 1 half-open, 2 open",
-            lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
-            "dependency",
-        )
-        memory.counter(
-            "shortlinks_breaker_opened",
-            "Times a breaker opened",
-            lambda: {name: breaker.opened_total for name, breaker in breakers.items()},
-            "dependency",
-        )
-        memory.counter(
-            "shortlinks_cache_corrupt",
-            "Values in Redis that are no record",
-            lambda: self.store.corrupt_total,
-        )
-        self.dynamic.export(memory)
-        self.click_capture.export(memory)
-        self.background.export(memory)
-        self.unlock.export(memory)
-        self._visits.export(memory)
-        registry.register(memory)
-        registry.register(self.counts)
-        for check in (self._primary.check, self.store.check, feed.check, self.loader.check):
+            checks.append(self._replica.check)
+        memory = FromMemory()
+        metrics.export_cache(memory, self.cache, self.store)
+        metrics.export_lookup(memory, self.lookup, self.custom_codes)
+        metrics.export_domains(memory, self.domains, self.unknown_hosts)
+        metrics.export_feed(memory, self.invalidation)
+        metrics.export_breakers(memory, breakers)
+        for part in (self.dynamic, self.click_capture, self.background, self.unlock, self._visits):
+            part.export(memory)
+        self.registry.register(memory)
+        self.registry.register(self.counts)
+        for check in checks:
             self.health.add(check)
-        if self._replica is not None:
-            self.health.add(self._replica.check)
 
     async def start(self) -> None:
         """Check the schema, read the domains, follow the feed; works with everything down.
