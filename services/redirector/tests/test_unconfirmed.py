@@ -45,7 +45,9 @@ def tell(client, redis_prefix, clock):
     async def told(app):
         invalidation = app.redirector.invalidation
         async with asyncio.timeout(10):
-            while not invalidation.connected or invalidation.last_heartbeat_at < clock():
+            while (
+                not invalidation.connected or app.redirector.heartbeat.last_heartbeat_at < clock()
+            ):
                 await feed.append([])
                 await asyncio.sleep(0.01)
 
@@ -103,7 +105,7 @@ async def test_a_writers_word_of_a_code_to_come_is_no_word_of_a_relay(
 ):
     app = await run()
     await tell(app)
-    heard = app.redirector.invalidation.last_heartbeat_at
+    heard = app.redirector.heartbeat.last_heartbeat_at
     clock.advance(20)
     feed = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
     changes = app.redirector.invalidation.changes
@@ -112,7 +114,7 @@ async def test_a_writers_word_of_a_code_to_come_is_no_word_of_a_relay(
         while app.redirector.invalidation.changes == changes:  # noqa: ASYNC110  # plain state
             await asyncio.sleep(0.01)
     assert app.redirector.custom_codes.holds("go.example/to-come")
-    assert app.redirector.invalidation.last_heartbeat_at == heard
+    assert app.redirector.heartbeat.last_heartbeat_at == heard
 
 
 @pytest.mark.parametrize("away", [Mode.REFUSE, Mode.BLACK_HOLE])

@@ -22,6 +22,7 @@ from redirector.links.service import RedirectService
 from redirector.links.visits import Visits
 from redirector.lookup import repository
 from redirector.lookup.custom_codes import CustomCodes
+from redirector.lookup.freshness import RelayHeartbeat
 from redirector.lookup.invalidation import WAIT_MS, Invalidation
 from redirector.lookup.lookup import LinkCache, Lookup
 from redirector.lookup.scan_detection import ScanDetector
@@ -138,6 +139,7 @@ class Redirector:
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
+        self.heartbeat = RelayHeartbeat()
         scan = ScanDetector(settings.unknown_lookups_per_s)
         self.lookup = Lookup(
             self.cache,
@@ -149,7 +151,7 @@ class Redirector:
             scan=scan,
             counts=self.counts,
             seconds=seconds,
-            last_heartbeat_at=lambda: self.invalidation.last_heartbeat_at,
+            heartbeat=self.heartbeat,
             clock=clock,
             now_ms=now_ms,
         )
@@ -201,6 +203,7 @@ class Redirector:
         self.invalidation = Invalidation(
             open_feed(settings, self._feed_client, keys),
             self.cache,
+            heartbeat=self.heartbeat,
             custom_codes=self.custom_codes,
             domain_changed=self.loader.wake,
             clock=clock,

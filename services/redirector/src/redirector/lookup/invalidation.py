@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from redirector.lookup.custom_codes import CustomCodes
+from redirector.lookup.freshness import RelayHeartbeat
 from redirector.lookup.lookup import LinkCache
 from shortcore.cache.change_feed import Batch, ChangeFeed, FeedUnreadable
 from shortcore.links.record import split_key
@@ -33,8 +34,8 @@ _LAST_RETRY_S = 2.0
 class Invalidation:
     """`run()` follows `feed` until it is cancelled; `domain_changed` is told of domains.
 
-    `last_heartbeat_at` is a time (of `clock`) after which a relay has put something on the feed, at least:
-    Redis took writes then, and what it holds was being kept up to date.
+    It sets `heartbeat` to a time after which a relay has appended to the feed, at least: Redis
+    accepted writes then, and its records were kept up to date.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Invalidation:
         feed: ChangeFeed,
         cache: LinkCache,
         *,
+        heartbeat: RelayHeartbeat,
         custom_codes: CustomCodes,
         domain_changed: Callable[[], None],
         clock: Callable[[], float],
@@ -50,9 +52,9 @@ class Invalidation:
         self.connected = False
         self.gaps = 0
         self.changes = 0
-        self.last_heartbeat_at = float("-inf")
         self._feed = feed
         self._cache = cache
+        self._heartbeat = heartbeat
         self._custom_codes = custom_codes
         self._domain_changed = domain_changed
         self._clock = clock
@@ -100,10 +102,10 @@ class Invalidation:
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
         await self._apply(batch)
         if _of_a_relay(batch) and not batch.gap:
-            self.last_heartbeat_at = self._drained_at  # what came now was not there then
+            self._heartbeat.last_heartbeat_at = self._drained_at  # what came now was not there then
             if batch.all_told:
                 # After a cut it may be as old as the cut, and be followed by much.
-                self._custom_codes.all_told(self.last_heartbeat_at)
+                self._custom_codes.all_told(self._drained_at)
         self._position = batch.position
         self._read_at = self._clock()
         if batch.drained:

@@ -15,6 +15,7 @@ from prometheus_client import Histogram
 
 from redirector.counts import Counts
 from redirector.lookup import repository
+from redirector.lookup.freshness import RelayHeartbeat, freshness
 from redirector.lookup.repository import Found
 from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import TokenBucket
@@ -43,10 +44,6 @@ BACKLOG = 10_000
 GRACE_S = 1.0
 """After a look-up in vain the stale link is served for so long before the next is made."""
 
-HEARTBEAT_GRACE_S = 2.0
-"""How long Redis is taken for up to date after the last word on the feed: with all well there is
-one every second."""
-
 PRIMARY_ATTEMPTS = 3
 """Times the primary is asked for a key that changes while it is read."""
 
@@ -64,9 +61,8 @@ class Lookup:
     the primary is asked for, so that a scan of made-up codes cannot reach it. `scan` is told of
     each key that is nowhere.
 
-    `last_heartbeat_at` gives when a relay was last known to write to Redis. A Redis that is full or a
-    replica answers on, but nobody can tell it of an edit any more: what it holds counts as read
-    then, so that it is asked of PostgreSQL as soon as that is a life ago.
+    `heartbeat` says when a relay last wrote to Redis; `freshness` decides whether a record from
+    Redis is current.
     """
 
     def __init__(
@@ -81,12 +77,12 @@ class Lookup:
         scan: ScanDetector,
         counts: Counts,
         seconds: Histogram,
-        last_heartbeat_at: Callable[[], float],
+        heartbeat: RelayHeartbeat,
         clock: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
         self._cache = cache
-        self._last_heartbeat_at = last_heartbeat_at
+        self._heartbeat = heartbeat
         self._store = store
         self._primary = primary
         self._replica = replica
@@ -170,14 +166,13 @@ class Lookup:
         except CacheUnavailable:
             self._count("redis", "error", len(keys))
             return
-        as_of = min(read_at, self._last_heartbeat_at() + HEARTBEAT_GRACE_S)
-        behind = read_at - as_of
+        heartbeat_at = self._heartbeat.last_heartbeat_at
         cache = self._cache
         hits = negatives = misses = 0
         for key, record in zip(keys, records, strict=True):
             if record is None:
                 misses += 1
-            elif behind and cache.ttl(record) <= behind:
+            elif (as_of := freshness(read_at, heartbeat_at, cache.ttl(record))) is None:
                 self._count("redis", "unconfirmed")
                 self._keep_unconfirmed(key, record, read_at)
             elif (entry := cache.put(key, record, read_at=as_of)) is None:
