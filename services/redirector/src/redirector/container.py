@@ -26,6 +26,7 @@ from redirector.lookup.freshness import RelayHeartbeat
 from redirector.lookup.invalidation import WAIT_MS, Invalidation
 from redirector.lookup.lookup import LinkCache, Lookup
 from redirector.lookup.scan_detection import ScanDetector
+from redirector.lookup.schema import SchemaCheck
 from redirector.lookup.token_bucket import TokenBucket
 from redirector.passwords.check import WAIT_BUCKETS_S, Passwords
 from redirector.passwords.cookie import VisitorCookies
@@ -191,6 +192,7 @@ class Redirector:
             forwards=settings.redirect_other_methods,
             clean=clean,
         )
+        self.schema = SchemaCheck(self._primary)
         self.loader = DomainLoader(
             self.domains,
             self._primary,
@@ -259,7 +261,7 @@ class Redirector:
 
     def _export(self) -> None:
         breakers = {"redis": self.store.breaker, "postgres": self._primary.breaker}
-        checks = [self._primary.check, self.store.check, self.invalidation.check, self.loader.check]
+        checks = [self._primary.check, self.store.check, self.invalidation.check, self.schema.check]
         if self._replica is not None:
             breakers["replica"] = self._replica.breaker
             checks.append(self._replica.check)
@@ -283,9 +285,10 @@ class Redirector:
         ConfigurationError if it needs newer code.
         """
         self.dynamic.read()
-        await self.loader.wait_for_schema()
+        await self.schema.wait()
         await self.loader.load()
         run = self.background.run_forever
+        run("schema", self.schema.run())
         run("domains", self.loader.run())
         run("change feed", self.invalidation.run())
         run("custom codes", self.custom_codes.run())

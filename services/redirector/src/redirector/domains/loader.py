@@ -1,4 +1,4 @@
-"""Keeps the table of domains fresh, and checks the schema when PostgreSQL first answers."""
+"""Keeps the domain table up to date: from PostgreSQL, or else from a copy in Redis."""
 
 import asyncio
 import contextlib
@@ -6,35 +6,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import structlog
 
 from redirector.domains.cache import Domains
 from redirector.lookup import repository
 from redirector.lookup.repository import DomainRow
 from shortcore.cache.keys import CacheKeys
-from shortcore.errors import ConfigurationError, DatabaseUnavailable, SchemaOlder
-from shortcore.storage.dependency import Dependency
-from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
+from shortcore.errors import DatabaseUnavailable
+from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
-from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
-
-log = structlog.stdlib.get_logger(__name__)
 
 EVERY_S = 30.0
-RETRY_S = 2.0
-"""While the table has not been read from PostgreSQL."""
+"""Interval between two reads of the table, unless `wake()` is called."""
 
-SCHEMA_WAIT = SchemaWait(retry_on=(SchemaOlder,))
-"""A start waits for the migration that it needs, without end."""
+RETRY_S = 2.0
+"""Interval while PostgreSQL cannot be read."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[DomainRow])
 
 
 class DomainLoader:
-    """`load()` reads the table once; `run()` reads it whenever `wake()` was called, and by time.
+    """`load()` reads the table once; `run()` reads it after every `wake()` and periodically.
 
-    `changed` is awaited when the table differs from the one before.
+    `changed` is awaited when the table has changed.
     """
 
     def __init__(
@@ -55,40 +49,17 @@ class DomainLoader:
         self._timeout_s = timeout_ms / 1000
         self._changed = changed
         self._woken = asyncio.Event()
-        self._fits: bool | None = None
-        self._misfit = ""
 
     def wake(self) -> None:
         """Read the table soon: a domain changed."""
         self._woken.set()
 
-    def check(self) -> Dependency:
-        """Return the schema's line for `/health`."""
-        if self._fits is None:
-            return Dependency("schema", ok=False, detail="not checked: PostgreSQL has not answered")
-        return Dependency("schema", ok=self._fits, detail=self._misfit or "fits")
-
-    async def check_schema(self) -> None:
-        """Raise ConfigurationError if PostgreSQL answers and its schema does not fit this code."""
-        with contextlib.suppress(*POSTGRES_RETRYABLE_ERRORS):
-            await check_schema_of(self._primary)
-            self._fits, self._misfit = True, ""
-
-    async def wait_for_schema(self) -> None:
-        """Return when the schema fits or PostgreSQL is away; wait while it is only older.
-
-        In a first installation, or an upgrade, the migration may still be running: to end here
-        would turn that into a crash loop whose pauses grow. Raises ConfigurationError when the
-        schema needs newer code.
-        """
-        await wait_for_schema(self.check_schema, SCHEMA_WAIT, self._misfits)
-
     async def load(self) -> bool:
-        """Read the table from the primary; returns whether it could be asked.
+        """Read the table from the primary; returns whether the primary answered.
 
-        Not from a replica: who wakes us tells of a change that it may not have yet, and links on
-        a domain that is not known are not found. While the primary is away the copy in Redis
-        counts, and at the start of a process the replica.
+        A replica may lack the change that `wake()` was called for, and links on an unknown domain
+        are not found. While the primary is down, the copy in Redis is used; without a copy, a
+        redirector that has no table yet reads the replica.
         """
         try:
             rows = await repository.list_domains(self._primary)
@@ -111,23 +82,10 @@ class DomainLoader:
     async def run(self) -> None:
         """Keep the table fresh for ever."""
         while True:
-            read = await self._load_and_check()
+            read = await self.load()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), EVERY_S if read else RETRY_S)
             self._woken.clear()
-
-    async def _load_and_check(self) -> bool:
-        if not self._fits:
-            try:
-                await self.check_schema()
-            except ConfigurationError as error:
-                self._misfits(error)
-        return await self.load()
-
-    def _misfits(self, error: Exception) -> None:
-        if str(error) != self._misfit:
-            log.error("the schema does not fit", error=str(error))
-        self._fits, self._misfit = False, str(error)
 
     async def _copy(self) -> list[DomainRow] | None:
         try:
