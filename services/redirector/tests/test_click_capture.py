@@ -301,5 +301,15 @@ async def test_memos_stay_small_whatever_is_sent(run, table):
         )
     await eventually(lambda: click_capture.taken == 5000)
     assert (
-        max(map(len, (click_capture._names, click_capture._agents, click_capture._origins))) <= 4096
+        max(
+            map(
+                len,
+                (
+                    click_capture._parser._names,
+                    click_capture._parser._agents,
+                    click_capture._parser._origins,
+                ),
+            )
+        )
+        <= 4096
     )
