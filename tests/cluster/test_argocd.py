@@ -127,7 +127,7 @@ def test_a_commit_of_images_and_values_rolls_out_without_a_failed_request(argo: 
             for pod in argo.cluster.pods(component)
         )
     argo.cluster.times.note(
-        "Argo CD: from a commit of images, schema and values to rolled out", took, load
+        "Argo CD: from a commit of images, schema and values to the end of the rollout", took, load
     )
 
 
@@ -148,7 +148,7 @@ def test_drift_is_healed_and_what_left_git_is_pruned(argo: Argo) -> None:
 
     until("drift is healed", healed, 90)
     argo.cluster.times.note(
-        "Argo CD: relays scaled to 0 and a setting patched by hand, healed",
+        "Argo CD: relays scaled to 0 and a setting patched by hand, until both are reverted",
         time.monotonic() - start,
     )
     extra: Object = {
@@ -194,7 +194,7 @@ def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
         took = until("mended", argo.settled, 300)
     load.check()
     argo.cluster.times.note(
-        "Argo CD: from the commit that mends a broken one to Healthy", took, load
+        "Argo CD: from a commit that repairs a broken one to Healthy", took, load
     )
 
 

@@ -113,7 +113,7 @@ def test_every_password_is_changed_without_a_failed_redirect(helm3_cluster: Clus
         (old["postgresql-password"], False),
     ):
         assert logs_in(helm3_cluster, password) is works
-    helm3_cluster.times.note("every password changed", took, load)
+    helm3_cluster.times.note("rotation of all passwords", took, load)
     helm3_cluster.helm("uninstall", "links", "--wait", "--timeout=3m")
 
 

@@ -95,7 +95,9 @@ def test_a_dynamic_setting_takes_effect_without_a_restart(cluster: Cluster) -> N
         return all(link["redirect_status"] == 307 for link in made)
 
     until("new links have the new default status", in_force, 150)
-    cluster.times.note("dynamic setting in force everywhere", time.monotonic() - start)
+    cluster.times.note(
+        "change of a dynamic setting, until it applies everywhere", time.monotonic() - start
+    )
     assert uids(cluster) == before
     assert all_known(cluster)
 
@@ -155,7 +157,7 @@ def test_deleted_pods_take_no_request_with_them(cluster: Cluster) -> None:
         took = time.monotonic() - start
         KNOWN.extend(cluster.make_links(2))
     load.check()
-    cluster.times.note("a pod of each service deleted, all whole again", took, load)
+    cluster.times.note("a pod of each service deleted, until all pods are ready again", took, load)
 
 
 def test_a_drain_may_take_one_pod_of_a_service_at_a_time(cluster: Cluster) -> None:
@@ -177,7 +179,9 @@ def test_a_drain_may_take_one_pod_of_a_service_at_a_time(cluster: Cluster) -> No
             until(f"{component} is whole again", lambda c=component: len(cluster.ready(c)) == 2)
         took = time.monotonic() - start
     load.check()
-    cluster.times.note("a pod of redirector and writer evicted, all whole again", took, load)
+    cluster.times.note(
+        "a pod of redirector and writer evicted, until all pods are ready again", took, load
+    )
 
 
 @pytest.mark.parametrize("component", ["postgresql", "valkey"])
@@ -219,9 +223,9 @@ def test_redirectors_scale_out_and_in_by_themselves_and_the_writer_does_not(
     heavy.check()
     light.check()
     assert {pod["metadata"]["uid"] for pod in cluster.pods("writer")} == writers
-    cluster.times.note("much more load, until another redirector is ready", out, heavy)
+    cluster.times.note("higher load, until another redirector is ready", out, heavy)
     cluster.times.note(
-        "load gone, until two redirectors are left, the others drained", inward, light
+        "load stopped, until two redirectors are left and the others have drained", inward, light
     )
 
 
@@ -288,7 +292,7 @@ def test_a_backup_brings_everything_back_after_everything_is_lost(
     assert not {link["code"] for link in again} & {link["code"] for link in late}
     KNOWN.extend(again[:5])
     assert all_known(cluster)
-    cluster.times.note("all lost: restored from a dump, and the cache rebuilt", took)
+    cluster.times.note("everything lost: restore from a dump and rebuild of the cache", took)
 
 
 def count_of(cluster: Cluster) -> int:
@@ -317,5 +321,6 @@ def test_uninstalling_and_installing_again_on_the_same_volume_loses_no_link(
     assert all_known(cluster)
     cluster.times.note("`helm uninstall --wait`", gone)
     cluster.times.note(
-        "installed again on the same volume, all links right", time.monotonic() - start - gone
+        "installed again on the same volume, until all links are right",
+        time.monotonic() - start - gone,
     )
