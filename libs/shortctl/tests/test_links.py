@@ -239,7 +239,7 @@ def test_a_server_that_takes_less_gets_halves_and_a_row_too_long_for_it_is_named
     assert count(writer) == 299
     with (tmp_path / "errors.csv").open() as file:
         faults = [(row["line"], row["rule"], row["detail"]) for row in csv.DictReader(file)]
-    assert faults == [("251", "body-too-large", "A body has 20000 bytes at the most.")]
+    assert faults == [("251", "body-too-large", "The body may have at most 20000 bytes.")]
     again = shortctl("links", "import", path)
     assert "299 links had been created" in again.stderr
     assert count(writer) == 299

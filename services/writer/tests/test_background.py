@@ -15,9 +15,9 @@ SOON_S = 0.01
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(writer.keys.authenticator, "NOTE_USES_EVERY_S", SOON_S)
-    monkeypatch.setattr(writer.domains.cache, "REFRESH_EVERY_S", SOON_S)
-    monkeypatch.setattr(writer.http.idempotency, "_PURGE_EVERY_S", SOON_S)
+    monkeypatch.setattr(writer.keys.authenticator, "STORE_USES_INTERVAL_S", SOON_S)
+    monkeypatch.setattr(writer.domains.cache, "REFRESH_INTERVAL_S", SOON_S)
+    monkeypatch.setattr(writer.http.idempotency, "_PURGE_INTERVAL_S", SOON_S)
 
 
 @pytest.mark.parametrize("table", ["domains", "api_keys", "idempotency"])
@@ -25,7 +25,7 @@ async def test_a_refused_statement_ends_no_task(api, table):
     container = api.container
     work = {
         "domains": container.domain_cache.refresh_forever,
-        "api_keys": container.authenticator.note_uses_forever,
+        "api_keys": container.authenticator.store_uses_forever,
         "idempotency": lambda: purge_forever(container.postgres, 60),
     }[table]
     assert (await api.client.get("/api/v1/links")).status_code == 200  # a use of the key

@@ -117,7 +117,7 @@ async def test_a_key_is_shown_once_works_and_is_refused_when_revoked_or_expired(
         return (await api.client.get("/api/v1/links", headers=bearer)).status_code
 
     assert await status() == 200
-    await api.container.authenticator.note_uses()
+    await api.container.authenticator.store_uses()
     listed = (await api.client.get("/api/v1/keys")).json()["items"]
     assert all("key" not in each for each in listed)
     assert listed[1]["last_used_at"] is not None

@@ -1,7 +1,7 @@
-"""What the application is made of: built once at the start, closed in reverse at the end."""
+"""The container: makes and connects everything at the start, and closes it at the end."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +15,6 @@ from shortcore.runtime.background import Background
 from shortcore.runtime.dynamic_settings import DynamicFile
 from shortcore.runtime.metrics import FromMemory, new_registry
 from shortcore.settings import WriterSettings
-from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from shortcore.storage.wiring import make_breaker, open_primary, open_replica
 from writer.domains.cache import DomainCache
@@ -42,7 +41,7 @@ APPLICATION = "shortlinks-writer"
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Everything that requests need; the application's typed state."""
+    """Everything that requests need."""
 
     settings: WriterSettings
     postgres: Postgres
@@ -65,24 +64,24 @@ class Container:
     now: Now
 
     async def start(self) -> None:
-        """Read what the first request needs, and begin the work beside the requests.
+        """Read what the first request needs, and start the background tasks.
 
-        Raises DatabaseUnavailable, before any work has begun.
+        Raises DatabaseUnavailable, before it has started a task.
         """
         self.dynamic.read()
         await self.domain_cache.open()
         run = self.background.run_forever
         run("dynamic settings", self.dynamic.watch())
         run("domains", self.domain_cache.refresh_forever())
-        run("key uses", self.authenticator.note_uses_forever())
+        run("key uses", self.authenticator.store_uses_forever())
         run("relay notifications", self.publisher.notify_forever())
         run("clock of Redis", self.cache.follow_clock())
         run("purge", purge_forever(self.postgres, self.settings.idempotency_ttl_s))
 
     async def flush(self) -> None:
-        """Finish what was begun: the relay hears of the last commits, keys of their last use."""
+        """Send the last relay notification, and store the last uses of API keys."""
         await self.background.close()
-        await self.authenticator.note_uses()
+        await self.authenticator.store_uses()
         try:
             await self.publisher.notify()
         except POSTGRES_RETRYABLE_ERRORS as error:
@@ -91,7 +90,7 @@ class Container:
 
 @contextlib.asynccontextmanager
 async def open_container(settings: WriterSettings, now: Now = utc_now) -> AsyncIterator[Container]:
-    """Build everything and close it at the end; connects to nothing yet."""
+    """Make everything and close it at the end; nothing connects before its first use."""
     postgres = await open_primary(settings, make_breaker(settings), APPLICATION)
     replica = await open_replica(settings, make_breaker(settings), APPLICATION)
     opened = open_cache(
@@ -151,16 +150,22 @@ def _assemble(
     if replica is not None:
         breakers["replica"] = replica.breaker
 
-    def take(changed: WriterSettings) -> None:
+    def apply(changed: WriterSettings) -> None:
         links.settings = changed
         drafter.settings = changed
         cache.ttls = cache_ttls(changed)
 
-    dynamic = DynamicFile(settings, take)
-    figures = _figures(creator, publisher, reads, breakers)
-    dynamic.export(figures)
-    background.export(figures)
-    registry.register(figures)
+    dynamic = DynamicFile(settings, apply)
+    memory = FromMemory()
+    for part in (creator, publisher, reads, dynamic, background):
+        part.export(memory)
+    memory.gauge(
+        "shortlinks_breaker_state",
+        "0 closed, 1 half-open, 2 open.",
+        lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
+        "dependency",
+    )
+    registry.register(memory)
     return Container(
         settings=settings,
         postgres=postgres,
@@ -184,32 +189,3 @@ def _assemble(
         dynamic=dynamic,
         now=now,
     )
-
-
-def _figures(
-    creator: Creator, publisher: Publisher, reads: Reads, breakers: Mapping[str, Breaker]
-) -> FromMemory:
-    figures = FromMemory()
-    figures.counter("shortlinks_links_created", "Links created.", lambda: creator.created_total)
-    figures.counter(
-        "shortlinks_publish_failures",
-        "Records that Redis did not take in time; the relay brings them.",
-        lambda: publisher.publish_failures,
-    )
-    figures.counter(
-        "shortlinks_preannounce_failures",
-        "Times the redirectors were not told of custom codes ahead of their commit.",
-        lambda: publisher.preannounce_failures,
-    )
-    figures.counter(
-        "shortlinks_replica_fallbacks",
-        "Lists that the primary gave because the read replica did not.",
-        lambda: reads.fallbacks_total,
-    )
-    figures.gauge(
-        "shortlinks_breaker_state",
-        "0 closed, 1 half-open, 2 open.",
-        lambda: {name: int(breaker.state) for name, breaker in breakers.items()},
-        "dependency",
-    )
-    return figures

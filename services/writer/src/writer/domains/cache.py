@@ -1,4 +1,4 @@
-"""The domains in memory: every create needs one, and every target is checked against all."""
+"""The domain cache: every create needs a domain, and checks its target against all domains."""
 
 import asyncio
 import time
@@ -15,14 +15,14 @@ from writer.domains.repository import Domain, DomainValues
 
 log = structlog.stdlib.get_logger(__name__)
 
-REFRESH_EVERY_S = 3.0
-_ASK_AGAIN_S = 0.2
+REFRESH_INTERVAL_S = 3.0
+_MIN_INTERVAL_S = 0.2
 
 
 class DomainCache:
-    """Knows all domains as of some seconds ago, and asks again about one that it does not know.
+    """All domains as of a few seconds ago. An unknown domain causes a refresh.
 
-    `policy` holds the rules for targets, with every domain among the hosts that are refused.
+    `policy` has the rules for targets; it rejects targets on any of the domains.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class DomainCache:
         self._read_at = float("-inf")
 
     async def open(self) -> None:
-        """Add the default domain where it is missing, and read all."""
+        """Add the default domain if it is missing, and read all domains."""
         async with self._postgres.connection() as connection:
             await repository.add_domain(connection, self.default_host, DomainValues())
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read all domains; raises DatabaseUnavailable, keeping what was known."""
+        """Read all domains. Raises DatabaseUnavailable and then keeps the cached ones."""
         async with self._postgres.connection() as connection:
             domains = await repository.all_domains(connection)
         self._read_at = self._clock()
@@ -58,32 +58,32 @@ class DomainCache:
         self._by_id = {domain.id: domain for domain in domains}
 
     async def refresh_forever(self) -> None:
-        """Follow what other writers change."""
+        """Refresh at an interval, as other writers change domains."""
         while True:
-            await asyncio.sleep(REFRESH_EVERY_S)
+            await asyncio.sleep(REFRESH_INTERVAL_S)
             try:
                 await self.refresh()
             except POSTGRES_RETRYABLE_ERRORS as error:
-                log.warning("domains were not refreshed", error=str(error))
+                log.warning("refreshing the domains failed", error=str(error))
 
     @property
     def default(self) -> Domain | None:
-        """The default domain, if it is known here yet."""
+        """The default domain, or None before the first refresh."""
         return self._by_host.get(self.default_host)
 
     async def find(self, host: str | None) -> Domain:
-        """Return the domain `host` in any spelling, or the default one for None.
+        """Return the domain `host` in any spelling, or the default domain for None.
 
         Raises DomainNotFound.
         """
         try:
             name = self.default_host if host is None else normalise_host(host)
         except ValueError:
-            raise DomainNotFound("This is no host name; see GET /api/v1/domains.") from None
+            raise DomainNotFound("This is not a host name; see GET /api/v1/domains.") from None
         domain = self._by_host.get(name)
-        # Another writer may have added it a moment ago; but made-up names must not become a
+        # Another writer may have just added it. The interval keeps made-up names from causing a
         # query each.
-        if domain is None and self._clock() - self._read_at > _ASK_AGAIN_S:
+        if domain is None and self._clock() - self._read_at > _MIN_INTERVAL_S:
             await self.refresh()
             domain = self._by_host.get(name)
         if domain is None:
@@ -91,6 +91,6 @@ class DomainCache:
         return domain
 
     def host_of(self, domain_id: int) -> str | None:
-        """Return the host of a domain, or None when it is not known here yet."""
+        """Return the host of a domain, or None if it is not cached."""
         domain = self._by_id.get(domain_id)
         return None if domain is None else domain.host

@@ -1,1 +1,1 @@
-"""API keys: made once, shown once, kept as a hash."""
+"""API keys: shown once, stored as a hash."""

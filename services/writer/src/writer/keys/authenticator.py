@@ -1,4 +1,4 @@
-"""Who is asking: bearer API keys (RFC 6750), remembered for a few seconds."""
+"""Authenticates bearer API keys (RFC 6750), which it caches for a few seconds."""
 
 import asyncio
 import hmac
@@ -17,32 +17,32 @@ from writer.storage.batching import Batcher
 
 log = structlog.stdlib.get_logger(__name__)
 
-REMEMBER_S = 3.0
-"""How long a key is taken without asking again: the time that a revocation needs."""
+CACHE_TTL_S = 3.0
+"""TTL of a cached key, and so the time until a revocation takes effect."""
 
-NOTE_USES_EVERY_S = 60.0
-_MAX_REMEMBERED = 1000
-_ASKED_AT_ONCE = 100
+STORE_USES_INTERVAL_S = 60.0
+_MAX_CACHED = 1000
+_MAX_BATCH = 100
 
 
 class ApiKeyAuthenticator:
-    """Recognises API keys; asks PostgreSQL for one that was not seen in the last seconds."""
+    """Authenticates API keys; reads a key from PostgreSQL if it is not cached."""
 
     def __init__(self, postgres: Postgres, now: Now) -> None:
         self._postgres = postgres
         self._now = now
-        self._seen: dict[str, tuple[KeySecret, datetime]] = {}
+        self._cached: dict[str, tuple[KeySecret, datetime]] = {}
         self._used: dict[int, datetime] = {}
-        # One query at a time, however many unknown keys come: the other connections are for
-        # those who have one.
-        self._asking: Batcher[str, KeySecret | None] = Batcher(
-            self._look_up, max_items=_ASKED_AT_ONCE, max_waiting=_MAX_REMEMBERED
+        # One query at a time, however many unknown keys arrive: the other connections remain free
+        # for valid requests.
+        self._lookups: Batcher[str, KeySecret | None] = Batcher(
+            self._look_up, max_items=_MAX_BATCH, max_waiting=_MAX_CACHED
         )
 
     async def authenticate(self, authorization: str | None) -> int:
         """Return the id of the key in the header `Authorization`.
 
-        Raises Unauthorized, or DatabaseUnavailable when the key is not remembered.
+        Raises Unauthorized, and DatabaseUnavailable if the key is not cached.
         """
         if authorization is None:
             raise Unauthorized("Send an API key as `Authorization: Bearer sl_…`.")
@@ -50,7 +50,7 @@ class ApiKeyAuthenticator:
         key = key.strip()
         prefix = prefix_of(key)
         if scheme.lower() != "bearer" or prefix is None:
-            raise Unauthorized("The header Authorization holds no API key of ours.")
+            raise Unauthorized("The header Authorization has no valid API key.")
         secret = await self._secret(prefix)
         now = self._now()
         if secret is None or not hmac.compare_digest(secret.hash, digest_of(key)):
@@ -61,41 +61,41 @@ class ApiKeyAuthenticator:
         return secret.id
 
     def forget(self) -> None:
-        """Ask again for every key, because one has changed."""
-        self._seen.clear()
+        """Clear the cache, because a key has changed."""
+        self._cached.clear()
 
-    async def note_uses_forever(self) -> None:
-        """Write when keys were used last, once a minute."""
+    async def store_uses_forever(self) -> None:
+        """Store the last use of each key, once a minute."""
         while True:
-            await asyncio.sleep(NOTE_USES_EVERY_S)
-            await self.note_uses()
+            await asyncio.sleep(STORE_USES_INTERVAL_S)
+            await self.store_uses()
 
-    async def note_uses(self) -> None:
-        """Write the uses since the last time; they are tried again if PostgreSQL is down or refuses."""
+    async def store_uses(self) -> None:
+        """Store the uses since the last call; keeps them for the next call if PostgreSQL fails."""
         if not self._used:
             return
         uses, self._used = self._used, {}
         try:
             async with self._postgres.connection() as connection:
-                await repository.note_uses(connection, uses)
+                await repository.store_uses(connection, uses)
         except POSTGRES_RETRYABLE_ERRORS as error:
             self._used = uses | self._used
-            log.warning("the last use of keys was not written", error=str(error))
+            log.warning("storing the last uses of API keys failed", error=str(error))
 
     async def _secret(self, prefix: str) -> KeySecret | None:
-        remembered = self._seen.get(prefix)
-        if remembered is not None and (self._now() - remembered[1]).total_seconds() < REMEMBER_S:
-            return remembered[0]
-        return await self._asking.submit(prefix)
+        cached = self._cached.get(prefix)
+        if cached is not None and (self._now() - cached[1]).total_seconds() < CACHE_TTL_S:
+            return cached[0]
+        return await self._lookups.submit(prefix)
 
     async def _look_up(self, prefixes: Sequence[str]) -> list[KeySecret | None]:
-        asked_at = self._now()
+        read_at = self._now()
         async with self._postgres.connection() as connection:
             secrets = await repository.find_secrets(connection, prefixes)
         for prefix in prefixes:
-            self._seen.pop(prefix, None)
+            self._cached.pop(prefix, None)
             if prefix in secrets:
-                self._seen[prefix] = (secrets[prefix], asked_at)
-        while len(self._seen) > _MAX_REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+                self._cached[prefix] = (secrets[prefix], read_at)
+        while len(self._cached) > _MAX_CACHED:
+            del self._cached[next(iter(self._cached))]
         return [secrets.get(prefix) for prefix in prefixes]

@@ -1,4 +1,4 @@
-"""HTTP for API keys."""
+"""The HTTP endpoints of API keys."""
 
 from typing import Annotated
 
@@ -38,11 +38,11 @@ async def list_keys(request: Request, keys: Keys, query: Annotated[PageQuery, Qu
 
 @router.post(
     "",
-    summary="Make a key",
+    summary="Create a key",
     responses=documented(201, "KeyView", 422, sends=("Location", "Cache-Control")),
 )
 async def create_key(keys: Keys, body: CreateKey) -> Response:
-    """Make a key; this answer is the only one that shows its text."""
+    """Create a key. Only this response contains its text."""
     key, secret = await keys.create(body.name, body.expires_at)
     view = view_of(key, secret)
     return json_response(view, 201, {"location": view.self, "cache-control": "no-store"})
@@ -52,6 +52,6 @@ async def create_key(keys: Keys, body: CreateKey) -> Response:
     "/{key_id}", summary="Revoke a key", status_code=204, responses=documented(204, None, 404)
 )
 async def revoke_key(keys: Keys, key_id: KeyId) -> Response:
-    """Revoke a key for ever; every writer refuses it within 5 s."""
+    """Revoke a key. Every writer rejects it within 5 s."""
     await keys.revoke(key_id)
     return Response(status_code=204)

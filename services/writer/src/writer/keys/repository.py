@@ -33,7 +33,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySecret:
-    """What a key that comes with a request is compared with."""
+    """What the key of a request is compared with."""
 
     id: int
     hash: bytes
@@ -48,22 +48,22 @@ async def list_keys(connection: Connection, after: int, limit: int) -> list[ApiK
 async def add_key(
     connection: Connection, name: str, prefix: str, digest: bytes, expires_at: datetime | None
 ) -> ApiKey:
-    """Add a key. Raises asyncpg.UniqueViolationError when the prefix is in use."""
+    """Add a key. Raises asyncpg.UniqueViolationError if the prefix is in use."""
     row = await connection.fetchrow(_ADD, name, prefix, digest, expires_at)
     return ApiKey(*row)  # type: ignore[misc]  # an insert without a condition returns its row
 
 
 async def find_secrets(connection: Connection, prefixes: Sequence[str]) -> dict[str, KeySecret]:
-    """Return what the keys with these prefixes are compared with, but for revoked ones."""
+    """Return the secrets of the keys with these prefixes, except revoked ones."""
     rows = await connection.fetch(_SECRETS, prefixes)
     return {row["prefix"]: KeySecret(row["id"], row["hash"], row["expires_at"]) for row in rows}
 
 
 async def revoke_key(connection: Connection, key_id: int) -> bool:
-    """Revoke a key for ever; returns whether there is such a key."""
+    """Revoke a key; returns whether the key exists."""
     return bool(await connection.fetchval(_REVOKE, key_id))
 
 
-async def note_uses(connection: Connection, uses: Mapping[int, datetime]) -> None:
-    """Write when keys were used last."""
+async def store_uses(connection: Connection, uses: Mapping[int, datetime]) -> None:
+    """Store the last use of each key."""
     await connection.execute(_USED, list(uses), list(uses.values()))

@@ -1,4 +1,4 @@
-"""What the API does with keys."""
+"""Creates, lists and revokes API keys."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from writer.keys.secret import digest_of, new_secret
 
 
 class KeyService:
-    """Makes and revokes keys."""
+    """Creates, lists and revokes API keys."""
 
     def __init__(self, postgres: Postgres, authenticator: ApiKeyAuthenticator) -> None:
         self._postgres = postgres
@@ -25,12 +25,12 @@ class KeyService:
             return await repository.list_keys(connection, after, limit)
 
     async def create(self, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
-        """Make a key; returns it and its text, which nobody can show again."""
+        """Create a key; returns it and its text, which cannot be shown again."""
         async with self._postgres.connection() as connection:
             return await create_key(connection, name, expires_at)
 
     async def revoke(self, key_id: int) -> None:
-        """Revoke a key for ever; other writers refuse it within seconds. Raises KeyNotFound."""
+        """Revoke a key; other writers reject it within seconds. Raises KeyNotFound."""
         async with self._postgres.connection() as connection:
             found = await repository.revoke_key(connection, key_id)
         if not found:
@@ -41,11 +41,11 @@ class KeyService:
 async def create_key(
     connection: Connection, name: str, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key on `connection`, outside of a transaction; returns it and its text."""
+    """Create a key on `connection`, outside of a transaction; returns it and its text."""
     while True:
         secret, prefix = new_secret()
         try:
             key = await repository.add_key(connection, name, prefix, digest_of(secret), expires_at)
         except asyncpg.UniqueViolationError:
-            continue  # one prefix of 36^8 twice: throw again
+            continue  # one of 36^8 prefixes is in use: choose another
         return key, secret

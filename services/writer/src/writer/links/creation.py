@@ -7,6 +7,7 @@ import asyncpg
 
 from shortcore.errors import FieldError, InvalidInput, ShortlinksError
 from shortcore.links.record import LinkKey, link_key
+from shortcore.runtime.metrics import FromMemory
 from shortcore.storage.postgres import Connection, Postgres
 from writer.links.drafts import Draft
 from writer.links.placement import Placed, Placement
@@ -60,6 +61,10 @@ class Creator:
         self._batcher: Batcher[Draft, StoredLink] = Batcher(
             self._create_many, max_items=_MAX_BATCH, max_waiting=_MAX_WAITING, in_flight=_IN_FLIGHT
         )
+
+    def export(self, source: FromMemory) -> None:
+        """Add the metrics to what `/metrics` shows."""
+        source.counter("shortlinks_links_created", "Links created.", lambda: self.created_total)
 
     async def create(self, draft: Draft) -> StoredLink:
         """Create one link, in one transaction with others that are created at the same time.

@@ -1,1 +1,1 @@
-"""The relay: carries every change from the outbox to Redis."""
+"""The relay: delivers every change from the outbox to Redis and to the change feed."""

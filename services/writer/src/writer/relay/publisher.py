@@ -1,6 +1,7 @@
-"""Around a commit: tell the redirectors of new codes, offer the records to Redis, wake the relay.
+"""Publication around a commit: pre-announces custom codes, publishes records, notifies the relay.
 
-All at best effort: the outbox row is what counts; all here only makes the change visible sooner.
+All of it is best effort. The outbox row guarantees delivery; this only makes a change visible
+sooner.
 """
 
 import asyncio
@@ -14,29 +15,27 @@ from shortcore.cache.change_feed import Change, ChangeFeed
 from shortcore.cache.store import CacheStore, Published
 from shortcore.errors import CacheUnavailable, Unavailable
 from shortcore.links.record import LinkKey, LinkRecord
+from shortcore.runtime.metrics import FromMemory
 from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
-from writer.relay import outbox
+from writer.relay.outbox import CHANNEL
 from writer.storage.batching import Batcher
 
 log = structlog.stdlib.get_logger(__name__)
 
-_NOTICE_EVERY_S = 0.002
+_MIN_INTERVAL_S = 0.002
 _NEW_LINKS_WAIT_S = 0.04
-"""After a notice the next one waits so much longer if it tells of new links alone: nobody had them
-yet, Redis was offered them already, and each batch of the relay costs as much as ten links."""
+"""Added to the interval between two notifications if only generated codes wait: nobody had these
+links yet, they were published already, and each batch of the relay costs as much as ten links."""
 
-_BATCH = 500
-_WAITING = 5000
+_MAX_BATCH = 500
+_MAX_WAITING = 5000
 
 Publication = tuple[LinkKey, LinkRecord]
-_Offer = tuple[LinkKey, LinkRecord, int]
+_Fill = tuple[LinkKey, LinkRecord, int]
 
 
 class Publisher:
-    """Tells Redis and the relay of committed changes.
-
-    `publish_failures` counts records that Redis did not take in time; the relay brings them.
-    """
+    """Publishes committed changes to Redis and notifies the relay."""
 
     def __init__(
         self,
@@ -47,105 +46,120 @@ class Publisher:
     ) -> None:
         self.publish_failures = 0
         self.preannounce_failures = 0
+        self.moment = now_ms
+        """Returns the time to pass to `publish`; call it before the transaction begins."""
         self._cache = cache
         self._feed = feed
         self._postgres = postgres
         self._wanted = asyncio.Event()
-        self._hurried = asyncio.Event()
-        self.moment = now_ms
-        """The time to give to `publish`, taken before the transaction begins."""
-        self._batcher: Batcher[_Offer, Published] = Batcher(
-            self._fill, max_items=_BATCH, max_waiting=_WAITING
+        self._urgent = asyncio.Event()
+        self._batcher: Batcher[_Fill, Published] = Batcher(
+            self._fill, max_items=_MAX_BATCH, max_waiting=_MAX_WAITING
+        )
+
+    def export(self, source: FromMemory) -> None:
+        """Add the metrics to what `/metrics` shows."""
+        source.counter(
+            "shortlinks_publish_failures",
+            "Records that could not be published in time; the relay publishes them.",
+            lambda: self.publish_failures,
+        )
+        source.counter(
+            "shortlinks_preannounce_failures",
+            "Pre-announcements of custom codes that failed.",
+            lambda: self.preannounce_failures,
         )
 
     @contextlib.asynccontextmanager
     async def preannounced(self, keys: Sequence[LinkKey]) -> AsyncIterator[None]:
-        """Tell the redirectors of `keys`, of custom codes, while the block creates them.
+        """Pre-announce the custom codes `keys` to the redirectors while the block creates them.
 
-        During a scan they refuse, without a look-up, every custom code that they have not heard
-        of (docs/adr/0007): this one is known to them before its creation is answered, however far
-        behind a relay is. A code that is told and never made costs them a look-up.
+        During a scan, redirectors refuse unknown custom codes without a lookup (docs/adr/0007).
+        With the pre-announcement they know a code before the response to its creation is sent,
+        however large the backlog of the relay is. A code that is not created in the end costs
+        them a lookup.
         """
         if not keys:
             yield
             return
-        telling = asyncio.create_task(self._preannounce(keys))
+        task = asyncio.create_task(self._preannounce(keys))
         try:
             yield
         finally:
-            await telling
-            self._hurried.set()  # somebody may have asked for it already, and been told «not found»
+            await task
+            self._urgent.set()  # a visitor may have got a 404 for this code
 
     async def publish(self, records: Sequence[Publication], as_of_ms: int) -> None:
-        """Offer `records` of changed links to Redis within its deadline; wake the relay at once.
+        """Publish the records of changed links within the timeout, and notify the relay at once.
 
-        `as_of_ms` is a `moment` from before their transaction: Redis refuses them when it is long
-        ago, as others may have changed the links again meanwhile.
+        `as_of_ms` is a `moment` from before the transaction. Redis refuses records that are too
+        old, because the links may have changed again since then.
         """
-        self._hurried.set()
+        self._urgent.set()
         await self.publish_new(records, as_of_ms)
 
     async def publish_new(self, records: Sequence[Publication], as_of_ms: int) -> None:
-        """Do what `publish` does for new links, whose relay may wait for more of them.
+        """Publish the records of new links; the notification of the relay may wait for more.
 
-        Nobody can have asked for a generated code before; a chosen one is in a hurry (`preannounced`).
+        Nobody can have requested a generated code before. For custom codes, `preannounced` makes
+        the notification urgent.
         """
         self._wanted.set()
-        offers = [(key, record, as_of_ms) for key, record in records]
-        if len(offers) == 1:
-            await self._offer(self._batcher.submit(offers[0]))
-        elif offers:
-            await self._offer(self._fill(offers))
+        fills = [(key, record, as_of_ms) for key, record in records]
+        if len(fills) == 1:
+            await self._attempt(self._batcher.submit(fills[0]))
+        elif fills:
+            await self._attempt(self._fill(fills))
 
     def wake_relay(self) -> None:
-        """Have the relay look at the outbox soon."""
-        self._hurried.set()
+        """Notify the relay soon."""
+        self._urgent.set()
         self._wanted.set()
 
     async def notify_forever(self) -> None:
-        """Send the notices: at most one in 2 ms (42 ms of new links), for any number of commits.
+        """Send notifications: at most one in 2 ms, or in 42 ms if only generated codes are new.
 
-        Not inside the transactions, as NOTIFY would make their commits wait for each other
+        A NOTIFY inside of the transactions would make their commits wait for each other
         (docs/adr/0003).
         """
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            self._hurried.clear()
+            self._urgent.clear()
             try:
                 await self.notify()
             except POSTGRES_RETRYABLE_ERRORS as error:
                 log.warning("relay notification failed; the relay will poll", error=str(error))
-            await asyncio.sleep(_NOTICE_EVERY_S)
+            await asyncio.sleep(_MIN_INTERVAL_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_NEW_LINKS_WAIT_S):
-                    await self._hurried.wait()
+                    await self._urgent.wait()
 
     async def notify(self) -> None:
-        """Send one notice now; raises DatabaseUnavailable."""
+        """Send a notification now; raises DatabaseUnavailable."""
         async with self._postgres.connection() as connection:
-            await connection.execute("SELECT pg_notify($1, '')", outbox.CHANNEL)
+            await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
 
     async def _preannounce(self, keys: Sequence[LinkKey]) -> None:
         at_ms = self.moment()
         try:
-            for at in range(0, len(keys), _BATCH):
-                changes = [Change(key, 0, at_ms) for key in keys[at : at + _BATCH]]
+            for at in range(0, len(keys), _MAX_BATCH):
+                changes = [Change(key, 0, at_ms) for key in keys[at : at + _MAX_BATCH]]
                 await self._cache.call(partial(self._feed.append, changes))
-        except CacheUnavailable:  # where the feed is cut, the redirectors look up every code
+        except CacheUnavailable:  # without the feed, redirectors look up every code
             self.preannounce_failures += 1
 
-    async def _offer(self, publishing: Awaitable[object]) -> None:
+    async def _attempt(self, publishing: Awaitable[object]) -> None:
         try:
             await publishing
         except Unavailable as error:
-            log.debug("not published; the relay does it", error=error.detail)
+            log.debug("publishing failed; the relay will publish", error=error.detail)
 
-    async def _fill(self, offers: Sequence[_Offer]) -> Sequence[Published | Exception]:
+    async def _fill(self, fills: Sequence[_Fill]) -> Sequence[Published | Exception]:
         try:
-            results = await self._cache.fill_many(offers)
+            results = await self._cache.fill_many(fills)
         except CacheUnavailable:
-            self.publish_failures += len(offers)
+            self.publish_failures += len(fills)
             raise
         self.publish_failures += results.count(Published.EXPIRED)
         return results

@@ -1,1 +1,1 @@
-"""How the writer asks PostgreSQL: reads from a replica, and many requests in one query."""
+"""How the writer uses PostgreSQL: reads from a replica, and adaptive batches."""

@@ -1,6 +1,6 @@
-"""Adaptive batches: work runs at once when nothing else runs, and what comes meanwhile is joined.
+"""Adaptive batches: an item runs at once if nothing else runs; items that arrive meanwhile wait.
 
-With one caller there is no delay and no batch; with many, one round trip serves all who wait
+With one caller there is no delay and no batch. With many, one round trip serves all waiting items
 (group commit; DeWitt et al., SIGMOD 1984).
 """
 
@@ -16,10 +16,10 @@ R = TypeVar("R")
 
 
 class Batcher(Generic[T, R]):
-    """Hands items to `run` in batches of at most `max_items`, `in_flight` at a time.
+    """Passes items to `run` in batches of at most `max_items`, `in_flight` batches at a time.
 
-    `run` returns one result for each item, in order; a result that is an exception is raised
-    to the caller of its item alone, while an exception that `run` raises goes to all.
+    `run` returns one result for each item, in order. A result that is an exception is raised only
+    for its item; an exception that `run` raises is raised for every item of the batch.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Batcher(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T) -> R:
-        """Return the result of `item`; raises Unavailable when too many wait already."""
+        """Return the result of `item`; raises Unavailable if `max_waiting` items wait already."""
         if len(self._waiting) >= self._max_waiting:
             raise Unavailable("Too many requests are waiting; try again soon.")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        # One that has not begun yet will take this item, too.
+        # A task that has not started yet will also take this item.
         if self._working < self._in_flight and self._starting is None:
             self._starting = asyncio.create_task(self._work())
-            self._tasks.add(self._starting)  # the loop itself keeps tasks weakly
+            self._tasks.add(self._starting)  # the event loop keeps only weak references
             self._starting.add_done_callback(self._tasks.discard)
         return await future
 
@@ -66,11 +66,11 @@ class Batcher(Generic[T, R]):
     async def _run_batch(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
         try:
             results = await self._run([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001  # handed to every caller, who raises it
+        except Exception as error:  # noqa: BLE001  # every caller raises it
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
-                continue  # its caller went away
+                continue  # the caller was cancelled
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:

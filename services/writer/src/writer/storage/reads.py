@@ -1,4 +1,4 @@
-"""Where lists are read from: the replica where there is one, else the primary."""
+"""Reads from the replica, if there is one, and otherwise from the primary."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -7,6 +7,7 @@ import asyncpg
 import structlog
 
 from shortcore.errors import DatabaseUnavailable
+from shortcore.runtime.metrics import FromMemory
 from shortcore.storage.postgres import Connection, Postgres
 
 log = structlog.stdlib.get_logger(__name__)
@@ -15,10 +16,10 @@ T = TypeVar("T")
 
 
 class Reads:
-    """Reads that may be as old as the replica is late.
+    """Reads that may be outdated by the replication lag.
 
-    Only answers without an ETag may come from here. Whoever was just given a version must never
-    be shown an older one, so single links and domains are read from the primary.
+    Use it only for responses without an ETag. A client that has just received a version must
+    never get an older one, so single links and domains are read from the primary.
     """
 
     def __init__(self, primary: Postgres, replica: Postgres | None, timeout_ms: int) -> None:
@@ -27,20 +28,28 @@ class Reads:
         self._timeout_ms = timeout_ms
         self.fallbacks_total = 0
 
-    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Return what `work` reads: on the replica, or else once more on the primary.
+    def export(self, source: FromMemory) -> None:
+        """Add the metrics to what `/metrics` shows."""
+        source.counter(
+            "shortlinks_replica_fallbacks",
+            "Lists read from the primary because the read replica failed.",
+            lambda: self.fallbacks_total,
+        )
 
-        Each server has `timeout_ms`; a replica that keeps failing is not asked (its breaker).
-        Raises DatabaseUnavailable, and the errors of SQL itself, of the primary only.
+    async def read(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Return the result of `work` on the replica, or on the primary if the replica fails.
+
+        Each server has `timeout_ms`. Raises DatabaseUnavailable and errors of SQL from the primary
+        only.
         """
         if self._replica is not None:
             try:
                 async with self._replica.connection(self._timeout_ms) as connection:
                     return await work(connection)
             except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-                # A replica refuses what a primary would not: a query that stands in the way of
-                # the replay, a table whose migration has not arrived.
+                # A replica refuses some queries that a primary does not: one that conflicts with
+                # replay, or one on a table that a migration has not created there yet.
                 self.fallbacks_total += 1
-                log.debug("the replica did not answer", error=str(error))
+                log.debug("read replica failed; reading from the primary", error=str(error))
         async with self._primary.connection(self._timeout_ms) as connection:
             return await work(connection)
