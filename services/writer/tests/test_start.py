@@ -124,7 +124,7 @@ def test_waiting_in_vain_ends_with_one_sentence_and_waiting_for_newer_code_at_on
     blank_database_url, database_url
 ):
     said = refusal(run("wait-schema", "--wait-s", "1"))
-    assert "could not be asked within 1 s" in said
+    assert "did not answer within 1 s" in said
     assert said.count("\n") == 1
     said = refusal(run("wait-schema", "--wait-s", "1", POSTGRES_URL=blank_database_url))
     assert "at revision 0" in said

@@ -1,7 +1,7 @@
 """The command `shortlinks-writer`: serve, relay, migrate, wait-schema, create-key.
 
-Each imports what it needs when it runs: the framework, or Alembic, take longer to load than most
-of them to do their work, and pods wait for migrations.
+Each command imports what it needs when it runs: loading the framework or Alembic takes longer than
+the work of most commands, and pods wait for migrations.
 """
 
 import argparse
@@ -26,22 +26,22 @@ from shortcore.storage.schema_wait import (
     wait_for_schema,
 )
 
-CONFIGURATION_FAULT = 2
+CONFIGURATION_ERROR = 2
 
-LONGEST_LIFE_S = 100 * 366 * 86_400
-"""Of a key that ends: a date beyond what Python can write is a slip of the finger."""
+MAX_KEY_TTL_S = 100 * 366 * 86_400
+"""Maximum TTL of an API key, in seconds. Python cannot represent dates much further ahead."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a fault of configuration is a line each on stderr and exit code 2."""
+    """Run one command; prints each configuration error on a line of stderr and exits with 2."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except TaskFailed:
-        raise SystemExit(1) from None  # logged where it happened
+        raise SystemExit(1) from None  # it has been logged
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201  # a command line prints
-        raise SystemExit(CONFIGURATION_FAULT) from None
+        raise SystemExit(CONFIGURATION_ERROR) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,24 +49,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, run, help_ in (
         ("serve", _serve, "serve the API"),
-        ("relay", _relay, "bring changes from the outbox to Redis"),
+        ("relay", _relay, "deliver changes from the outbox to Redis"),
     ):
         commands.add_parser(name, help=help_).set_defaults(run=run)
     for name, waiting, help_, seconds in (
-        ("migrate", _migrate, "bring the database schema up to date", 60.0),
-        ("wait-schema", _wait_schema, "return when the database schema fits", 600.0),
+        ("migrate", _migrate, "upgrade the database schema", 60.0),
+        ("wait-schema", _wait_schema, "wait until the database schema fits", 600.0),
     ):
         command = commands.add_parser(name, help=help_)
         command.add_argument(
             "--wait-s",
             type=float,
             default=seconds,
-            help="how long it waits for PostgreSQL to come up, or the schema to fit (%(default)s)",
+            help="timeout of the wait for PostgreSQL and its schema, in seconds (%(default)s)",
         )
         command.set_defaults(run=waiting)
-    key = commands.add_parser("create-key", help="make an API key and print it")
-    key.add_argument("--name", required=True, help="whose key it is")
-    key.add_argument("--expires-in-s", type=_life, help="its life in seconds; endless if unset")
+    key = commands.add_parser("create-key", help="create an API key and print it")
+    key.add_argument("--name", required=True, help="name of the key's owner")
+    key.add_argument(
+        "--expires-in-s", type=_ttl, help="TTL of the key in seconds; no expiry if unset"
+    )
     key.set_defaults(run=_create_key)
     return parser
 
@@ -89,7 +91,7 @@ def _relay(_: argparse.Namespace) -> None:
 
 def _migrate(arguments: argparse.Namespace) -> None:
     url = load(PostgresSettings).postgres_url.get_secret_value()
-    with _Away():
+    with _ReportingErrors():
         policy = SchemaWait(retry_on=POSTGRES_UNAVAILABLE_ERRORS, timeout_s=arguments.wait_s)
         asyncio.run(wait_for_schema(partial(check_connection, url), policy))
         if asyncio.run(revision(url)) == REVISION:
@@ -107,9 +109,9 @@ def _wait_schema(arguments: argparse.Namespace) -> None:
     try:
         asyncio.run(wait_for_schema(partial(check_schema_at, url), policy))
     except POSTGRES_UNAVAILABLE_ERRORS as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigurationError(
-            f"PostgreSQL could not be asked within {arguments.wait_s:g} s: {said}"
+            f"PostgreSQL did not answer within {arguments.wait_s:g} s: {reason}"
         ) from error
 
 
@@ -117,8 +119,8 @@ def _create_key(arguments: argparse.Namespace) -> None:
     from writer.keys.service import create_key  # noqa: PLC0415
 
     url = load(PostgresSettings).postgres_url.get_secret_value()
-    life = arguments.expires_in_s
-    expires_at = None if life is None else datetime.now(UTC) + timedelta(seconds=life)
+    ttl_s = arguments.expires_in_s
+    expires_at = None if ttl_s is None else datetime.now(UTC) + timedelta(seconds=ttl_s)
 
     async def run() -> str:
         async with (
@@ -128,18 +130,18 @@ def _create_key(arguments: argparse.Namespace) -> None:
             _, secret = await create_key(connection, arguments.name, expires_at)
         return secret
 
-    with _Away():
+    with _ReportingErrors():
         print(asyncio.run(run()))  # noqa: T201  # a command line prints
 
 
-def _life(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= LONGEST_LIFE_S:
-        raise argparse.ArgumentTypeError(f"a whole number of seconds, 1 to {LONGEST_LIFE_S}")
+def _ttl(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_KEY_TTL_S:
+        raise argparse.ArgumentTypeError(f"a whole number of seconds, 1 to {MAX_KEY_TTL_S}")
     return int(text)
 
 
-class _Away:
-    """Turns what PostgreSQL and the way to it say into one line for the operator."""
+class _ReportingErrors:
+    """Turns errors of PostgreSQL and of the network into a ConfigurationError of one line."""
 
     def __enter__(self) -> None:
         return None

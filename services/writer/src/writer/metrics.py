@@ -1,4 +1,4 @@
-"""The writer's figures for Prometheus."""
+"""The metrics of API requests."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -8,18 +8,18 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """Requests by route and status class, and how long they took."""
+    """Requests and their duration, by route."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "shortlinks_api_requests",
-            "Requests to the API, by route, method and class of status.",
+            "API requests, by route, method and class of status.",
             ["route", "method", "status"],
             registry=registry,
         )
         self._seconds = Histogram(
             "shortlinks_api_request_duration_seconds",
-            "Time from a request to the end of its answer, by route.",
+            "Time from the start of a request to the end of its response, by route.",
             ["route"],
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
@@ -28,8 +28,8 @@ class Metrics:
         self._bound: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one request; `status` 0 means that it was never answered."""
-        # A made-up method must not become a label: there is no end to them.
+        """Count one request; `status` is 0 if no response was sent."""
+        # Clients can send any method; each label value takes memory.
         known = method if method in METHODS else "other"
         bound = self._bound.get((route, known, status // 100))
         if bound is None:

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, and every error as a problem."""
+"""The HTTP application: routes, and every error as an RFC 9457 problem."""
 
 import functools
 from importlib.metadata import version
@@ -22,24 +22,24 @@ from shortcore.errors import (
 from writer.app.cors import Cors
 from writer.app.fast_path import FastPath
 from writer.app.head import HeadAsGet
-from writer.app.middleware import ApiMiddleware, fault
+from writer.app.middleware import ApiMiddleware, internal_error
 from writer.app.openapi import document
 from writer.container import Container
 from writer.domains.endpoints import router as domains
 from writer.http.bodies import BodyLimits
 from writer.http.caller import CALLER, Caller
 from writer.http.dependencies import Services
-from writer.http.problems import answer_of, error_of_validation
+from writer.http.problems import error_of_validation, problem_response
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
 
 
 def create_app(container: Container) -> ASGIApp:
-    """Return the ASGI application over `container`, which the caller starts and closes."""
+    """Return the ASGI application; the caller starts and closes `container`."""
     app = FastAPI(
         title="Shortlinks",
         openapi_url="/api/openapi.json",
-        docs_url=None,  # its pages load scripts from elsewhere
+        docs_url=None,  # its pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -54,11 +54,11 @@ def create_app(container: Container) -> ASGIApp:
     app.exception_handler(RequestValidationError)(_on_invalid)
     app.exception_handler(HTTPException)(_on_framework)
     app.exception_handler(ClientDisconnect)(_on_disconnect)
-    app.exception_handler(Exception)(_on_fault)
+    app.exception_handler(Exception)(_on_internal_error)
 
-    # Here, as the first request for it would hold the event loop.
+    # Made at the start: the first request for it would block the event loop.
     made = _document(settings.target_max_length, settings.batch_max_items)
-    app.openapi = lambda: made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.openapi = lambda: made  # type: ignore[method-assign]  # the way to extend it that FastAPI documents
     inner = HeadAsGet(FastPath(app, container.drafter, container.links, container.batches, limits))
     middleware = ApiMiddleware(inner, container.authenticator, container.metrics, limits)
     origins = settings.writer_cors_origins
@@ -86,18 +86,18 @@ async def _on_invalid(request: Request, error: RequestValidationError) -> Respon
 
 
 async def _on_disconnect(request: Request, _: ClientDisconnect) -> Response:
-    """Answer for a body that broke off: nobody reads it, and it must not count as a fault of ours."""
-    return _respond(request, MalformedRequest("The body broke off."))
+    """Respond to a client that disconnected within its body, so that it counts as a client error."""
+    return _respond(request, MalformedRequest("The body is incomplete."))
 
 
-async def _on_fault(request: Request, _: Exception) -> Response:
-    """Answer for a fault of ours; the framework raises it again, and the middleware logs it."""
-    return _respond(request, fault())
+async def _on_internal_error(request: Request, _: Exception) -> Response:
+    """Respond to an internal error; the framework raises it again, and the middleware logs it."""
+    return _respond(request, internal_error())
 
 
 async def _on_framework(request: Request, error: HTTPException) -> Response:
-    """Reword what the framework itself refuses."""
-    # It wraps whatever reading the body raises, also what the middleware raised there.
+    """Respond to an error that the framework itself raises."""
+    # The framework wraps errors that were raised while it read the body.
     if isinstance(error.__cause__, ShortlinksError):
         return _respond(request, error.__cause__)
     path = request.url.path
@@ -105,9 +105,9 @@ async def _on_framework(request: Request, error: HTTPException) -> Response:
         allow = ", ".join(sorted(_methods(request)))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allow})
-        refused = MethodNotAllowed(f"{request.method} is not possible on {path}.")
+        refused = MethodNotAllowed(f"{path} does not support {request.method}.")
         response = _respond(request, refused)
-        response.headers["allow"] = allow  # RFC 9110, 15.5.6 demands it
+        response.headers["allow"] = allow  # RFC 9110, 15.5.6 requires it
         return response
     known: dict[int, ShortlinksError] = {
         400: MalformedRequest("The body is not valid JSON in UTF-8."),
@@ -118,7 +118,7 @@ async def _on_framework(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    # The framework names those of one route, though several share a path.
+    # The framework knows the methods of one route, but several routes share a path.
     methods = {
         method
         for route in (*request.app.routes, *links.routes, *domains.routes, *keys.routes)
@@ -130,5 +130,5 @@ def _methods(request: Request) -> set[str]:
 
 def _respond(request: Request, error: ShortlinksError) -> Response:
     caller: Caller = request.scope[CALLER]
-    body, headers = answer_of(error, caller.request_id)
+    body, headers = problem_response(error, caller.request_id)
     return Response(body, error.status, headers)

@@ -17,10 +17,10 @@ EXPOSED_HEADERS = (
     "Content-Disposition", "ETag", "Idempotency-Replayed", "Link", "Location", "RateLimit",
     "RateLimit-Policy", "Retry-After", "WWW-Authenticate", "X-Request-Id",
 )  # fmt: skip
-"""What a script may read of an answer beside the headers that it always may."""
+"""Response headers that a script may read in addition to the safelisted ones."""
 
 MAX_AGE_S = 600
-"""How long a browser may remember the answer to a preflight request."""
+"""How long a browser may cache the response to a preflight request, in seconds."""
 
 ROUTE = "cors-preflight"
 
@@ -28,9 +28,10 @@ ROUTE = "cors-preflight"
 class Cors(CORSMiddleware):
     """Lets scripts of `origins` call the application.
 
-    It wraps the middleware: a preflight request carries no key, and a refusal of the middleware must be
-    readable by the script, too. `Access-Control-Allow-Credentials` is never sent. A script sends
-    its key in `Authorization`, which needs no credentials mode, and the API reads no cookie.
+    It is outside of ApiMiddleware: a preflight request has no API key, and scripts must be able to
+    read the error responses of the middleware. `Access-Control-Allow-Credentials` is never sent: a
+    script sends its key in `Authorization`, which needs no credentials mode, and the API reads no
+    cookie.
     """
 
     def __init__(self, app: ASGIApp, origins: frozenset[str], metrics: Metrics) -> None:
@@ -45,7 +46,7 @@ class Cors(CORSMiddleware):
         self._metrics = metrics
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a preflight request and count it: 200, or 400 for one that is not allowed."""
+        """Respond to a preflight request and count it: 200, or 400 if it is not allowed."""
         began = time.perf_counter()
         response = super().preflight_response(request_headers)
         seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""HEAD wherever GET is: the same work and the same headers, without the body (RFC 9110, 9.3.2)."""
+"""HEAD for every GET route: the same headers without the body (RFC 9110, 9.3.2)."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from writer.http.caller import ROUTE
 
 
 class HeadAsGet:
-    """Wraps the application, which then sees no HEAD."""
+    """Passes HEAD requests to the application as GET."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -29,5 +29,5 @@ class HeadAsGet:
         try:
             await self._app(inner, receive, send_head)
         finally:
-            # What the framework found is read by the middleware, for its figures.
+            # The middleware needs the route for its metrics.
             scope.update({name: inner[name] for name in ("route", ROUTE) if name in inner})

@@ -1,7 +1,7 @@
-"""Around every request: an id, a log line, figures, the API key, a bounded body, an answer.
+"""The middleware of every request: request id, API key, limits, error responses, log, metrics.
 
-Plain ASGI, outside of the framework, so that no route can be forgotten and a refused request
-costs next to nothing: its body is not read.
+It is plain ASGI outside of the framework, so that it covers every route, and so that a rejected
+request costs little: its body is not read.
 """
 
 import logging
@@ -23,7 +23,7 @@ from shortcore.errors import (
 from shortcore.runtime.admin import Message, Receive, Scope, Send
 from writer.http.bodies import BodyLimits
 from writer.http.caller import CALLER, ROUTE, Caller
-from writer.http.problems import answer_of, invalid
+from writer.http.problems import invalid, problem_response
 from writer.keys.authenticator import ApiKeyAuthenticator
 from writer.metrics import Metrics
 
@@ -33,19 +33,19 @@ log = structlog.stdlib.get_logger(__name__)
 PROTECTED = "/api/v1"
 
 MAX_PARAMETERS = 100
-"""Parameters in a query; a list of links with every filter has fewer than 50."""
+"""Maximum number of query parameters; a list of links with every filter has fewer than 50."""
 
 _SINGLE_FIELDS = (b"authorization", b"content-type", b"idempotency-key")
 """Header fields that a request may have only once (RFC 9110, 5.3): their values are no lists."""
 
 _LENGTH_DIGITS = 20
-"""Digits of the largest Content-Length that the parser accepts (64 bits)."""
+"""Digits of the largest Content-Length that the HTTP parser accepts (64 bits)."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=-]{1,128}")
 
 
 class ApiMiddleware:
-    """Wraps the application."""
+    """Authenticates a request, limits it, and responds to errors of the application."""
 
     def __init__(
         self, app: Any, keys: ApiKeyAuthenticator, metrics: Metrics, limits: BodyLimits
@@ -65,7 +65,7 @@ class ApiMiddleware:
         scope[CALLER] = caller
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=caller.request_id)
-        answer = _Answer(send, caller.request_id)
+        response = _Response(send, caller.request_id)
         try:
             if len(headers) < len(scope["headers"]):
                 _check_single_fields(scope["headers"])
@@ -77,22 +77,22 @@ class ApiMiddleware:
             _check_query(scope["query_string"])
             limit = self._limits.bytes_at(scope["path"])
             bounded = _bounded(headers.get(b"content-length"), receive, limit)
-            await self._app(scope, bounded, answer.send)
+            await self._app(scope, bounded, response.send)
         except ShortlinksError as error:
-            await answer.tell(error)
+            await response.send_error(error)
         except Exception:
             log.exception("the request failed")
-            await answer.tell(fault())
+            await response.send_error(internal_error())
         finally:
-            self._account(scope, answer.status, time.perf_counter() - began)
+            self._record(scope, response.status, time.perf_counter() - began)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = (
             str(scope.get(ROUTE)) if ROUTE in scope else getattr(scope.get("route"), "path", "none")
         )
         self._metrics.request(route, scope["method"], status, seconds)
         if not _logger.isEnabledFor(logging.INFO):
-            return  # structlog would compose the line before it asks
+            return  # structlog would format the line first
         log.info(
             "request",
             method=scope["method"],
@@ -103,8 +103,8 @@ class ApiMiddleware:
         )
 
 
-class _Answer:
-    """Passes an answer on with the request's id, and remembers how it began."""
+class _Response:
+    """Adds the request id to a response and keeps its status; 0 until it starts."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self.status = 0
@@ -120,10 +120,10 @@ class _Answer:
             ]
         await self._send(message)
 
-    async def tell(self, error: ShortlinksError) -> None:
+    async def send_error(self, error: ShortlinksError) -> None:
         if self.status:
-            return  # it has begun: the server cuts the connection
-        body, headers = answer_of(error, self._request_id)
+            return  # the response has started: the server closes the connection
+        body, headers = problem_response(error, self._request_id)
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         raw.append((b"content-length", str(len(body)).encode()))
         await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
@@ -136,9 +136,9 @@ def _request_id(sent: bytes | None) -> str:
     return secrets.token_hex(16)
 
 
-def fault() -> InternalError:
-    """Return the error that tells the caller of a fault without telling what it is."""
-    return InternalError("Something went wrong here; the log tells more under the request's id.")
+def internal_error() -> InternalError:
+    """Return the error for the client, without details of the cause."""
+    return InternalError("An internal error occurred; the log has details under the request id.")
 
 
 def _check_single_fields(headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -155,11 +155,11 @@ def _check_query(query: bytes) -> None:
 
 
 def _bounded(content_length: bytes | None, receive: Receive, limit: int) -> Receive:
-    too_large = BodyTooLarge(f"A body has {limit} bytes at the most.")
+    too_large = BodyTooLarge(f"The body may have at most {limit} bytes.")
     if content_length is not None:
         if not content_length.isdigit():
-            raise MalformedRequest("Content-Length is no number.")
-        # int() refuses a number of thousands of digits, and zeros in front are allowed.
+            raise MalformedRequest("Content-Length is not a number.")
+        # int() rejects numbers with thousands of digits; leading zeros are allowed.
         digits = content_length.lstrip(b"0")
         if len(digits) > _LENGTH_DIGITS or int(digits or b"0") > limit:
             raise too_large

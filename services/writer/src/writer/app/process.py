@@ -1,4 +1,4 @@
-"""`shortlinks-writer serve`: from settings to an orderly end."""
+"""The process of the API: from its settings to an orderly end."""
 
 import structlog
 
@@ -23,8 +23,8 @@ SCHEMA_WAIT = SchemaWait(retry_on=(DatabaseUnavailable,), interval_s=0.25, timeo
 async def run(settings: WriterSettings) -> None:
     """Serve the API until a signal comes.
 
-    Raises ConfigurationError when a port is taken, PostgreSQL does not come up, or its schema
-    does not fit. Redis may be away.
+    Raises ConfigurationError if a port is in use, PostgreSQL does not answer, or its schema does
+    not fit. Redis may be down.
     """
     async with open_container(settings) as container:
         health = Health()
@@ -48,7 +48,7 @@ async def run(settings: WriterSettings) -> None:
                 settings.writer_host,
                 settings.writer_port,
                 connections=public_connections,
-                proxy_headers=False,  # nothing here asks who the peer is
+                proxy_headers=False,  # the API does not use the client's address
             )
         except OSError as error:
             raise ConfigurationError(str(error)) from error

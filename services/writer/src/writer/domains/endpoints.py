@@ -1,4 +1,4 @@
-"""HTTP for domains."""
+"""The HTTP endpoints of domains."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ Domains = Annotated[DomainService, Depends(provided(DomainService))]
 async def list_domains(
     request: Request, domains: Domains, query: Annotated[PageQuery, Query()]
 ) -> Response:
-    """Return a page of domains, by host."""
+    """Return a page of domains, ordered by host."""
     found = await domains.page(host_before(query.cursor), query.limit + 1)
     page, more = found[: query.limit], len(found) > query.limit
     cursor = encode(DomainCursor(page[-1].host)) if more else None
@@ -42,7 +42,7 @@ async def list_domains(
     responses=documented(201, "DomainView", 409, 422, sends=("Location", "ETag")),
 )
 async def add_domain(domains: Domains, body: CreateDomain) -> Response:
-    """Add a host that short links can live on."""
+    """Add a domain for short links."""
     return _one(domains, await domains.add(body), 201)
 
 
@@ -70,7 +70,7 @@ async def edit_domain(
     "/{host}", summary="Remove a domain", status_code=204, responses=documented(204, None, 404, 409)
 )
 async def remove_domain(domains: Domains, host: HostInPath) -> Response:
-    """Remove a host without links, which is not the default one."""
+    """Remove a domain that has no links and is not the default domain."""
     await domains.remove(host)
     return Response(status_code=204)
 

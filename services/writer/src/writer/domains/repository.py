@@ -11,7 +11,7 @@ from shortcore.storage.postgres import Connection
 _COLUMNS = """d.id, d.host, d.default_target, d.not_found_target, d.case_insensitive, d.version,
     d.created_at, d.updated_at"""
 
-# A row without a code tells the redirectors to read the domains anew.
+# A row without a code makes the redirectors read the domains again.
 _OUTBOX = """o AS (INSERT INTO outbox (domain_id, host, code, version)
     SELECT id, host, '', {version} FROM d)"""
 
@@ -37,7 +37,7 @@ _CAPITAL = "SELECT code FROM links WHERE domain_id = $1 AND code <> lower(code) 
 
 @dataclass(frozen=True, slots=True)
 class DomainValues:
-    """What an operator can set of a domain."""
+    """The settable fields of a domain."""
 
     default_target: str | None = None
     not_found_target: str | None = None
@@ -46,9 +46,9 @@ class DomainValues:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A host of short links, and where its bare address and its unknown codes lead.
+    """A host of short links, with the targets of its root and of unknown codes.
 
-    All codes of a case-insensitive domain are in lower case, and every spelling finds them.
+    The codes of a case-insensitive domain are stored in lower case; any spelling finds them.
     """
 
     id: int
@@ -62,21 +62,21 @@ class Domain:
 
     @property
     def values(self) -> DomainValues:
-        """What an operator can set of it."""
+        """The settable fields."""
         return DomainValues(self.default_target, self.not_found_target, self.case_insensitive)
 
     def spelled(self, code: str) -> str:
-        """Return `code` as links of this domain are stored."""
+        """Return `code` as this domain stores it."""
         return fold_code(code) if self.case_insensitive else code
 
 
 async def all_domains(connection: Connection) -> list[Domain]:
-    """Return every domain by host."""
+    """Return all domains, ordered by host."""
     return [Domain(*row) for row in await connection.fetch(_ALL)]
 
 
 async def list_domains(connection: Connection, after: str, limit: int) -> list[Domain]:
-    """Return the first `limit` domains whose hosts come after `after`, by host."""
+    """Return the first `limit` domains after the host `after`, ordered by host."""
     return [Domain(*row) for row in await connection.fetch(_PAGE, after, limit)]
 
 
@@ -86,19 +86,19 @@ async def find_domain(connection: Connection, host: str) -> Domain | None:
 
 
 async def locked_domain(connection: Connection, host: str) -> Domain | None:
-    """Return one domain and keep others from changing it until the transaction ends."""
+    """Return one domain and lock it until the transaction ends."""
     return _domain(await connection.fetchrow(_ONE + " FOR UPDATE", host))
 
 
 async def add_domain(connection: Connection, host: str, values: DomainValues) -> Domain | None:
-    """Add a domain; returns None when the host is there already."""
+    """Add a domain; returns None if the host exists already."""
     return _domain(await connection.fetchrow(_ADD, host, *astuple(values)))
 
 
 async def find_capital(connection: Connection, domain_id: int) -> str | None:
-    """Return a code of the domain that has a capital letter, if there is one.
+    """Return a code of the domain with a capital letter, or None.
 
-    With the domain locked by `locked_domain` no other one can come before the transaction ends.
+    While the domain is locked by `locked_domain`, no such code can be added.
     """
     code: str | None = await connection.fetchval(_CAPITAL, domain_id)
     return code
@@ -107,11 +107,11 @@ async def find_capital(connection: Connection, domain_id: int) -> str | None:
 async def save_domain(connection: Connection, host: str, values: DomainValues) -> Domain:
     """Write the values of a locked domain."""
     row = await connection.fetchrow(_SAVE, host, *astuple(values))
-    return Domain(*row)  # type: ignore[misc]  # it is locked, so it is there
+    return Domain(*row)  # type: ignore[misc]  # the row is locked, so it exists
 
 
 async def remove_domain(connection: Connection, host: str) -> bool:
-    """Remove a domain; returns whether it was there.
+    """Remove a domain; returns whether it existed.
 
     Raises asyncpg.ForeignKeyViolationError while it has links, in the trash or not.
     """

@@ -1,4 +1,4 @@
-"""What the API does with domains."""
+"""Creates, lists, edits and removes domains."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ from writer.storage.reads import Reads
 
 
 class DomainService:
-    """Adds, edits and removes hosts; each change reaches the redirectors as a link's would."""
+    """Creates, lists, edits and removes domains; the relay delivers each change to redirectors."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class DomainService:
         return self._domain_cache.default_host
 
     async def page(self, after: str, limit: int) -> list[Domain]:
-        """Return the first `limit` domains after the host `after`, as old as the replica is late."""
+        """Return the first `limit` domains after the host `after`, possibly from the replica."""
         return await self._reads.read(
             lambda connection: repository.list_domains(connection, after, limit)
         )
@@ -55,7 +55,7 @@ class DomainService:
         return domain
 
     async def add(self, new: CreateDomain) -> Domain:
-        """Add a host; raises InvalidInput, DomainTaken."""
+        """Add a domain; raises InvalidInput, DomainTaken."""
         try:
             host = normalise_host(new.host)
         except ValueError as error:
@@ -74,11 +74,11 @@ class DomainService:
     async def edit(self, host: str, edit: EditDomain, if_match: str | None) -> Domain:
         """Merge `edit` into the domain; without any change it keeps its version.
 
-        Raises DomainInUse for `case_insensitive` while there are codes with capital letters.
+        Raises DomainInUse for `case_insensitive` if the domain has codes with capital letters.
         """
         host = _known(host)
         async with self._transaction() as connection, connection.transaction():
-            # Inserts of links lock the domain, too: nobody adds such a code meanwhile.
+            # Inserts of links lock the domain, too, so nobody adds such a code meanwhile.
             old = await repository.locked_domain(connection, host)
             if old is None:
                 raise _not_found(host)
@@ -95,7 +95,7 @@ class DomainService:
         return domain
 
     async def remove(self, host: str) -> None:
-        """Remove a host without links; raises DomainInUse, DomainNotFound."""
+        """Remove a domain without links; raises DomainInUse, DomainNotFound."""
         host = _known(host)
         if host == self.default_host:
             raise DomainInUse("The default domain cannot be removed.")

@@ -1,4 +1,4 @@
-"""Cursors: where a page of a list ends, opaque to clients, checked when they come back."""
+"""Cursors: the position after a page of a list, opaque to clients, validated on return."""
 
 import base64
 import binascii
@@ -14,12 +14,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIMIT = 2**63
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_INVALID = "This is no cursor; take it from `next` of the page before."
+_INVALID = "The cursor is invalid; use `next` of the previous page."
 MAX_LENGTH: Final = 400
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The last link of a page: which order it is for, its place (µs since 1970), its id."""
+    """The last link of a page: the order of the list, its time in it (µs since 1970), and its id."""
 
     sort: str
     at_us: int
@@ -27,7 +27,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def at(self) -> datetime:
-        """The place as an instant."""
+        """The time as a datetime."""
         return _EPOCH + timedelta(microseconds=self.at_us)
 
 
@@ -47,7 +47,7 @@ _AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor)
 
 
 def encode_cursor(sort: str, at: datetime, id_: int) -> str:
-    """Return the cursor after the link `id_`, whose place in the order is `at`."""
+    """Return the cursor after the link `id_`, whose time in the order is `at`."""
     at_us = (at - _EPOCH) // _MICROSECOND
     return encode(Cursor(sort, at_us, id_))
 
@@ -58,23 +58,23 @@ def encode(cursor: Cursor | KeyCursor | DomainCursor) -> str:
 
 
 def decode_cursor(text: str, sort: str) -> Cursor:
-    """Return the cursor in `text`; raises InvalidInput for any other text or another order."""
+    """Return the cursor in `text`; raises InvalidInput if it is invalid or of another order."""
     cursor = _decode(text, Cursor)
     if cursor.sort != sort:
-        raise _refused(f"This cursor belongs to sort={cursor.sort}; begin again without it.")
-    # Beyond them no datetime, and no id of PostgreSQL, can be made.
+        raise _refused(f"This cursor is for sort={cursor.sort}; start again without a cursor.")
+    # Other values do not fit a datetime or an id of PostgreSQL.
     if not (0 <= cursor.at_us <= _LAST_US and 0 <= cursor.id < _LIMIT):
         raise _refused(_INVALID)
     return cursor
 
 
 def key_before(text: str | None) -> int:
-    """Return the id after which a page of keys begins; raises InvalidInput for no such cursor."""
+    """Return the id after which a page of keys begins; raises InvalidInput."""
     return 0 if text is None else _decode(text, KeyCursor).id
 
 
 def host_before(text: str | None) -> str:
-    """Return the host after which a page of domains begins; raises InvalidInput likewise."""
+    """Return the host after which a page of domains begins; raises InvalidInput."""
     return "" if text is None else _decode(text, DomainCursor).host
 
 

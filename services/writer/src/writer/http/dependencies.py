@@ -42,8 +42,8 @@ async def idempotent_request(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="1 to 255 printable characters: the same request with the same key is"
-            " done once and answered the same.",
+            description="1 to 255 printable ASCII characters. A repeated request with the same"
+            " key is processed once and gets the same response.",
         ),
         WithJsonSchema(
             {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY.pattern}
@@ -65,7 +65,7 @@ def idempotent_request_of(
     """Return a request with its key. Raises MalformedRequest for an invalid key."""
     check_key(key)
     if caller.key_id is None:
-        raise Unauthorized("An Idempotency-Key needs an API key beside it.")
+        raise Unauthorized("An Idempotency-Key requires an API key.")
     digest = hashlib.sha256(f"{method} {path}\n".encode())
     digest.update(body)
     return IdempotentRequest(caller.key_id, key, digest.digest())
@@ -74,6 +74,8 @@ def idempotent_request_of(
 IdempotencyKey = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
 IfMatch = Annotated[
     str | None,
-    Header(alias="If-Match", description='Do it only to this version, such as `"42"` (ETag).'),
+    Header(
+        alias="If-Match", description='Only if this is the current version, such as `"42"` (ETag).'
+    ),
     WithJsonSchema(ETAGS_SCHEMA),
 ]

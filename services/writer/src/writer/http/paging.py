@@ -1,4 +1,4 @@
-"""Pages of a list: how long a page is, after which cursor it begins, and where the next one is."""
+"""Pages of a list: size, cursor, and the header Link to other pages."""
 
 from typing import Annotated
 from urllib.parse import urlencode
@@ -18,18 +18,18 @@ _CURSOR = {
 
 
 class PageQuery(BaseModel):
-    """Which page; a parameter that does not exist is refused."""
+    """The requested page. Unknown parameters are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Number = Field(50, ge=1, le=200, description="Items in a page.")
+    limit: Number = Field(50, ge=1, le=200, description="Maximum number of items.")
     cursor: Annotated[Text, WithJsonSchema(_CURSOR)] | None = Field(
-        None, description="`next` of the page before."
+        None, description="`next` of the previous page."
     )
 
 
 def link_header(request: Request, cursor: str | None) -> dict[str, str]:
-    """Return the header Link (RFC 8288), which leads to the first page and to the one at `cursor`."""
+    """Return the header Link (RFC 8288) to the first page and, with a `cursor`, to the next one."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
 
     def to(rel: str, more: list[tuple[str, str]]) -> str:

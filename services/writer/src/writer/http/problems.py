@@ -1,4 +1,4 @@
-"""Every error as an RFC 9457 problem: one shape, stable types, a pointer to each bad field."""
+"""Errors as RFC 9457 problems: one format, stable types, a pointer to each invalid field."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -10,15 +10,15 @@ from shortcore.errors import URN, FieldError, InvalidInput, MalformedRequest, Sh
 MEDIA_TYPE: Final = "application/problem+json"
 
 MAX_ERRORS: Final = 50
-"""Broken rules that one answer names; it says how many there are."""
+"""Broken rules that one response lists; it also says how many there are."""
 
 MAX_ERRORS_OF_MANY: Final = 8
-"""Broken rules that are named of each item of a batch, and of each row of an import."""
+"""Broken rules that are listed for each item of a batch and for each row of an import."""
 
 _MAX_POINTER = 200
 _MAX_DETAIL = 1000
 
-# pydantic's names change with its releases; these are ours and do not.
+# pydantic changes its names between releases; these names are part of the API.
 _RULES = {
     "missing": "required",
     "extra_forbidden": "unknown-field",
@@ -38,8 +38,8 @@ _RULES = {
 }
 _SENTENCES = {
     "missing": "This field is required.",
-    "extra_forbidden": "There is no such field.",
-    "string_unicode": "The text holds half a surrogate pair, which is no character.",
+    "extra_forbidden": "This field is unknown.",
+    "string_unicode": "The text has a lone surrogate, which is not a character.",
 }
 _OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset", "length", "type"})
 
@@ -53,7 +53,7 @@ class ProblemField(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of an error: RFC 9457, with `errors` as its example in section 3."""
+    """The body of an error response: RFC 9457, with `errors` as in its section 3."""
 
     type: str
     title: str
@@ -66,9 +66,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 def problem_of(
     error: ShortlinksError, request_id: str = "", max_errors: int = MAX_ERRORS
 ) -> Problem:
-    """Return the problem that tells of `error`; `request_id` finds it in our logs.
+    """Return the problem for `error`; `request_id` identifies the request in the logs.
 
-    It names the first `max_errors` broken rules.
+    It lists the first `max_errors` broken rules.
     """
     detail = error.detail
     if (more := len(error.fields) - max_errors) > 0:
@@ -88,12 +88,12 @@ def problem_of(
     )
 
 
-def answer_of(error: ShortlinksError, request_id: str) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of the answer that tells of `error`."""
+def problem_response(error: ShortlinksError, request_id: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of the response for `error`."""
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    if error.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2 demands the header of this one
+    if error.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2 requires the header for this status
         headers["www-authenticate"] = 'Bearer realm="shortlinks"'
     return msgspec.json.encode(problem_of(error, request_id)), headers
 
@@ -101,10 +101,10 @@ def answer_of(error: ShortlinksError, request_id: str) -> tuple[bytes, dict[str,
 def error_of_validation(
     errors: Iterable[Mapping[str, Any]], at: str | None = None
 ) -> ShortlinksError:
-    """Turn pydantic's errors into one of ours.
+    """Return one error for all of pydantic's errors.
 
-    `at` is the pointer of what was validated; None where the framework did that, whose places
-    begin with the part of the request.
+    `at` is the JSON pointer of the validated value. It is None if the framework validated the
+    request; the locations then start with the part of the request.
     """
     fields = []
     for error in errors:
@@ -142,7 +142,7 @@ def _field(error: Mapping[str, Any], at: str | None) -> FieldError:
 def _summary(fields: Sequence[FieldError]) -> str:
     if len(fields) == 1:
         return fields[0].detail
-    return f"{len(fields)} rules are broken; `errors` names them."
+    return f"{len(fields)} rules are broken; `errors` lists them."
 
 
 def _printable(text: str, most: int) -> str:

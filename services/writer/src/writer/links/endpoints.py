@@ -1,4 +1,4 @@
-"""HTTP for links."""
+"""The HTTP endpoints of links and tags."""
 
 from typing import Annotated, Literal
 
@@ -51,7 +51,7 @@ FORMATS = {
 
 
 class _Code(StringConvertor):
-    """A code in a path: it has no colon, which is what sets a verb such as `:restore` off."""
+    """A code in a path. It has no colon, because a colon precedes a verb such as `:restore`."""
 
     regex = "[^/:]+"
 
@@ -62,7 +62,7 @@ _ONE = "/links/{domain}/{code:code}"
 
 
 class ListQuery(PageQuery):
-    """Which links, and how many at once; a parameter that does not exist is refused."""
+    """Which links to list. Unknown parameters are rejected."""
 
     domain: Host | None = None
     tag: list[Tag] = Field(default_factory=list, max_length=32, description="All of these.")
@@ -83,7 +83,7 @@ class ListQuery(PageQuery):
     responses=documented(201, "LinkView", 200, 409, 422, sends=("Location", "ETag")),
 )
 async def create_link(links: Links, body: CreateLink, idempotent: IdempotencyKey) -> Response:
-    """Create a link; 200 only where `find_if_exists` found one."""
+    """Create a link. The status is 200 if `find_if_exists` found an equal link."""
     return stored_response(await links.create(body, idempotent))
 
 
@@ -91,7 +91,7 @@ async def create_link(links: Links, body: CreateLink, idempotent: IdempotencyKey
     "/links:batch", summary="Create many links", responses=documented(200, "BatchAnswer", 409, 422)
 )
 async def create_links(batches: Batches, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
-    """Create up to 1,000 links; each item has its own result, unless `atomic`."""
+    """Create up to 1,000 links, with a result for each; with `atomic`, all or none."""
     return stored_response(await batches.create(body, idempotent))
 
 
@@ -113,7 +113,7 @@ async def create_links(batches: Batches, body: BatchLinks, idempotent: Idempoten
     },
 )
 async def import_links(request: Request, imports: Imports, idempotent: IdempotencyKey) -> Response:
-    """Create up to 10,000 links from the rows of a CSV or JSONL file; failed rows are named."""
+    """Create up to 10,000 links from a CSV or JSONL file. The response lists failed rows."""
     refuse_coded(request)
     form = FORMATS.get(media_type(request))
     if form is None:
@@ -127,7 +127,7 @@ async def import_links(request: Request, imports: Imports, idempotent: Idempoten
 async def list_links(
     request: Request, links: Links, query: Annotated[ListQuery, Query()]
 ) -> Response:
-    """Return a page of links; `next` and the header Link lead to the following one."""
+    """Return a page of links; `next` and the header Link lead to the next page."""
     cursor = None if query.cursor is None else decode_cursor(query.cursor, query.sort)
     wanted = listing.Query(
         sort=query.sort,
@@ -158,7 +158,7 @@ async def get_link(
         str | None, Header(alias="If-None-Match"), WithJsonSchema(ETAGS_SCHEMA)
     ] = None,
 ) -> Response:
-    """Return one link, also from the trash."""
+    """Return one link, deleted or not."""
     link = await links.get(domain, code)
     if none_match(if_none_match, link.version):
         return Response(status_code=304, headers={"etag": etag(link.version)})
@@ -190,9 +190,9 @@ async def delete_link(
     code: CodeInPath,
     if_match: IfMatch = None,
     *,
-    purge: Annotated[Flag, Query(description="Remove a link that is in the trash.")] = False,
+    purge: Annotated[Flag, Query(description="Remove a deleted link for good.")] = False,
 ) -> Response:
-    """Put the link into the trash, or remove it from there for ever."""
+    """Delete the link, or with `purge` remove a deleted link for good."""
     if purge:
         await links.purge(domain, code, if_match)
     else:

@@ -1,4 +1,4 @@
-"""Ids of links, taken from blocks, so that a create usually asks nobody for one."""
+"""Ids of links, taken from blocks, so that most creates need no round trip for an id."""
 
 import asyncio
 from collections import deque
@@ -13,9 +13,9 @@ _BLOCKS = "SELECT nextval('link_ids') FROM generate_series(1, $1)"
 
 
 class IdBlocks:
-    """Hands out ids that nobody else gets; unused ones are lost at the end, which is no harm.
+    """Gives out unique ids. Unused ids are lost at the end of the process, which is harmless.
 
-    When half a block is left the next one is fetched in the background.
+    Fetches the next block in the background when half a block is left.
     """
 
     def __init__(self, postgres: Postgres, spawn: Callable[..., "asyncio.Task[None]"]) -> None:
@@ -25,9 +25,9 @@ class IdBlocks:
         self._prefetching = False
 
     async def take(self, count: int, connection: Connection) -> list[LinkId]:
-        """Return `count` ids, through the caller's own `connection` if there are too few.
+        """Return `count` ids, fetched over the caller's `connection` if too few are left.
 
-        A second connection from the pool could never come if all holders of one wait for it.
+        A second connection from the pool could cause a deadlock between callers.
         """
         while len(self._ids) < count:
             await self._fetch(connection, -(-(count - len(self._ids)) // ID_BLOCK))
@@ -46,6 +46,6 @@ class IdBlocks:
             async with self._postgres.connection() as connection:
                 await self._fetch(connection, 1)
         except DatabaseUnavailable:
-            pass  # the next create asks itself, and tells its caller
+            pass  # the next create fetches ids itself, and reports the error
         finally:
             self._prefetching = False

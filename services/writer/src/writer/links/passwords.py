@@ -1,4 +1,4 @@
-"""Passwords of links, hashed with Argon2id (RFC 9106) beside the event loop."""
+"""Passwords of links, hashed with Argon2id (RFC 9106) in a thread."""
 
 import asyncio
 
@@ -7,10 +7,10 @@ from argon2 import PasswordHasher
 from shortcore.links.passwords import normalise_password
 
 MAX_PER_BATCH = 100
-"""Links with a password that one batch may hold: each hash takes about 20 ms of a core."""
+"""Links with a password that one batch may have: each hash takes about 20 ms of CPU."""
 
-# OWASP's parameters for Argon2id (19 MiB, 2 passes, 1 lane): the redirector pays the same
-# memory for each guess of a visitor.
+# OWASP's parameters for Argon2id (19 MiB, 2 passes, 1 lane). The redirector needs the same memory
+# for each check.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _at_once = asyncio.Semaphore(2)
 

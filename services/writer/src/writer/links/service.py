@@ -1,4 +1,4 @@
-"""What the API does with one link: decides, and keeps to the order of commit and announcement."""
+"""Creates, reads, lists, edits, deletes and restores links."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ from writer.storage.reads import Reads
 
 @dataclasses.dataclass(slots=True)
 class LinkService:
-    """Creates, reads, edits, deletes, restores."""
+    """Changes links in transactions, and publishes each change after its commit."""
 
     postgres: Postgres
     reads: Reads
@@ -78,10 +78,10 @@ class LinkService:
         return self._response(201, await self.creator.create(draft))
 
     async def get(self, host: str, code: str) -> StoredLink:
-        """Return a link, also from the trash; raises LinkNotFound."""
+        """Return a link, deleted or not; raises LinkNotFound."""
         host, code = _address(host, code)
         async with self.postgres.connection() as connection:
-            return _there(await repository.find_link(connection, host, code), host, code)
+            return _existing(await repository.find_link(connection, host, code), host, code)
 
     async def page(self, query: listing.Query) -> list[StoredLink]:
         """Return the links of a page and one more, if there is one; raises DomainNotFound."""
@@ -119,7 +119,7 @@ class LinkService:
         return new
 
     async def trash(self, host: str, code: str, if_match: str | None) -> None:
-        """Put the link into the trash; one that is there already stays as it is."""
+        """Delete the link; has no effect if it is deleted already."""
         host, code = _address(host, code)
         began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
@@ -131,7 +131,7 @@ class LinkService:
         await self._publish(new, began)
 
     async def purge(self, host: str, code: str, if_match: str | None) -> None:
-        """Remove a link that is in the trash for ever; its code is free again."""
+        """Remove a deleted link for good; its code can be used again."""
         host, code = _address(host, code)
         began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
@@ -156,7 +156,7 @@ class LinkService:
         return new
 
     def view(self, link: StoredLink) -> LinkView:
-        """Return `link` as answers show it."""
+        """Return `link` as a response shows it."""
         return self.presenter.view(link, self.now())
 
     async def _publish(self, link: StoredLink, as_of_ms: int) -> None:
@@ -168,7 +168,7 @@ class LinkService:
     async def _locked(
         self, connection: Connection, host: str, code: str, if_match: str | None
     ) -> StoredLink:
-        link = _there(await repository.find_link(connection, host, code, lock=True), host, code)
+        link = _existing(await repository.find_link(connection, host, code, lock=True), host, code)
         require_match(if_match, link.version)
         return link
 
@@ -183,7 +183,7 @@ async def _find_same(connection: Connection, draft: Draft) -> StoredLink | None:
 
 
 def _address(host: str, code: str) -> tuple[str, str]:
-    # What cannot be an address is simply not there, and PostgreSQL is not asked with it.
+    # An invalid address cannot exist, so PostgreSQL is not queried.
     try:
         check_custom_code(code, frozenset())
         return normalise_host(host), code
@@ -191,7 +191,7 @@ def _address(host: str, code: str) -> tuple[str, str]:
         raise LinkNotFound("There is no such link.") from None
 
 
-def _there(link: StoredLink | None, host: str, code: str) -> StoredLink:
+def _existing(link: StoredLink | None, host: str, code: str) -> StoredLink:
     if link is None:
         raise LinkNotFound(f"There is no link {code} on {host}.")
     return link

@@ -1,4 +1,4 @@
-"""A link as the writer knows it: what its owner set, and what the database adds."""
+"""A link in the writer: the fields that its owner sets, and those of the database."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from shortcore.links.record import LinkId, LinkRecord, LinkState, RedirectStatus
 
 
 class LinkValues(msgspec.Struct, frozen=True, gc=False):
-    """All that an owner can set and change."""
+    """The fields that an owner can set and change."""
 
     target: str
     redirect_status: RedirectStatus = 302
@@ -26,7 +26,7 @@ class LinkValues(msgspec.Struct, frozen=True, gc=False):
 
 
 class NewLink(msgspec.Struct, frozen=True, gc=False):
-    """A link that is to be inserted; `custom` says that somebody chose the code."""
+    """A link to insert; `custom` says that its code is a custom code."""
 
     id: LinkId
     domain_id: int
@@ -37,7 +37,7 @@ class NewLink(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredLink(msgspec.Struct, frozen=True, gc=False):
-    """A row of `links`, and the record of it that redirectors read."""
+    """A row of `links`, and its record for redirectors."""
 
     host: str
     code: str
@@ -51,7 +51,7 @@ class StoredLink(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def version(self) -> int:
-        """The version of this state of the link."""
+        """The version of the link."""
         return self.record.version
 
     @property
