@@ -47,7 +47,7 @@ async def test_the_openapi_document_is_valid_and_open_to_all(api):
         assert path.removeprefix("/api/v1").replace("{key_id}", "{id}") in described, path
 
 
-async def test_every_shape_of_the_openapi_document_has_examples_that_fit_it(api):
+async def test_every_schema_of_the_openapi_document_has_valid_examples(api):
     document = (await api.client.get("/api/openapi.json")).json()
     contract = Contract(document)
     parts_of_others = {"BatchResult", "ImportFailure", "ProblemField", "TagCount"}
@@ -61,7 +61,7 @@ async def test_every_shape_of_the_openapi_document_has_examples_that_fit_it(api)
 
 
 @pytest.mark.parametrize("wrong", [{"etag": None}, {"etag": "7"}, {"x-new": "1"}])
-async def test_an_answer_whose_headers_are_others_than_described_breaks_the_contract(api, wrong):
+async def test_a_response_with_undocumented_headers_breaks_the_contract(api, wrong):
     link = await api.create()
     answer = await api.client.get(link["self"])
     sent = dict(answer.headers)
@@ -72,7 +72,7 @@ async def test_an_answer_whose_headers_are_others_than_described_breaks_the_cont
         contract.check("GET", link["self"], 200, httpx.Headers(changed), answer.content)
 
 
-async def test_headers_that_only_some_answers_carry_are_described_where_they_are_sent(api):
+async def test_a_header_of_some_responses_is_documented_for_these_responses(api):
     document = (await api.client.get("/api/openapi.json")).json()
     responses = document["paths"]["/api/v1/links"]["post"]["responses"]
     replayed = responses["201"]["headers"]["Idempotency-Replayed"]

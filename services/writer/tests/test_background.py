@@ -39,7 +39,7 @@ async def test_a_refused_statement_ends_no_task(api, table):
     assert not task.done()
 
 
-async def test_a_refused_notice_ends_no_task(api, monkeypatch):
+async def test_a_refused_notification_ends_no_task(api, monkeypatch):
     publisher = api.container.publisher
     monkeypatch.setattr(writer.relay.outbox, "CHANNEL", "x" * 100)  # longer than a name may be
     task = api.container.background.run_forever("again", publisher.notify_forever())

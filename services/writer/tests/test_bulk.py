@@ -29,7 +29,7 @@ async def all_bulk(relay):
         pass
 
 
-async def test_one_copy_has_one_row_and_each_chosen_code_its_own(links):
+async def test_a_copy_has_one_outbox_row_and_each_custom_code_its_own(links):
     await links.copy(codes(300), custom=("c7", "c8", "c9"))
     assert await links.waiting_many() == 1
     assert await links.sql.fetchval("SELECT links FROM outbox_many") == 297
@@ -42,7 +42,7 @@ async def test_one_copy_has_one_row_and_each_chosen_code_its_own(links):
     assert min(row["id"] for row in rows) > outbox.BULK
 
 
-async def test_all_links_of_a_copy_reach_redis_and_the_feed_and_nothing_is_left(one, links):
+async def test_every_link_of_a_copy_reaches_redis_and_the_feed_and_the_outbox_is_empty(one, links):
     names = codes(1200)
     await links.copy(names, custom=names[:3])
     assert await one.relay.delivery.deliver() == 0
@@ -61,7 +61,7 @@ async def test_all_links_of_a_copy_reach_redis_and_the_feed_and_nothing_is_left(
     assert await links.waiting() == await links.waiting_many() == 0
 
 
-async def test_what_changed_between_the_copy_and_the_relay_is_never_told_as_it_was(one, links):
+async def test_a_link_that_changed_after_its_copy_is_never_published_in_its_old_state(one, links):
     await links.copy(codes(100))
     await links.put("c1", "https://new.example/")
     await links.sql.execute(
@@ -80,7 +80,9 @@ async def test_what_changed_between_the_copy_and_the_relay_is_never_told_as_it_w
     assert (absent.kind, absent.version) == (Kind.ABSENT, version)
 
 
-async def test_an_edit_that_commits_while_a_copy_is_delivered_stands(one, links, monkeypatch):
+async def test_an_edit_that_commits_while_its_copy_is_delivered_is_not_overwritten(
+    one, links, monkeypatch
+):
     await links.copy(codes(100))
     offered = one.store.publish_many
 
@@ -96,7 +98,7 @@ async def test_an_edit_that_commits_while_a_copy_is_delivered_stands(one, links,
     assert one.relay.delivery.published["older"] == 1
 
 
-async def test_a_row_whose_links_all_changed_since_goes_without_a_word(one, links):
+async def test_a_row_whose_links_have_all_changed_is_deleted_without_a_feed_entry(one, links):
     await links.copy(codes(100))
     await links.sql.execute("UPDATE links SET updated_at = clock_timestamp()")
     assert await one.relay.delivery.deliver_bulk() == 1
@@ -104,7 +106,7 @@ async def test_a_row_whose_links_all_changed_since_goes_without_a_word(one, link
     assert await all_changes(one.feed) == []
 
 
-async def test_two_copies_of_the_same_instant_are_both_delivered(one, links):
+async def test_two_copies_with_the_same_timestamp_are_both_delivered(one, links):
     await links.copy(codes(100, "a"))
     await links.copy(codes(100, "b"))
     await links.sql.execute("UPDATE links SET updated_at = (SELECT min(updated_at) FROM links)")
@@ -117,7 +119,7 @@ async def test_two_copies_of_the_same_instant_are_both_delivered(one, links):
     assert await one.target("b99") == "https://b99.example/"
 
 
-async def test_the_position_of_the_feed_is_remembered_with_a_bulk(one, links):
+async def test_a_bulk_delivery_stores_the_feed_position(one, links):
     await one.relay.monitor.check()
     await links.copy(codes(100))
     await one.relay.delivery.deliver_bulk()
@@ -126,7 +128,7 @@ async def test_the_position_of_the_feed_is_remembered_with_a_bulk(one, links):
     assert one.relay.monitor.rollbacks == 0
 
 
-async def test_an_edit_does_not_wait_for_the_imports_before_it(
+async def test_an_edit_does_not_wait_for_earlier_imports(
     database_url, redis_url, redis_prefix, links
 ):
     for number in range(20):
@@ -154,7 +156,9 @@ async def test_an_edit_does_not_wait_for_the_imports_before_it(
         assert await links.waiting_many() > 10, "the backlog was gone too soon to show anything"
 
 
-async def test_bulks_are_delivered_at_their_rate(database_url, redis_url, redis_prefix, links):
+async def test_links_created_in_bulk_are_delivered_at_the_bulk_rate(
+    database_url, redis_url, redis_prefix, links
+):
     for number in range(3):
         await links.copy(codes(200, f"{number}-"))
     async with stack(database_url, redis_url, redis_prefix, relay_bulk_rate=500) as one:
@@ -168,7 +172,7 @@ async def test_bulks_are_delivered_at_their_rate(database_url, redis_url, redis_
         assert time.monotonic() - began > 0.79  # two pauses of 0.4 s
 
 
-async def test_two_relays_share_the_bulks_and_lose_none(
+async def test_two_relays_share_the_links_created_in_bulk_and_lose_none(
     database_url, redis_url, redis_prefix, links
 ):
     parts = [codes(150, f"{number}-") for number in range(12)]
@@ -193,7 +197,7 @@ async def test_two_relays_share_the_bulks_and_lose_none(
         assert two.relay.delivery.bulk_links > 0
 
 
-async def test_a_relay_of_the_release_before_leaves_bulks_to_a_newer_one(one, links):
+async def test_a_relay_of_the_previous_release_leaves_bulk_rows_to_a_newer_relay(one, links):
     await links.copy(codes(200), custom=("c5", "c6"))
     await links.put("edited", "https://new.example/")
     first = await links.sql.fetch(CLAIM_OF_THE_RELEASE_BEFORE, 1)
@@ -205,7 +209,7 @@ async def test_a_relay_of_the_release_before_leaves_bulks_to_a_newer_one(one, li
     assert await one.target("c7") == "https://c7.example/"
 
 
-async def test_generated_codes_that_wait_do_not_silence_the_filter_of_custom_ones(one, links):
+async def test_waiting_generated_codes_do_not_stop_the_heartbeats(one, links):
     async def all_told() -> bool:
         position = await one.feed.end()
         await one.relay.monitor.check()
@@ -225,7 +229,7 @@ async def test_generated_codes_that_wait_do_not_silence_the_filter_of_custom_one
 
 
 @pytest.mark.fault
-async def test_a_relay_killed_between_the_feed_and_the_delete_of_a_bulk_repeats_it(
+async def test_a_relay_killed_between_feed_and_delete_of_a_bulk_delivers_it_again(
     database_url, redis_url, redis_prefix, links, tmp_path, one
 ):
     async with killed_before_delete(

@@ -27,7 +27,7 @@ async def codes(api, host=HOST):
     )
 
 
-async def test_a_domain_is_case_sensitive_unless_it_says_otherwise(api):
+async def test_a_domain_is_case_sensitive_by_default(api):
     assert (await add(api))["case_insensitive"] is False
     assert (await switch(api, True)).json()["case_insensitive"] is True
     answer = await switch(api, None)
@@ -36,7 +36,7 @@ async def test_a_domain_is_case_sensitive_unless_it_says_otherwise(api):
         assert (await switch(api, wrong)).status_code == 422
 
 
-async def test_a_custom_code_is_stored_in_lower_case_and_found_in_every_spelling(api):
+async def test_a_custom_code_is_stored_in_lower_case_and_found_in_any_case(api):
     await add(api, case_insensitive=True)
     link = await api.create(domain=HOST, code="Spring-SALE")
     assert (link["code"], link["short_url"]) == ("spring-sale", f"https://{HOST}/spring-sale")
@@ -52,7 +52,7 @@ async def test_a_custom_code_is_stored_in_lower_case_and_found_in_every_spelling
     assert (taken.status_code, taken.json()["type"]) == (409, "urn:shortlinks:problem:code-taken")
 
 
-async def test_another_spelling_purges_the_link_under_its_own_key(api):
+async def test_a_purge_in_another_spelling_publishes_the_stored_key(api):
     await add(api, case_insensitive=True)
     await api.create(domain=HOST, code="gone")
     path = f"/api/v1/links/{HOST}/GONE"
@@ -61,7 +61,7 @@ async def test_another_spelling_purges_the_link_under_its_own_key(api):
     assert await api.fetch("SELECT code FROM purged") == "gone"
 
 
-async def test_a_case_sensitive_domain_keeps_spellings_apart(api):
+async def test_a_case_sensitive_domain_distinguishes_upper_and_lower_case(api):
     await add(api)
     for code in ("sale", "Sale", "SALE"):
         assert (await api.create(domain=HOST, code=code))["code"] == code
@@ -78,7 +78,7 @@ async def test_generated_codes_are_in_lower_case_without_look_alikes(api):
     assert len(set(made)) == 151
 
 
-async def test_a_batch_and_an_import_find_two_spellings_of_one_code(api):
+async def test_a_batch_and_an_import_reject_two_spellings_of_one_code(api):
     await add(api, case_insensitive=True)
     items = [
         {"target": "https://example.com/", "domain": HOST, "code": code} for code in ("One", "ONE")
@@ -95,7 +95,7 @@ async def test_a_batch_and_an_import_find_two_spellings_of_one_code(api):
     assert await codes(api) == ["one", "two"]
 
 
-async def test_a_domain_with_capital_letters_in_its_codes_cannot_be_switched(api):
+async def test_a_domain_with_capital_letters_in_its_codes_cannot_become_case_insensitive(api):
     await add(api)
     await api.create(domain=HOST, code="Sale")
     await api.client.delete(f"/api/v1/links/{HOST}/Sale")  # it may be restored
@@ -112,7 +112,7 @@ async def test_a_domain_with_capital_letters_in_its_codes_cannot_be_switched(api
 
 
 @pytest.mark.parametrize("many", [1, 150])
-async def test_a_writer_that_has_not_heard_of_the_switch_stores_no_capital_letter(
+async def test_a_writer_with_an_outdated_domain_cache_stores_no_capital_letter(
     settings, opened, many
 ):
     async with opened(settings) as first, opened(settings) as second:
@@ -137,7 +137,7 @@ async def test_a_writer_that_has_not_heard_of_the_switch_stores_no_capital_lette
         assert len(stored) == 2 * many + 1
 
 
-async def test_a_switch_waits_for_a_create_that_is_under_way_and_is_refused(api):
+async def test_a_switch_waits_for_an_open_create_and_is_rejected(api):
     await add(api)
     domain = await api.fetch("SELECT id FROM domains WHERE host = $1", HOST)
     async with api.container.postgres.connection() as connection:
@@ -154,7 +154,7 @@ async def test_a_switch_waits_for_a_create_that_is_under_way_and_is_refused(api)
         assert (await switching).status_code == 409
 
 
-async def test_a_create_waits_for_a_switch_that_is_under_way_and_folds_its_code(api):
+async def test_a_create_waits_for_an_open_switch_and_folds_its_code(api):
     await add(api)
     async with api.container.postgres.connection() as connection:
         switching = connection.transaction()

@@ -10,14 +10,14 @@ CODES = CodeSpace(SECRET.encode())
 CREATORS = 32
 
 
-async def test_a_generated_code_steps_over_custom_codes_that_sit_in_its_way(api):
+async def test_a_generated_code_that_is_in_use_as_a_custom_code_is_skipped(api):
     hostile = [CODES.encode(id_) for id_ in range(1, 12)]
     for code in hostile[:10]:  # each of them takes an id as well: 0 to 9
         assert (await api.create(code=code))["code"] == code
     assert (await api.create())["code"] == hostile[10]
 
 
-async def test_a_custom_code_that_was_generated_before_is_taken(api):
+async def test_a_custom_code_that_was_already_generated_is_taken(api):
     link = await api.create()
     answer = await api.client.post(
         "/api/v1/links", json={"target": "https://other.test/", "code": link["code"]}
@@ -31,7 +31,7 @@ async def test_a_custom_code_that_was_generated_before_is_taken(api):
     assert (await api.client.get(link["self"])).json() == link
 
 
-async def test_32_creators_with_hostile_custom_codes_get_right_answers_and_no_code_twice(api):
+async def test_32_concurrent_creates_with_predicted_codes_never_share_a_code(api):
     hostile = [CODES.encode(id_) for id_ in range(300)]
     wishes = [*hostile, *[None] * 300, *hostile[:50]]  # the last 50 are wished for twice
     random.shuffle(wishes)
@@ -67,7 +67,7 @@ async def test_32_creators_with_hostile_custom_codes_get_right_answers_and_no_co
     assert outbox == len(made)
 
 
-async def test_batches_with_the_same_codes_in_opposite_order_do_not_wait_for_each_other(api):
+async def test_batches_with_the_same_codes_in_opposite_order_do_not_deadlock(api):
     codes = [f"c{number}" for number in range(200)]
 
     async def send(order: list[str]) -> list[int]:

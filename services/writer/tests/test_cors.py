@@ -26,7 +26,7 @@ def open_with(settings: WriterSettings, opened, *origins):
     return opened(settings.model_copy(update={"writer_cors_origins": frozenset(origins)}))
 
 
-async def test_without_the_setting_nothing_is_said_to_an_origin(api):
+async def test_without_the_setting_no_cors_header_is_sent(api):
     answer = await api.client.get("/api/v1/links", headers={"Origin": APP})
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -35,7 +35,7 @@ async def test_without_the_setting_nothing_is_said_to_an_origin(api):
     assert preflight.status_code == 401
 
 
-async def test_a_preflight_of_an_allowed_origin_is_answered_without_a_key(settings, opened):
+async def test_a_preflight_of_an_allowed_origin_needs_no_key(settings, opened):
     async with open_with(settings, opened, APP) as api, browser(api) as client:
         answer = await client.options("/api/v1/links", headers={"Origin": APP, **PREFLIGHT})
     assert answer.status_code == 200
@@ -54,7 +54,7 @@ async def test_a_preflight_of_an_allowed_origin_is_answered_without_a_key(settin
         {"Access-Control-Request-Headers": "x-made-up"},
     ],
 )  # fmt: skip
-async def test_a_preflight_that_is_not_allowed_is_refused_and_counted(settings, opened, changed):
+async def test_a_preflight_that_is_not_allowed_is_rejected_and_counted(settings, opened, changed):
     async with open_with(settings, opened, APP) as api, browser(api) as client:
         headers = {"Origin": APP, **PREFLIGHT, **changed}
         answer = await client.options("/api/v1/links", headers=headers)
@@ -81,14 +81,14 @@ async def test_an_allowed_origin_may_read_the_headers_that_a_client_needs(settin
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_a_refusal_of_the_gate_can_be_read_by_the_script(settings, opened):
+async def test_a_script_can_read_an_error_of_the_middleware(settings, opened):
     async with open_with(settings, opened, APP) as api, browser(api) as client:
         answer = await client.get("/api/v1/links", headers={"Origin": APP})
     assert answer.status_code == 401
     assert answer.headers["access-control-allow-origin"] == APP
 
 
-async def test_a_cached_answer_is_not_shared_between_origins(settings, opened):
+async def test_a_cached_response_is_not_shared_between_origins(settings, opened):
     async with open_with(settings, opened, APP) as api, browser(api, api.key) as client:
         for headers in ({}, {"Origin": APP}, {"Origin": OTHER}):
             answer = await client.get("/api/v1/domains", headers=headers)
@@ -97,7 +97,7 @@ async def test_a_cached_answer_is_not_shared_between_origins(settings, opened):
             assert allowed == (APP if headers.get("Origin") == APP else None)
 
 
-async def test_a_wildcard_is_said_as_such_and_never_with_credentials(settings, opened):
+async def test_a_wildcard_is_sent_literally_and_never_with_credentials(settings, opened):
     async with open_with(settings, opened, "*") as api, browser(api, api.key) as client:
         answer = await client.get("/api/v1/domains", headers={"Origin": OTHER})
         preflight = await client.options("/api/v1/domains", headers={"Origin": OTHER, **PREFLIGHT})
@@ -106,7 +106,7 @@ async def test_a_wildcard_is_said_as_such_and_never_with_credentials(settings, o
         assert "access-control-allow-credentials" not in each.headers
 
 
-async def test_an_origin_of_64_kilobytes_is_only_an_unknown_one(settings, opened):
+async def test_an_origin_of_64_kilobytes_is_an_unknown_origin(settings, opened):
     async with open_with(settings, opened, APP) as api, browser(api, api.key) as client:
         origin = "https://" + "a" * 65_536
         answer = await client.get("/api/v1/domains", headers={"Origin": origin})

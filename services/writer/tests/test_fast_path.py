@@ -71,7 +71,7 @@ def client_of(app, key: str) -> httpx.AsyncClient:
 
 @pytest.mark.parametrize("path", [LINKS, f"{LINKS}:batch"])
 @pytest.mark.parametrize("body", RAW, ids=lambda body: repr(body[:40]))
-async def test_every_body_gets_the_answer_that_the_framework_gives(api, framework, path, body):
+async def test_every_body_gets_the_same_response_as_from_the_framework(api, framework, path, body):
     await api.create(code="here")
     plain, middleware = framework
     long = ApiMiddleware(plain, middleware._keys, middleware._metrics, middleware._limits)
@@ -89,9 +89,7 @@ async def test_every_body_gets_the_answer_that_the_framework_gives(api, framewor
         assert short.content == full.content
 
 
-async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its_route(
-    api, framework
-):
+async def test_a_valid_create_bypasses_the_framework_and_is_counted_under_its_route(api, framework):
     plain, middleware = framework
     counted = Counted(plain)
     app = ApiMiddleware(
@@ -119,7 +117,7 @@ async def test_a_plain_create_does_not_reach_the_framework_and_is_counted_by_its
         assert api.container.registry.get_sample_value("shortlinks_api_requests_total", labels)
 
 
-async def test_a_body_in_pieces_is_put_together(api):
+async def test_a_body_in_several_messages_is_joined(api):
     async def pieces():
         for piece in (b'{"target": ', b'"https://example', b'.com/"}'):
             yield piece
@@ -141,7 +139,7 @@ async def test_a_body_in_pieces_is_put_together(api):
         ("Authorization", ["Bearer sl_none", None]),
     ],
 )
-async def test_a_header_that_is_sent_twice_is_refused_with_and_without_the_fast_path(
+async def test_a_repeated_single_value_header_is_rejected_with_and_without_the_fast_path(
     api, framework, path, name, values
 ):
     plain, middleware = framework

@@ -16,7 +16,7 @@ async def post(api, path, body, key):
 
 
 @pytest.mark.parametrize("path", [LINKS, BATCH])
-async def test_a_repeated_request_gets_the_first_answer_and_does_nothing(api, path):
+async def test_a_repeated_request_gets_the_first_response_and_changes_nothing(api, path):
     first = await post(api, path, BODIES[path], "k")
     count = await api.fetch("SELECT count(*) FROM links")
     again = await post(api, path, BODIES[path], "k")
@@ -29,7 +29,7 @@ async def test_a_repeated_request_gets_the_first_answer_and_does_nothing(api, pa
 
 
 @pytest.mark.parametrize("path", [LINKS, BATCH])
-async def test_of_concurrent_equal_requests_one_works_and_all_are_answered_alike(api, path):
+async def test_of_concurrent_equal_requests_one_is_processed_and_all_get_its_response(api, path):
     answers = await asyncio.gather(*(post(api, path, BODIES[path], "k") for _ in range(6)))
     assert len({each.content for each in answers}) == 1
     assert sum("idempotency-replayed" in each.headers for each in answers) == 5
@@ -37,7 +37,7 @@ async def test_of_concurrent_equal_requests_one_works_and_all_are_answered_alike
     assert await api.fetch("SELECT count(*) FROM links") == made
 
 
-async def test_a_key_used_with_another_request_is_refused(api):
+async def test_a_key_used_with_another_request_is_rejected(api):
     await post(api, LINKS, LINK, "k")
     for path, body in ((LINKS, {"target": "https://other.test/"}), (BATCH, BODIES[BATCH])):
         answer = await post(api, path, body, "k")
@@ -46,7 +46,7 @@ async def test_a_key_used_with_another_request_is_refused(api):
     assert await api.fetch("SELECT count(*) FROM links") == 1
 
 
-async def test_the_keys_of_two_callers_do_not_meet(api):
+async def test_two_callers_can_use_the_same_idempotency_key(api):
     await post(api, LINKS, LINK, "k")
     other = (await api.client.post("/api/v1/keys", json={"name": "other"})).json()["key"]
     answer = await api.client.post(
@@ -57,7 +57,7 @@ async def test_the_keys_of_two_callers_do_not_meet(api):
     assert answer.status_code == 201
 
 
-async def test_a_request_that_failed_may_be_tried_again_with_its_key(api):
+async def test_a_failed_request_can_be_retried_with_its_key(api):
     await api.create(code="mine")
     body = LINK | {"code": "mine"}
     assert (await post(api, LINKS, body, "k")).status_code == 409
@@ -68,7 +68,7 @@ async def test_a_request_that_failed_may_be_tried_again_with_its_key(api):
     assert "idempotency-replayed" not in answer.headers
 
 
-async def test_a_repeated_request_is_answered_although_its_rules_no_longer_hold(api):
+async def test_a_repeated_request_gets_its_response_although_it_is_no_longer_valid(api):
     body = LINK | {"expires_at": "2040-01-01T00:00:00Z"}
     first = await post(api, LINKS, body, "k")
     api.clock.now = api.clock.now.replace(year=2041)
@@ -76,7 +76,7 @@ async def test_a_repeated_request_is_answered_although_its_rules_no_longer_hold(
     assert (again.status_code, again.content) == (201, first.content)
 
 
-async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opened):
+async def test_a_crash_between_commit_and_response_loses_no_response(settings, opened):
     class Crash(Exception):
         pass
 
@@ -102,7 +102,7 @@ async def test_a_crash_between_commit_and_answer_loses_no_answer(settings, opene
         assert answer.json()["code"] == await after.fetch("SELECT code FROM links")
 
 
-async def test_a_request_still_at_work_is_told_after_a_while_and_works_later(api):
+async def test_a_key_in_progress_is_a_409_after_a_wait_and_works_later(api):
     async with api.container.postgres.connection(10_000) as holder:
         transaction = holder.transaction()
         await transaction.start()
@@ -117,7 +117,7 @@ async def test_a_request_still_at_work_is_told_after_a_while_and_works_later(api
     assert (await post(api, LINKS, LINK, "k")).status_code == 201
 
 
-async def test_a_key_is_forgotten_after_its_time(settings, opened):
+async def test_an_idempotency_key_expires_after_its_ttl(settings, opened):
     brief = settings.model_copy(update={"idempotency_ttl_s": 60})
     async with opened(brief) as api:
         first = await post(api, LINKS, LINK, "k")
@@ -137,9 +137,7 @@ async def test_a_key_is_forgotten_after_its_time(settings, opened):
         )
 
 
-async def test_a_purge_of_many_keys_may_take_longer_than_the_timeout_of_one_statement(
-    settings, opened
-):
+async def test_purging_many_keys_may_take_longer_than_the_statement_timeout(settings, opened):
     brief = settings.model_copy(update={"postgres_timeout_ms": 2000})
     async with opened(brief) as api:
         for statement in (
@@ -159,7 +157,7 @@ async def test_a_purge_of_many_keys_may_take_longer_than_the_timeout_of_one_stat
 
 
 @pytest.mark.parametrize("key", ["", " ", "a" * 256, "é", "a\tb"])
-async def test_a_key_that_is_no_short_printable_text_is_refused(api, key):
+async def test_a_key_that_is_too_long_or_not_printable_is_rejected(api, key):
     answer = await api.client.post(LINKS, json=LINK, headers={b"Idempotency-Key": key.encode()})
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:shortlinks:problem:malformed-request"

@@ -23,7 +23,7 @@ def csv_of(count: int, start: int = 0) -> str:
     return f"target,code\n{rows}"
 
 
-async def test_an_import_creates_the_good_rows_and_names_the_others_by_their_lines(api):
+async def test_an_import_creates_valid_rows_and_lists_the_lines_of_the_others(api):
     await api.create(code="mine")
     body = (
         "target,code,redirect_status,tags,expires_at\n"
@@ -66,7 +66,7 @@ async def test_jsonl_is_read_line_by_line(api):
 
 
 @pytest.mark.parametrize("count", [99, 100, 4500])
-async def test_many_rows_all_get_a_link_a_version_and_their_chosen_codes_an_outbox_row(api, count):
+async def test_every_row_gets_a_link_and_a_version_and_every_custom_code_an_outbox_row(api, count):
     told = (await api.client.post(IMPORT, content=csv_of(count), headers=CSV)).json()
     assert told == {"rows": count, "created": count, "failed": []}
     assert await api.fetch("SELECT count(DISTINCT (code, version)) FROM links") == count
@@ -76,7 +76,7 @@ async def test_many_rows_all_get_a_link_a_version_and_their_chosen_codes_an_outb
 
 
 @pytest.mark.parametrize(("count", "copies"), [(99, 0), (100, 1), (4500, 3)])
-async def test_rows_without_a_code_get_one_outbox_row_a_copy(api, count, copies):
+async def test_rows_without_a_code_get_one_outbox_row_per_copy(api, count, copies):
     told = (
         await api.client.post(
             IMPORT, content="target\n" + count * "https://example.com/\n", headers=CSV
@@ -92,7 +92,7 @@ async def test_rows_without_a_code_get_one_outbox_row_a_copy(api, count, copies)
     assert await api.fetch(joined) + await api.fetch(SINGLE) == count
 
 
-async def test_no_row_of_an_import_that_met_a_taken_code_stands_before_an_edit(api):
+async def test_rows_of_an_import_with_a_taken_code_do_not_delay_an_edit(api):
     await api.create(code="c250")
     before = await api.fetch(SINGLE)
     told = (await api.client.post(IMPORT, content=csv_of(300), headers=CSV)).json()
@@ -102,7 +102,7 @@ async def test_no_row_of_an_import_that_met_a_taken_code_stands_before_an_edit(a
     assert await api.fetch(joined) == 300
 
 
-async def test_rows_whose_code_is_taken_do_not_hold_up_a_full_import(api):
+async def test_rows_with_taken_codes_do_not_slow_a_full_import_down(api):
     await api.client.post(IMPORT, content=csv_of(150), headers=CSV)
     told = (await api.client.post(IMPORT, content=csv_of(300, 100), headers=CSV)).json()
     assert (told["rows"], told["created"]) == (300, 250)
@@ -110,7 +110,7 @@ async def test_rows_whose_code_is_taken_do_not_hold_up_a_full_import(api):
     assert {each["problem"]["status"] for each in told["failed"]} == {409}
 
 
-async def test_a_copied_link_reads_as_it_was_answered_and_as_an_inserted_one(api):
+async def test_a_copied_link_equals_its_response_and_an_inserted_link(api):
     item = {
         "target": "https://example.com/?a\\b", "redirect_status": 308, "state": "disabled",
         "valid_from": "2031-01-01T00:00:00.001Z", "expires_at": "2090-01-01T00:00:00.999Z",
@@ -128,7 +128,7 @@ async def test_a_copied_link_reads_as_it_was_answered_and_as_an_inserted_one(api
 
 
 @pytest.mark.parametrize("count", [1, 100])
-async def test_what_is_published_of_a_new_link_is_what_the_relay_reads_later(api, count):
+async def test_the_published_record_of_a_new_link_equals_what_the_relay_reads(api, count):
     item = {"target": "https://example.com/", "expires_at": "2090-01-01T00:00:00.123Z"}
     answer = await api.client.post("/api/v1/links:batch", json={"items": [item] * count})
     code = answer.json()["items"][0]["link"]["code"]
@@ -138,7 +138,7 @@ async def test_what_is_published_of_a_new_link_is_what_the_relay_reads_later(api
     assert await api.container.cache.get(link_key("go.test", code)) == stored.record
 
 
-async def test_an_import_that_is_sent_again_is_answered_again_and_makes_nothing(api):
+async def test_a_repeated_import_gets_the_first_response_and_creates_nothing(api):
     headers = CSV | {"idempotency-key": "k"}
     body = "target\nhttps://example.com/\nx\n"
     first = await api.client.post(IMPORT, content=body, headers=headers)
@@ -161,13 +161,13 @@ async def test_an_import_that_is_sent_again_is_answered_again_and_makes_nothing(
         ("target,password\n" + "https://example.com/,p\n" * 101, 422),
     ],
 )
-async def test_a_file_that_cannot_be_meant_is_refused_as_a_whole(api, body, status):
+async def test_an_unreadable_file_is_rejected_as_a_whole(api, body, status):
     answer = await api.client.post(IMPORT, content=body.encode("latin-1"), headers=CSV)
     assert answer.status_code == status, answer.text
     assert await api.fetch("SELECT count(*) FROM links") == 0
 
 
-async def test_an_import_says_of_what_type_it_is(api):
+async def test_an_import_without_a_media_type_is_rejected(api):
     answer = await api.client.post(IMPORT, content="target\n")
     assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (
         415,
@@ -175,9 +175,7 @@ async def test_an_import_says_of_what_type_it_is(api):
     )
 
 
-async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each_other(
-    api, monkeypatch
-):
+async def test_imports_of_the_same_codes_in_opposite_order_do_not_deadlock(api, monkeypatch):
     monkeypatch.setattr(imports, "_COPY_ROWS", 100)
     head, *rows = csv_of(1000).splitlines()
     bodies = ["\n".join([head, *order]) for order in (rows, rows[::-1])]
@@ -189,7 +187,7 @@ async def test_imports_of_the_same_codes_in_opposite_orders_do_not_wait_for_each
     assert sum(len(each["failed"]) for each in told) == 1000
 
 
-async def test_what_was_refused_keeps_nothing_of_its_request_alive(api):
+async def test_an_error_keeps_no_reference_to_its_request(api):
     """A traceback in a list of its own frame is a cycle, and the collector runs seldom."""
     container = api.container
     body = b"target,code\nnot a url,\nhttps://a.example/,one\nhttps://a.example/,one\n"

@@ -10,7 +10,7 @@ from shortcore.links.record import Kind, link_key
 HOST = "go.test"
 
 
-async def test_a_created_link_is_answered_with_everything_that_is_known_of_it(api):
+async def test_the_response_to_a_create_has_every_field_of_the_link(api):
     sent = {
         "target": "HTTPS://Example.com:443/ä?q#f",
         "code": "Sale-1",
@@ -61,7 +61,7 @@ async def test_a_created_link_is_answered_with_everything_that_is_known_of_it(ap
     assert PasswordHasher().verify(stored, "open sesame")
 
 
-async def test_a_new_link_is_in_redis_and_in_the_outbox_when_it_is_answered(api):
+async def test_a_new_link_is_in_redis_and_in_the_outbox_when_the_response_is_sent(api):
     link = await api.create(title="T")
     record = await api.container.cache.get(link_key(HOST, link["code"]))
     assert record is not None
@@ -70,7 +70,7 @@ async def test_a_new_link_is_in_redis_and_in_the_outbox_when_it_is_answered(api)
     assert f'{{"f1":"{HOST}","f2":"{link["code"]}","f3":{link["version"]}}}' in rows
 
 
-async def test_a_merge_patch_changes_what_it_names_and_null_sets_the_default(api):
+async def test_a_merge_patch_changes_the_named_fields_and_null_sets_the_default(api):
     link = await api.create(title="T", note="N", redirect_status=301, tags=["x"], max_visits=3)
     patch = {"title": None, "redirect_status": None, "tags": None, "max_visits": 9}
     answer = await api.client.patch(
@@ -89,7 +89,7 @@ async def test_a_merge_patch_changes_what_it_names_and_null_sets_the_default(api
     assert record.version == edited["version"]
 
 
-async def test_a_patch_that_changes_nothing_makes_no_version(api):
+async def test_a_patch_that_changes_nothing_keeps_the_version(api):
     link = await api.create(title="T")
     outbox = await api.fetch("SELECT count(*) FROM outbox")
     for patch in ({}, {"title": "T"}, {"target": "https://EXAMPLE.com"}):
@@ -98,13 +98,13 @@ async def test_a_patch_that_changes_nothing_makes_no_version(api):
     assert await api.fetch("SELECT count(*) FROM outbox") == outbox
 
 
-async def test_a_password_is_hashed_in_unicode_form_c(api):
+async def test_a_password_is_hashed_in_unicode_normalization_form_c(api):
     await api.create(password="cre\u0300me")
     stored = await api.fetch("SELECT password_hash FROM links")
     assert PasswordHasher().verify(stored, "cr\u00e8me")
 
 
-async def test_a_password_can_be_set_and_taken_away(api):
+async def test_a_password_can_be_set_and_removed(api):
     link = await api.create()
     answer = await api.client.patch(link["self"], json={"password": "p"})
     assert answer.json()["has_password"]
@@ -114,7 +114,7 @@ async def test_a_password_can_be_set_and_taken_away(api):
     assert not answer.json()["has_password"]
 
 
-async def test_an_edit_of_an_old_version_is_refused_and_changes_nothing(api):
+async def test_an_edit_of_an_old_version_is_rejected_and_changes_nothing(api):
     link = await api.create()
     old = f'"{link["version"]}"'
     new = await api.client.patch(link["self"], json={"title": "1"}, headers={"If-Match": old})
@@ -145,7 +145,7 @@ async def test_of_concurrent_edits_of_one_version_exactly_one_wins(api):
     assert sorted(each.status_code for each in answers) == [200] + [412] * 7
 
 
-async def test_what_has_not_changed_is_not_sent_again(api):
+async def test_an_unchanged_link_is_a_304(api):
     link = await api.create()
     tag = f'"{link["version"]}"'
     for sent in (tag, f"W/{tag}", f'"0", {tag}', "*"):
@@ -156,7 +156,7 @@ async def test_what_has_not_changed_is_not_sent_again(api):
     assert answer.status_code == 200
 
 
-async def test_a_deleted_link_lies_in_the_trash_until_it_is_restored(api):
+async def test_a_deleted_link_stays_in_the_trash_until_it_is_restored(api):
     link = await api.create(title="secret")
     for _ in range(2):
         assert (await api.client.delete(link["self"])).status_code == 204
@@ -175,7 +175,7 @@ async def test_a_deleted_link_lies_in_the_trash_until_it_is_restored(api):
     assert again.json() == restored.json()
 
 
-async def test_only_the_trash_can_be_purged_and_a_purge_frees_the_code_with_newer_versions(api):
+async def test_only_a_deleted_link_can_be_purged_and_its_code_gets_newer_versions(api):
     link = await api.create(code="mine")
     early = await api.client.delete(link["self"], params={"purge": True})
     assert (early.status_code, early.json()["type"]) == (409, "urn:shortlinks:problem:conflict")
@@ -193,7 +193,7 @@ async def test_only_the_trash_can_be_purged_and_a_purge_frees_the_code_with_newe
     assert (await api.create(code="mine"))["version"] > gone.version
 
 
-async def test_purges_and_creates_of_one_code_at_the_same_time_never_go_back_in_version(api):
+async def test_concurrent_purges_and_creates_of_one_code_never_go_back_in_version(api):
     async def create() -> None:
         await api.client.post("/api/v1/links", json={"target": "https://a.b/", "code": "x"})
 
@@ -213,7 +213,7 @@ async def test_purges_and_creates_of_one_code_at_the_same_time_never_go_back_in_
     assert (record.kind is Kind.ABSENT) == (stands is None)
 
 
-async def test_the_status_follows_the_clock_and_the_visits(api):
+async def test_the_status_depends_on_the_time_and_the_visits(api):
     day = {"valid_from": "2040-01-01T00:00:00Z", "expires_at": "2040-01-02T00:00:00Z"}
     link = await api.create(**day, max_visits=2)
 
@@ -233,7 +233,7 @@ async def test_the_status_follows_the_clock_and_the_visits(api):
     assert await status() == "disabled"
 
 
-async def test_an_equal_link_is_found_instead_of_made_if_asked_for(api):
+async def test_find_if_exists_returns_an_equal_link(api):
     fields = {"title": "T", "tags": ["a"], "expires_at": "2040-01-01T00:00:00Z"}
     link = await api.create(**fields)
     again = {"target": "https://EXAMPLE.com", **fields, "find_if_exists": True}
@@ -247,7 +247,7 @@ async def test_an_equal_link_is_found_instead_of_made_if_asked_for(api):
     assert (answer.status_code, answer.json()["code"]) == (200, "other")
 
 
-async def test_a_link_some_of_whose_visits_are_used_up_is_no_equal_of_a_new_one(api):
+async def test_a_link_with_used_visits_is_not_equal_to_a_new_link(api):
     asked = {"target": "https://example.com/", "max_visits": 2, "find_if_exists": True}
     made = [await api.client.post("/api/v1/links", json=asked) for _ in range(2)]
     assert [each.status_code for each in made] == [201, 200]
@@ -255,14 +255,14 @@ async def test_a_link_some_of_whose_visits_are_used_up_is_no_equal_of_a_new_one(
     assert (await api.client.post("/api/v1/links", json=asked)).status_code == 201
 
 
-async def test_concurrent_requests_that_look_for_an_equal_link_make_one(api):
+async def test_concurrent_requests_with_find_if_exists_create_one_link(api):
     body = {"target": "https://example.com/one", "find_if_exists": True}
     answers = await asyncio.gather(*(api.client.post("/api/v1/links", json=body) for _ in range(8)))
     assert sorted(each.status_code for each in answers) == [200] * 7 + [201]
     assert len({each.json()["code"] for each in answers}) == 1
 
 
-async def test_lists_are_paged_without_a_gap_or_a_repetition_while_links_come(api):
+async def test_pages_have_no_gap_and_no_duplicate_while_links_are_created(api):
     made = [(await api.create(tags=["t"]))["code"] for _ in range(7)]
     for sort, wanted in (("created_at", made), ("-created_at", made[::-1])):
         url: str | None = f"/api/v1/links?limit=3&tag=t&sort={sort}"
@@ -279,7 +279,7 @@ async def test_lists_are_paged_without_a_gap_or_a_repetition_while_links_come(ap
         assert seen == wanted
 
 
-async def test_lists_are_narrowed_by_each_filter(api):
+async def test_each_filter_narrows_the_list(api):
     await api.client.post("/api/v1/domains", json={"host": "two.test"})
     await api.create("https://a.test/100%25", code="a", tags=["x", "y"], title="Straße_1")
     await api.create("https://b.test/", code="b", tags=["x"], state="disabled")
@@ -315,7 +315,7 @@ async def test_lists_are_narrowed_by_each_filter(api):
     assert tags == {"items": [{"tag": "x", "links": 2}, {"tag": "y", "links": 1}]}
 
 
-async def test_a_cursor_that_we_did_not_make_is_refused(api):
+async def test_a_forged_cursor_is_rejected(api):
     for _ in range(2):
         await api.create()
     page = await api.client.get("/api/v1/links", params={"limit": 1})

@@ -32,7 +32,7 @@ RICH = {
 
 
 @pytest.mark.parametrize("item", [PLAIN, PLAIN | {"code": "mine"}, PLAIN | {"code": "A_-9"}])
-async def test_a_plain_item_is_the_same_draft_by_the_short_way(api, item):
+async def test_a_plain_item_gives_the_same_draft_with_and_without_full_validation(api, item):
     draft = api.container.drafter.plain(item, "/items/3")
     assert draft is not None
     assert draft == await api.container.drafter.draft_unread(item, "/items/3")
@@ -63,11 +63,11 @@ async def test_a_plain_item_is_the_same_draft_by_the_short_way(api, item):
         RICH,
     ],
 )
-async def test_whatever_is_not_plain_is_checked_in_full(api, item):
+async def test_an_item_that_is_not_plain_is_validated_in_full(api, item):
     assert api.container.drafter.plain(item) is None
 
 
-async def test_links_to_our_own_domain_are_no_plain_ones_once_it_is_known(api):
+async def test_a_target_on_a_known_domain_is_not_plain(api):
     item = {"target": "https://two.test/a"}
     assert api.container.drafter.plain(item) is not None
     await api.client.post("/api/v1/domains", json={"host": "two.test"})
@@ -77,7 +77,7 @@ async def test_links_to_our_own_domain_are_no_plain_ones_once_it_is_known(api):
 
 
 @pytest.mark.parametrize("rich", [[], [RICH]])
-async def test_what_a_large_batch_answers_is_what_is_stored(api, rich):
+async def test_the_response_to_a_large_batch_equals_what_is_stored(api, rich):
     items = [*[PLAIN] * 60, *rich, *[PLAIN | {"code": f"c{n}"} for n in range(60)]]
     answer = await api.client.post(BATCH, json={"items": items})
     links = [each["link"] for each in answer.json()["items"]]
@@ -150,7 +150,7 @@ async def outcome(container, body):
     return read.drafts, read.lines, failed, read.rows
 
 
-async def test_rows_of_an_import_are_the_same_drafts_and_failures_by_the_short_way(
+async def test_rows_give_the_same_drafts_and_errors_with_and_without_full_validation(
     api, monkeypatch, pytestconfig
 ):
     choose = random.Random(pytestconfig.getoption("hypothesis_seed"))
@@ -169,7 +169,9 @@ async def test_rows_of_an_import_are_the_same_drafts_and_failures_by_the_short_w
 
 @pytest.mark.parametrize("body", [b"x", b"", b"\n", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("rows", [MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1])
-async def test_the_short_way_takes_no_more_rows_than_the_long_one(api, monkeypatch, body, rows):
+async def test_the_limit_of_rows_is_the_same_with_and_without_full_validation(
+    api, monkeypatch, body, rows
+):
     body = json.dumps(PLAIN).encode() + (b"\n" + json.dumps(PLAIN).encode()) * (rows - 1) + body
     found = []
     for _ in range(2):
@@ -182,7 +184,7 @@ async def test_the_short_way_takes_no_more_rows_than_the_long_one(api, monkeypat
 
 
 @pytest.mark.parametrize("last", [b"", b"{}"])
-async def test_others_have_their_turn_while_a_full_import_is_read(api, last):
+async def test_other_tasks_run_while_a_full_import_is_read(api, last):
     turns = 0
 
     async def other():

@@ -31,7 +31,7 @@ async def test_head_has_the_status_and_the_headers_of_get_and_no_body(api, path)
     assert head.content == b""
 
 
-async def test_head_takes_if_none_match_and_needs_a_key(api):
+async def test_head_supports_if_none_match_and_requires_a_key(api):
     link = await api.create(code="abc")
     etag = f'"{link["version"]}"'
     assert (await api.client.head(link["self"], headers={"if-none-match": etag})).status_code == 304
@@ -39,7 +39,7 @@ async def test_head_takes_if_none_match_and_needs_a_key(api):
         assert (await client.head(link["self"])).status_code == 401
 
 
-async def test_head_is_refused_where_there_is_no_get_and_does_nothing(api):
+async def test_head_is_rejected_and_does_nothing_without_a_get_route(api):
     link = await api.create(code="abc")
     answer = await api.client.head(link["self"] + ":restore")
     assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
@@ -56,7 +56,7 @@ async def test_head_is_refused_where_there_is_no_get_and_does_nothing(api):
         ("/api/openapi.json", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_options_and_a_refusal_name_all_methods_of_a_path(api, path, methods):
+async def test_options_and_a_405_list_all_methods_of_a_path(api, path, methods):
     answer = await api.client.options(path)
     assert (answer.status_code, answer.headers["allow"], answer.content) == (204, methods, b"")
     refused = await api.client.put(path)
@@ -64,7 +64,7 @@ async def test_options_and_a_refusal_name_all_methods_of_a_path(api, path, metho
     assert refused.json()["type"] == "urn:shortlinks:problem:method-not-allowed"
 
 
-async def test_the_figures_know_a_head_and_its_route(api):
+async def test_a_head_request_is_counted_under_its_route(api):
     await api.client.head(LINKS)
     labels = {"route": LINKS, "method": "HEAD", "status": "2xx"}
     assert api.container.registry.get_sample_value("shortlinks_api_requests_total", labels) == 1

@@ -29,7 +29,7 @@ def notices(api, monkeypatch):
     return sent
 
 
-async def test_a_chosen_code_is_told_at_once_amid_new_links(api, notices, monkeypatch):
+async def test_a_custom_code_is_notified_at_once_among_new_links(api, notices, monkeypatch):
     """Somebody may have asked for it before there was one, and redirectors remember that."""
     monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
@@ -38,7 +38,7 @@ async def test_a_chosen_code_is_told_at_once_amid_new_links(api, notices, monkey
     await until(lambda: len(notices) == 2)
 
 
-async def test_an_edit_is_told_at_once_amid_new_links(api, notices, monkeypatch):
+async def test_an_edit_is_notified_at_once_among_new_links(api, notices, monkeypatch):
     monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
     await until(lambda: len(notices) == 1)
@@ -47,7 +47,7 @@ async def test_an_edit_is_told_at_once_amid_new_links(api, notices, monkeypatch)
     await until(lambda: len(notices) == 2)
 
 
-async def test_new_links_are_told_by_themselves_but_not_each(api, notices):
+async def test_notifications_of_new_links_are_combined(api, notices):
     for _ in range(20):
         await api.create()
     created = len(notices)

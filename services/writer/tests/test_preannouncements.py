@@ -18,14 +18,14 @@ async def told(api):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}], ids=["plain", "with a key"])
-async def test_one_custom_code_is_told_with_its_creation(api, headers):
+async def test_a_custom_code_is_preannounced_when_it_is_created(api, headers):
     body = {"target": TARGET, "code": "spring"}
     answer = await api.client.post(LINKS, json=body, headers=headers)
     assert answer.status_code == 201
     assert await told(api) == [(link_key(HOST, "spring"), 0)]
 
 
-async def test_the_custom_codes_of_a_batch_and_of_an_import_are_told(api):
+async def test_the_custom_codes_of_a_batch_and_of_an_import_are_preannounced(api):
     items = [{"target": TARGET, "code": "a"}, {"target": TARGET}, {"target": TARGET, "code": "b"}]
     assert (await api.client.post(f"{LINKS}:batch", json={"items": items})).status_code == 200
     codes = [f"code{number}" for number in range(700)]
@@ -37,12 +37,12 @@ async def test_the_custom_codes_of_a_batch_and_of_an_import_are_told(api):
     assert await told(api) == [(link_key(HOST, code), 0) for code in ["a", "b", *codes]]
 
 
-async def test_generated_codes_are_not_told_ahead(api):
+async def test_generated_codes_are_not_preannounced(api):
     await api.create()
     assert await api.container.publisher._feed.end() == START
 
 
-async def test_a_custom_code_is_made_though_redis_is_silent(settings, opened, redis_url):
+async def test_a_custom_code_is_created_although_redis_does_not_answer(settings, opened, redis_url):
     with Proxy(redis_url) as wire:
         wire.set(Mode.BLACK_HOLE)
         there = settings.model_copy(

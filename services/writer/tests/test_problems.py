@@ -97,7 +97,7 @@ BAD_FIELDS = [
 ]
 
 
-async def test_a_broken_rule_is_named_with_its_field_and_nothing_is_made(api):
+async def test_a_broken_rule_is_reported_with_its_field_and_nothing_is_created(api):
     headers = {"content-type": "application/json"}
     for fields, pointer, rule in BAD_FIELDS:
         # json.dumps escapes what no text may hold, as a client's library does.
@@ -108,7 +108,7 @@ async def test_a_broken_rule_is_named_with_its_field_and_nothing_is_made(api):
     assert await api.fetch("SELECT count(*) FROM outbox WHERE code <> ''") == 0
 
 
-async def test_an_edit_obeys_the_rules_of_a_create_and_a_refused_one_changes_nothing(api):
+async def test_an_edit_follows_the_rules_of_a_create_and_a_rejected_edit_changes_nothing(api):
     headers = {"content-type": "application/json"}
     link = await api.create()
     for fields, pointer, rule in BAD_FIELDS:
@@ -120,7 +120,7 @@ async def test_an_edit_obeys_the_rules_of_a_create_and_a_refused_one_changes_not
     assert (await api.client.get(link["self"])).json() == link
 
 
-async def test_all_broken_rules_are_named_at_once(api):
+async def test_all_broken_rules_are_reported_at_once(api):
     body = {"target": "e.com", "code": "a b", "expires_at": "2020-01-01T00:00:00Z", "domain": "x"}
     problem = check(await api.client.post(LINKS, json=body), 422, "invalid-input")
     pointers = {each["pointer"] for each in problem["errors"]}
@@ -132,7 +132,7 @@ async def test_all_broken_rules_are_named_at_once(api):
     [b"", b"{", b'{"target": "https://e.com/",}', b"\xff{}", b"9" * 5000, b"{}x"],
     ids=lambda body: repr(body[:12]),
 )
-async def test_what_is_no_json_is_refused(api, body):
+async def test_a_body_that_is_not_json_is_rejected(api, body):
     headers = {"content-type": "application/json"}
     answer = await api.client.post(LINKS, content=body, headers=headers)
     if body == b"":
@@ -156,14 +156,16 @@ async def test_what_is_no_json_is_refused(api, body):
     ],
 )
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
-async def test_a_body_of_too_many_values_is_refused_unread(api, path, body, most, kind):
+async def test_a_body_with_too_many_values_is_rejected_before_it_is_decoded(
+    api, path, body, most, kind
+):
     method = "PATCH" if path.endswith("none") else "POST"
     answer = await api.client.request(method, path, content=body, headers={"content-type": kind})
     problem = check(answer, 422, "invalid-input", pointer="", rule="length")
     assert f"more than {most} JSON values" in problem["detail"]
 
 
-async def test_an_object_of_too_many_members_is_refused_as_one(api):
+async def test_an_object_with_too_many_members_is_one_error(api):
     unknown = {"target": "https://e.com/"} | {f"k{n}": 1 for n in range(40)}
     problem = check(await api.client.post(LINKS, json=unknown), 422, "invalid-input")
     assert [each["pointer"] for each in problem["errors"]] == [""]
@@ -174,7 +176,7 @@ async def test_an_object_of_too_many_members_is_refused_as_one(api):
     ]
 
 
-async def test_an_answer_names_a_bounded_number_of_broken_rules_and_counts_the_others(api):
+async def test_a_response_lists_a_limited_number_of_broken_rules_and_counts_the_others(api):
     wrong = {f"k{n}": 1 for n in range(30)}
     item = {"target": 5, **wrong}
     answer = await api.client.post(f"{LINKS}:batch", json={"items": [item] * 2})
@@ -189,7 +191,7 @@ async def test_an_answer_names_a_bounded_number_of_broken_rules_and_counts_the_o
     assert "The first 50 are listed, 12 are not." in problem["detail"]
 
 
-async def test_a_body_for_one_link_is_much_shorter_than_one_for_many(api):
+async def test_the_size_limit_of_a_single_link_is_lower_than_that_of_a_batch(api):
     headers = {"content-type": "application/json"}
     body = json.dumps({"target": "https://e.com/", "note": "n" * 130_000}).encode()
     for method, path in (
@@ -206,7 +208,7 @@ async def test_a_body_for_one_link_is_much_shorter_than_one_for_many(api):
     assert answer.status_code == 200
 
 
-async def test_a_link_whose_every_field_is_at_its_limit_is_taken_in_the_longest_spelling(api):
+async def test_a_link_with_every_field_at_its_limit_is_accepted_in_the_longest_escapes(api):
     smile = "\U0001f600"
     whole = {
         "target": "https://example.com/" + smile * 680,
@@ -228,7 +230,7 @@ async def test_a_link_whose_every_field_is_at_its_limit_is_taken_in_the_longest_
 
 @pytest.mark.parametrize("path", [LINKS, f"{LINKS}:batch", f"{LINKS}:import", "/api/v1/keys"])
 @pytest.mark.parametrize("coding", ["gzip", "br, gzip", "deflate"])
-async def test_a_compressed_body_is_refused(api, path, coding):
+async def test_a_compressed_body_is_rejected(api, path, coding):
     headers = {"content-type": "application/json", "content-encoding": coding}
     answer = await api.client.post(path, content=gzip.compress(b"{}" * 1000), headers=headers)
     problem = check(answer, 415, "unsupported-media-type")
@@ -237,20 +239,20 @@ async def test_a_compressed_body_is_refused(api, path, coding):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-32-be"])
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-16"])
-async def test_json_in_another_encoding_than_utf_8_is_refused(api, encoding, kind):
+async def test_json_in_an_encoding_other_than_utf_8_is_rejected(api, encoding, kind):
     body = '{"target":"https://e.com/"}'.encode(encoding)
     answer = await api.client.post(LINKS, content=body, headers={"content-type": kind})
     problem = check(answer, 400, "malformed-request")
     assert "UTF-8" in problem["detail"]
 
 
-async def test_a_query_of_too_many_parameters_is_refused(api):
+async def test_a_query_with_too_many_parameters_is_rejected(api):
     answer = await api.client.get(f"{LINKS}?" + "a&" * 20_000)
     check(answer, 422, "invalid-input", pointer="?", rule="length")
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1"])
-async def test_a_body_that_is_no_object_is_refused(api, body):
+async def test_a_body_that_is_not_an_object_is_rejected(api, body):
     headers = {"content-type": "application/json"}
     answer = await api.client.post(LINKS, content=body, headers=headers)
     problem = check(answer, 422, "invalid-input")
@@ -258,13 +260,13 @@ async def test_a_body_that_is_no_object_is_refused(api, body):
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", None])
-async def test_a_body_of_another_type_is_refused(api, kind):
+async def test_a_body_of_another_media_type_is_rejected(api, kind):
     headers = {} if kind is None else {"content-type": kind}
     answer = await api.client.post(LINKS, content=b'{"target":"https://e.com/"}', headers=headers)
     check(answer, 415, "unsupported-media-type")
 
 
-async def test_a_body_that_is_too_long_is_refused_by_its_announced_and_by_its_real_length(
+async def test_a_body_that_is_too_long_is_rejected_by_its_declared_and_by_its_actual_length(
     settings, opened
 ):
     async with opened(settings.model_copy(update={"body_max_bytes": 2000})) as api:
@@ -289,7 +291,7 @@ async def test_a_body_that_is_too_long_is_refused_by_its_announced_and_by_its_re
     ["0" * 5000 + "27", "0" * 5000 + "9" * 19, "9" * 5000],
     ids=["right", "zeros in front", "all digits"],
 )
-async def test_an_announced_length_of_thousands_of_digits_is_no_fault_of_ours(api, length):
+async def test_a_content_length_with_thousands_of_digits_is_a_client_error(api, length):
     body = b'{"target":"https://e.com/"}'
     headers = {"content-type": "application/json", "content-length": length}
     answer = await api.client.post(LINKS, content=body, headers=headers)
@@ -310,7 +312,7 @@ async def test_an_announced_length_of_thousands_of_digits_is_no_fault_of_ours(ap
         "Bearer sl_\xe4aaaaaaa_" + "A" * 43,
     ],
 )
-async def test_a_request_without_a_valid_key_is_refused_before_anything_else(api, sent):
+async def test_a_request_without_a_valid_key_is_rejected_before_any_other_check(api, sent):
     headers = {} if sent is None else {b"authorization": sent.encode("latin-1")}
     async with api.without_key() as client:
         for method, path in (("POST", LINKS), ("GET", LINKS), ("GET", "/api/v1/nothing")):
@@ -319,13 +321,13 @@ async def test_a_request_without_a_valid_key_is_refused_before_anything_else(api
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_a_right_prefix_with_a_wrong_secret_is_no_key(api):
+async def test_a_key_with_a_valid_prefix_and_a_wrong_secret_is_rejected(api):
     wrong = api.key[:-1] + ("A" if api.key[-1] != "A" else "B")
     answer = await api.client.get(LINKS, headers={"authorization": f"Bearer {wrong}"})
     check(answer, 401, "unauthorized")
 
 
-async def test_paths_and_methods_that_do_not_exist_are_said_so(api):
+async def test_an_unknown_path_is_a_404_and_an_unknown_method_a_405(api):
     for path in ("/", "/api/v1", "/api/v1/link", "/api/v1/links/go.test", "/api/v1/links/"):
         check(await api.client.get(path), 404, "route-not-found")
     answer = await api.client.put(LINKS)
@@ -360,7 +362,7 @@ async def test_paths_and_methods_that_do_not_exist_are_said_so(api):
         ("created_after=now", "?created_after", "instant"),
     ],
 )
-async def test_a_bad_parameter_of_a_list_is_named(api, query, pointer, rule):
+async def test_an_invalid_list_parameter_is_reported(api, query, pointer, rule):
     problem = check(await api.client.get(f"{LINKS}?{query}"), 422, "invalid-input")
     assert (problem["errors"][0]["pointer"], problem["errors"][0]["rule"]) in {
         (pointer, rule),
@@ -373,26 +375,26 @@ async def test_a_bad_parameter_of_a_list_is_named(api, query, pointer, rule):
     ["limit=%2B5", "limit=5.0", "limit=5_0", "limit=%205", "limit=", "limit=9" + "9" * 5000,
      "domain=a%00", "created_before=9999-12-31T23:59:59Z", "created_after=0001-01-01T00:00:00Z"],
 )  # fmt: skip
-async def test_a_parameter_that_the_document_does_not_describe_is_refused(api, query):
+async def test_an_undocumented_parameter_is_rejected(api, query):
     answer = await api.client.get(f"{LINKS}?{query}")
     assert answer.status_code in {404, 422}, answer.text
 
 
 @pytest.mark.parametrize("value", ["yes", "1", "True", "on", "t"])
-async def test_a_flag_is_true_or_false(api, value):
+async def test_a_flag_must_be_true_or_false(api, value):
     link = await api.create()
     answer = await api.client.delete(f"{link['self']}?purge={value}")
     check(answer, 422, "invalid-input", pointer="?purge", rule="type")
 
 
 @pytest.mark.parametrize("number", ["%2B1", "1.0", "1_0", "0", "9223372036854775808", "1" * 5000])
-async def test_a_number_in_a_path_has_digits_only(api, number):
+async def test_a_number_in_a_path_must_have_only_digits(api, number):
     check(await api.client.delete(f"/api/v1/keys/{number}"), 422, "invalid-input")
 
 
 @pytest.mark.parametrize("at", [-(10**17) + 1, -1, -(2**63), 253402300800000000, 10**18, 2**63])
 @pytest.mark.parametrize("number", [1, 2**63 - 1])
-async def test_a_cursor_beyond_all_times_is_refused(api, at, number):
+async def test_a_cursor_with_an_impossible_time_is_rejected(api, at, number):
     raw = json.dumps(["-created_at", at, number]).encode()
     cursor = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
     answer = await api.client.get(LINKS, params={"cursor": cursor})
@@ -400,7 +402,7 @@ async def test_a_cursor_beyond_all_times_is_refused(api, at, number):
 
 
 @pytest.mark.parametrize("at", [0, 1, 253402300799999999])
-async def test_a_cursor_at_either_end_of_time_is_taken(api, at):
+async def test_a_cursor_at_the_limits_of_time_is_accepted(api, at):
     raw = json.dumps(["-created_at", at, 2**63 - 1]).encode()
     answer = await api.client.get(
         LINKS, params={"cursor": base64.urlsafe_b64encode(raw).rstrip(b"=").decode()}
@@ -408,7 +410,7 @@ async def test_a_cursor_at_either_end_of_time_is_taken(api, at):
     assert answer.status_code == 200, answer.text
 
 
-async def test_a_number_may_be_written_with_a_fraction_of_zero(api):
+async def test_a_whole_number_may_have_a_fraction_of_zero(api):
     link = await api.create(max_visits=5.0, redirect_status=301.0)
     assert (link["max_visits"], link["redirect_status"]) == (5, 301)
     for wrong in ({"max_visits": 5.5}, {"max_visits": 1e300}, {"redirect_status": 301.5}):
@@ -416,7 +418,7 @@ async def test_a_number_may_be_written_with_a_fraction_of_zero(api):
         check(answer, 422, "invalid-input")
 
 
-async def test_a_tag_of_a_version_may_hold_a_comma(api):
+async def test_an_entity_tag_may_contain_a_comma(api):
     link = await api.create()
     answer = await api.client.get(link["self"], headers={"If-None-Match": '"a,b", W/"1,2"'})
     assert answer.status_code == 200
@@ -424,13 +426,13 @@ async def test_a_tag_of_a_version_may_hold_a_comma(api):
     assert (await api.client.get(link["self"], headers=headers)).status_code == 304
 
 
-async def test_a_header_that_is_no_tag_is_refused(api):
+async def test_an_invalid_entity_tag_is_rejected(api):
     link = await api.create()
     for header, send in (("If-Match", api.client.delete), ("If-None-Match", api.client.get)):
         check(await send(link["self"], headers={header: "1"}), 400, "malformed-request")
 
 
-async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_the_requests_id(api):
+async def test_an_internal_error_is_a_500_that_reveals_only_the_request_id(api):
     async def fail(*_):
         raise RuntimeError("the inside of things")
 
@@ -452,7 +454,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_the_requests_id(a
     ],
 )
 @pytest.mark.parametrize("idempotency_key", [None, b"once"])
-async def test_a_body_that_breaks_off_is_no_fault_of_ours_and_changes_nothing(
+async def test_an_incomplete_body_is_a_client_error_and_changes_nothing(
     api, method, path, kind, idempotency_key
 ):
     headers = [
@@ -484,7 +486,7 @@ async def test_a_body_that_breaks_off_is_no_fault_of_ours_and_changes_nothing(
     assert await api.fetch("SELECT count(*) FROM idempotency") == 0
 
 
-async def test_the_requests_id_is_taken_over_if_it_is_harmless(api):
+async def test_a_valid_request_id_of_the_client_is_kept(api):
     answer = await api.client.get(LINKS, headers={"X-Request-Id": "abc-123"})
     assert answer.headers["x-request-id"] == "abc-123"
     for bad in ("a b", "x" * 129, "\x7f"):

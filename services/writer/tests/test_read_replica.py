@@ -60,7 +60,7 @@ async def titles(api):
     return {link["code"]: link["title"] for link in answer.json()["items"]}
 
 
-async def test_a_single_link_is_never_older_than_the_etag_just_given_though_the_replica_lags(
+async def test_a_single_link_is_never_older_than_the_last_etag_although_the_replica_lags(
     api, primary, replica
 ):
     old = await api.create(code="old", title="before")
@@ -75,7 +75,7 @@ async def test_a_single_link_is_never_older_than_the_etag_just_given_though_the_
         assert (await api.client.get(old["self"])).json()["state"] == "deleted"
 
 
-async def test_a_single_domain_is_never_older_than_the_etag_just_given(api, primary, replica):
+async def test_a_single_domain_is_never_older_than_the_last_etag(api, primary, replica):
     with lagging(primary, replica):
         made = await api.client.post("/api/v1/domains", json={"host": "new.test"})
         path = made.json()["self"]
@@ -105,7 +105,7 @@ async def test_lists_are_read_from_the_replica_and_catch_up_with_it(api, primary
     assert api.container.reads.fallbacks_total == 0
 
 
-async def test_lists_come_from_the_primary_while_the_replica_is_away(api, replica):
+async def test_lists_are_read_from_the_primary_while_the_replica_is_down(api, replica):
     await api.create(code="abc", tags=["one"])
     replica.kill()
     for _ in range(4):
@@ -117,7 +117,7 @@ async def test_lists_come_from_the_primary_while_the_replica_is_away(api, replic
     assert api.container.postgres.check().ok
 
 
-async def test_a_list_that_the_replica_refuses_is_read_from_the_primary(api, primary, replica):
+async def test_a_list_query_that_the_replica_refuses_runs_on_the_primary(api, primary, replica):
     await api.create(code="abc")
     with lagging(primary, replica):
         # As in an upgrade: the new version reads a table that the replica has not got yet.
@@ -131,7 +131,7 @@ async def _make_and_read(connection):
     return await connection.fetchval("SELECT answer FROM later")
 
 
-async def test_a_single_link_is_unavailable_without_the_primary_though_the_replica_has_it(
+async def test_a_single_link_is_unavailable_without_the_primary_although_the_replica_has_it(
     api, primary, replica
 ):
     link = await api.create(code="abc")

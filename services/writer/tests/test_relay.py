@@ -19,7 +19,7 @@ from writer.relay import outbox
 from writer.relay.feed_position import FeedPosition, read_position
 
 
-async def test_a_batch_brings_the_newest_version_of_each_link_once(one, links):
+async def test_a_batch_delivers_the_newest_version_of_each_link_once(one, links):
     await links.put("a", "https://old.example/")
     await links.put("b", "https://b.example/")
     newest = await links.put("a", "https://new.example/")
@@ -33,7 +33,7 @@ async def test_a_batch_brings_the_newest_version_of_each_link_once(one, links):
     assert await one.relay.delivery.deliver() == 0
 
 
-async def test_a_batch_takes_the_oldest_rows_first(database_url, redis_url, redis_prefix, links):
+async def test_a_batch_claims_the_oldest_rows_first(database_url, redis_url, redis_prefix, links):
     async with stack(database_url, redis_url, redis_prefix, relay_batch_size=2) as one:
         for code in "abc":
             await links.put(code, "https://x.example/")
@@ -41,7 +41,7 @@ async def test_a_batch_takes_the_oldest_rows_first(database_url, redis_url, redi
         assert [c.key for c in await all_changes(one.feed)] == [f"{HOST}/a", f"{HOST}/b"]
 
 
-async def test_a_relay_that_was_held_up_after_its_claim_reads_the_batch_anew(one, links):
+async def test_a_relay_that_was_delayed_after_its_claim_reads_the_batch_again(one, links):
     await links.put("a", "https://old.example/")
     await one.store.measure_clock()
     one.store.clock_offset_ms -= 5000  # as if the claim had been 5 s ago
@@ -57,7 +57,7 @@ async def test_a_relay_that_was_held_up_after_its_claim_reads_the_batch_anew(one
     assert [change.version for change in await all_changes(one.feed)] == [version]
 
 
-async def test_a_purged_link_becomes_an_absence_that_nothing_older_undoes(one, links):
+async def test_a_purged_link_leaves_a_tombstone_that_no_older_record_replaces(one, links):
     old = await links.put("a", "https://a.example/")
     await one.relay.delivery.deliver()
     version = await links.purge("a")
@@ -68,7 +68,7 @@ async def test_a_purged_link_becomes_an_absence_that_nothing_older_undoes(one, l
     assert (record.kind, record.version) == (Kind.ABSENT, version)
 
 
-async def test_a_change_of_a_domain_is_told_to_the_feed_alone(one, links, redis_url):
+async def test_a_change_of_a_domain_is_appended_only_to_the_feed(one, links, redis_url):
     await links.sql.execute(
         "INSERT INTO outbox (domain_id, host, code, version) VALUES (1, $1, '', 7)", HOST
     )
@@ -117,7 +117,7 @@ async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
 
 
 @pytest.mark.fault
-async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
+async def test_changes_wait_for_redis_and_are_delivered_when_it_recovers(
     database_url, redis_prefix, links, server_folder
 ):
     valkey = EmbeddedValkey(server_folder / "valkey")
@@ -149,7 +149,7 @@ async def test_changes_wait_for_redis_and_arrive_when_it_is_back(
 
 
 @pytest.mark.fault
-async def test_a_relay_killed_between_the_feed_and_the_delete_repeats_its_batch(
+async def test_a_relay_killed_between_feed_and_delete_delivers_its_batch_again(
     database_url, redis_url, redis_prefix, links, tmp_path, one
 ):
     async with killed_before_delete(
@@ -167,7 +167,7 @@ async def test_a_relay_killed_between_the_feed_and_the_delete_repeats_its_batch(
 
 
 @pytest.mark.fault
-async def test_a_relay_killed_while_redis_hangs_leaves_its_batch_to_another(
+async def test_the_batch_of_a_relay_killed_while_redis_hangs_is_delivered_by_another(
     database_url, redis_prefix, links, tmp_path, server_folder
 ):
     valkey = EmbeddedValkey(server_folder / "valkey")
@@ -200,7 +200,7 @@ async def test_a_relay_killed_while_redis_hangs_leaves_its_batch_to_another(
 
 
 @pytest.mark.fault
-async def test_sigterm_ends_a_relay_in_order_also_while_it_waits_for_its_servers(
+async def test_sigterm_ends_a_relay_in_order_even_while_it_waits_for_its_servers(
     database_url, redis_url, redis_prefix, links, tmp_path
 ):
     await links.put("a", "https://a.example/")
@@ -224,7 +224,7 @@ async def test_sigterm_ends_a_relay_in_order_also_while_it_waits_for_its_servers
         assert await asyncio.to_thread(relay.wait, 10) == 0
 
 
-async def test_the_position_of_the_feed_is_remembered_with_the_deletion(one, links):
+async def test_the_feed_position_is_stored_with_the_deletion(one, links):
     await one.relay.monitor.check()
     await links.put("a", "https://a.example/")
     await one.relay.delivery.deliver()
@@ -247,7 +247,7 @@ async def go_back(one: Stack, saved: dict[bytes, bytes]) -> None:
         await client.restore(key, 0, value)
 
 
-async def test_changes_that_redis_lost_are_sent_again(one, links):
+async def test_changes_that_redis_lost_are_republished(one, links):
     await one.relay.monitor.check()
     for code in "abc":
         await links.put(code, "https://old.example/")
@@ -283,12 +283,12 @@ async def test_changes_that_redis_lost_are_sent_again(one, links):
         ("a", (7, 0), False),
     ],
 )
-def test_a_redis_that_started_anew_is_told_from_one_that_went_back(servers, last, restarted):
+def test_a_restart_of_redis_is_distinguished_from_a_rollback(servers, last, restarted):
     known = FeedPosition("a", (7, 1))
     assert known.is_restart(FeedPosition(servers, last)) is restarted
 
 
-async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
+async def test_a_relay_that_starts_after_a_rollback_detects_it(
     one, database_url, redis_url, redis_prefix, links
 ):
     await one.relay.monitor.check()
@@ -307,7 +307,7 @@ async def test_a_relay_that_starts_after_the_rollback_notices_it_too(
         await until(repaired)
 
 
-async def test_a_link_purged_since_does_not_come_back_with_an_older_redis(one, links):
+async def test_a_purged_link_does_not_come_back_after_a_rollback(one, links):
     await one.relay.monitor.check()
     for code in "ab":
         await links.put(code, "https://old.example/")
@@ -326,7 +326,7 @@ async def test_a_link_purged_since_does_not_come_back_with_an_older_redis(one, l
     assert await one.target("b") == "https://new.example/"
 
 
-async def test_what_was_purged_is_remembered_as_long_as_a_redis_can_hold_it(one, links):
+async def test_a_purge_is_recorded_for_as_long_as_redis_can_have_the_link(one, links):
     for code, hours in (("a", 23), ("b", 25)):
         await links.purge(code)
         await links.sql.execute(
@@ -338,7 +338,7 @@ async def test_what_was_purged_is_remembered_as_long_as_a_redis_can_hold_it(one,
     assert await links.sql.fetchval("SELECT array_agg(code) FROM purged") == ["a"]
 
 
-async def test_a_republish_resumes_where_another_relay_left_it(
+async def test_a_republish_continues_where_another_relay_stopped(
     database_url, redis_url, redis_prefix, links
 ):
     settings = {"relay_batch_size": 2}
@@ -364,7 +364,7 @@ async def test_a_republish_resumes_where_another_relay_left_it(
         ]
 
 
-async def test_a_link_untouched_for_longer_than_redis_keeps_anything_is_not_sent_again(one, links):
+async def test_a_link_unchanged_for_longer_than_every_ttl_is_not_republished(one, links):
     await one.relay.monitor.check()
     await links.put("old", "https://old.example/")
     await links.put("new", "https://new.example/")
@@ -394,7 +394,7 @@ async def test_flushing_redis_shows_readers_of_the_feed_a_gap(one, links):
 
 
 @pytest.mark.fault
-async def test_another_server_behind_the_same_url_is_noticed(
+async def test_another_server_behind_the_same_url_is_detected(
     database_url, redis_prefix, links, server_folder
 ):
     valkey = EmbeddedValkey(server_folder / "valkey")
@@ -424,7 +424,7 @@ async def test_another_server_behind_the_same_url_is_noticed(
         valkey.stop()
 
 
-async def test_a_notice_brings_a_change_within_milliseconds(
+async def test_a_notified_change_is_delivered_within_milliseconds(
     database_url, redis_url, redis_prefix, links, capsys
 ):
     async with stack(database_url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
@@ -480,7 +480,7 @@ async def test_listening_resumes_when_its_connection_is_cut(
 
 
 @pytest.mark.fault
-async def test_listening_resumes_when_its_connection_falls_silent(
+async def test_listening_resumes_when_its_connection_stops_answering(
     database_url, redis_url, redis_prefix, links, monkeypatch
 ):
     monkeypatch.setattr("writer.relay.listener.CHECK_INTERVAL_S", 0.1)

@@ -55,7 +55,7 @@ def refusal(done: "subprocess.CompletedProcess[str]") -> str:
     return done.stderr
 
 
-def test_each_fault_of_the_settings_is_one_line(database_url):
+def test_each_error_in_the_settings_is_one_line(database_url):
     lines = refusal(run("serve", WRITER_PORT="x", TYPO="1", CODE_SECRET="short")).splitlines()
     assert [line.partition(":")[0] for line in sorted(lines)] == [
         "SHORTLINKS_CODE_SECRET",
@@ -91,7 +91,7 @@ def test_a_key_is_printed_and_nothing_else(database_url, blank_database_url):
     assert "migrate" in said
 
 
-def test_migrating_an_empty_and_then_a_present_schema_works_and_an_absent_server_is_one_line(
+def test_migrating_works_twice_and_a_missing_server_is_one_line(
     blank_database_url,
 ):
     for _ in range(2):
@@ -99,7 +99,7 @@ def test_migrating_an_empty_and_then_a_present_schema_works_and_an_absent_server
     assert refusal(run("migrate", "--wait-s", "1")).count("\n") == 1
 
 
-def test_migrating_a_schema_that_is_ahead_is_no_fault_unless_it_needs_newer_code(database_url):
+def test_migrating_a_newer_schema_is_an_error_only_if_it_needs_newer_code(database_url):
     """After a rollback the older release's migration runs on the newer release's schema."""
     ahead = "UPDATE alembic_version SET version_num = '0009'"
     asyncio.run(rewrite(database_url, f"{ahead}; UPDATE schema_version SET revision = 9"))
@@ -109,7 +109,7 @@ def test_migrating_a_schema_that_is_ahead_is_no_fault_unless_it_needs_newer_code
     assert "install a newer version" in refusal(run("migrate", POSTGRES_URL=database_url))
 
 
-def test_waiting_for_the_schema_ends_when_the_migration_has_run(blank_database_url):
+def test_waiting_for_the_schema_ends_after_the_migration(blank_database_url):
     waiting = subprocess.Popen(
         command("shortlinks-writer", "wait-schema"), env=environment(blank_database_url)
     )
@@ -120,7 +120,7 @@ def test_waiting_for_the_schema_ends_when_the_migration_has_run(blank_database_u
         assert waiting.wait(20) == 0
 
 
-def test_waiting_in_vain_ends_with_one_sentence_and_waiting_for_newer_code_at_once(
+def test_waiting_ends_with_one_sentence_at_the_timeout_and_at_once_if_newer_code_is_needed(
     blank_database_url, database_url
 ):
     said = refusal(run("wait-schema", "--wait-s", "1"))
@@ -151,7 +151,7 @@ def test_migrating_waits_for_a_server_that_is_just_starting(server_folder):
             server.stop()
 
 
-def test_a_key_can_be_made_to_end(database_url):
+def test_a_key_can_have_an_expiry(database_url):
     made = run("create-key", "--name", "me", "--expires-in-s", "60", POSTGRES_URL=database_url)
     assert made.returncode == 0
     life = asyncio.run(
@@ -187,7 +187,7 @@ def test_dynamic_settings_take_effect_without_a_restart(
             assert api.post("/api/v1/links", json={**LINK, "code": "mine"}).status_code == 201
 
 
-def test_a_taken_port_stops_the_start_with_one_line(server_folder, database_url, redis_url):
+def test_a_port_in_use_stops_the_start_with_one_line(server_folder, database_url, redis_url):
     with Stack(server_folder, database_url, redis_url) as stack:
         port = stack.writer().url.rpartition(":")[2]
         said = refusal(run("serve", POSTGRES_URL=database_url, WRITER_PORT=port))
@@ -195,7 +195,7 @@ def test_a_taken_port_stops_the_start_with_one_line(server_folder, database_url,
         assert said.count("\n") == 1
 
 
-def test_a_taken_port_stops_the_start_before_postgresql_is_asked(server_folder, database_url):
+def test_a_port_in_use_stops_the_start_before_postgresql_is_contacted(server_folder, database_url):
     with socket.create_server(("127.0.0.1", 0)) as other, Proxy(database_url) as wire:
         wire.set(Mode.BLACK_HOLE)
         port = str(other.getsockname()[1])
@@ -205,7 +205,7 @@ def test_a_taken_port_stops_the_start_before_postgresql_is_asked(server_folder, 
             assert said.count("\n") == 1
 
 
-async def test_a_start_goes_on_when_postgresql_answers_late_once(settings, monkeypatch):
+async def test_a_start_continues_after_one_timeout_of_postgresql(settings, monkeypatch):
     reads = []
 
     async def all_domains(connection):
@@ -236,7 +236,7 @@ def test_the_writer_starts_and_creates_without_redis(server_folder, database_url
 
 
 @pytest.mark.fault
-def test_a_stopped_postgresql_is_a_503_and_nothing_is_half_done(server_folder, redis_url):
+def test_a_stopped_postgresql_is_a_503_and_leaves_no_partial_change(server_folder, redis_url):
     server = EmbeddedPostgres(server_folder / "postgres")
     server.start()
     try:
