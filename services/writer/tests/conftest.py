@@ -1,6 +1,6 @@
-"""The API over a real PostgreSQL and Valkey, called without a socket between.
+"""The API with a real PostgreSQL and Valkey, called in the process of the test.
 
-Whatever a test asks, the answer must be one that the OpenAPI document describes.
+The OpenAPI document must describe every response that a test gets.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ HOST = "go.test"
 
 
 class Clock:
-    """The time of the API; it stands until a test moves it."""
+    """The time of the API. Only a test changes it."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC)
@@ -66,7 +66,7 @@ class Api:
 
 
 documented: list[Contract] = []
-"""What the application says of itself; asked for by the first test that opens it."""
+"""The OpenAPI document, read by the first test."""
 
 
 async def held_to_the_document(answer: httpx.Response) -> None:
@@ -107,7 +107,7 @@ def settings(database_url: str, redis_url: str, redis_prefix: str) -> WriterSett
         redis_prefix=redis_prefix,
         code_secret=SECRET,
         default_domain=HOST,
-        # A busy machine must not turn tests into luck; those of deadlines set their own.
+        # Long timeouts, for busy machines. Tests of timeouts set their own.
         publish_timeout_ms=1000,
         redis_timeout_ms=1000,  # which also bounds the wait for one of its connections
         postgres_timeout_ms=20_000,
@@ -123,13 +123,13 @@ async def api(settings: WriterSettings) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def opened() -> OpenApi:
-    """Open an API with settings of the test's own: `async with opened(settings) as api`."""
+    """Open an API with other settings: `async with opened(settings) as api`."""
     return open_api
 
 
 @pytest.fixture
 async def links(database_url: str) -> AsyncIterator[Links]:
-    """Changes links past the API."""
+    """Changes links without the API."""
     connection = await asyncpg.connect(database_url)
     links = Links(connection)
     await links.domain()
@@ -141,6 +141,6 @@ async def links(database_url: str) -> AsyncIterator[Links]:
 async def one(
     database_url: str, redis_url: str, redis_prefix: str, links: Links
 ) -> AsyncIterator[Stack]:
-    """One relay, which does nothing by itself yet, and repeats nothing as its machine is busy."""
+    """One relay that is not started, with a timeout that a busy machine does not exceed."""
     async with stack(database_url, redis_url, redis_prefix, relay_redis_timeout_ms=10_000) as made:
         yield made

@@ -1,4 +1,4 @@
-"""docs/api.md and the OpenAPI document say what the API does."""
+"""docs/api.md and the OpenAPI document agree with the API."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def every(kind: type[ShortlinksError]) -> set[type[ShortlinksError]]:
 
 
 def raised(kind: type[ShortlinksError]) -> bool:
-    """Whether our code makes one; some classes only gather others."""
+    """Whether our code raises it; some classes only group others."""
     sources = (path for top in ("libs", "services") for path in (ROOT / top).glob("*/src/**/*.py"))
     return any(re.search(rf"(?<!class )\b{kind.__name__}\(", path.read_text()) for path in sources)
 

@@ -1,4 +1,4 @@
-"""What the writer does beside the requests goes on when PostgreSQL refuses for a while."""
+"""The background tasks of the writer continue after PostgreSQL has refused a statement."""
 
 import asyncio
 

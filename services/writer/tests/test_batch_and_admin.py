@@ -145,7 +145,7 @@ async def test_a_key_revoked_by_another_writer_is_rejected_within_5_seconds(api)
 
 
 async def follow(api, path: str) -> list[dict]:
-    """Return the pages of a list, by `next`, which the header Link names too."""
+    """Return the pages of a list, following `next`; the header Link must agree."""
     pages = []
     url = path
     while True:
@@ -174,7 +174,7 @@ async def test_pages_of_keys_have_no_gap_and_no_duplicate(api):
 
 
 async def test_pages_of_domains_are_ordered_by_host(api):
-    # The longest host there is: its cursor must fit.
+    # The longest possible host: its cursor must fit.
     longest = ".".join(["a" * 63] * 3 + ["b" * 61])
     hosts = sorted([longest, "go.test", *(f"h{n}.test" for n in range(120))])
     await api.fetch(

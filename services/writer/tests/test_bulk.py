@@ -1,4 +1,4 @@
-"""What is created in bulk: a row of the outbox for all of it, and a lane that delays no edit."""
+"""Links created in bulk share an outbox row, and have a queue that delays no edit."""
 
 import time
 
@@ -10,7 +10,7 @@ from shortcore.links.record import Kind, LinkKey, link_key
 from writer.relay import outbox
 from writer.relay.feed_position import read_position
 
-CLAIM_OF_THE_RELEASE_BEFORE = """
+CLAIM_OF_THE_PREVIOUS_RELEASE = """
 DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING code
 """
@@ -200,9 +200,9 @@ async def test_two_relays_share_the_links_created_in_bulk_and_lose_none(
 async def test_a_relay_of_the_previous_release_leaves_bulk_rows_to_a_newer_relay(one, links):
     await links.copy(codes(200), custom=("c5", "c6"))
     await links.put("edited", "https://new.example/")
-    first = await links.sql.fetch(CLAIM_OF_THE_RELEASE_BEFORE, 1)
+    first = await links.sql.fetch(CLAIM_OF_THE_PREVIOUS_RELEASE, 1)
     assert [row["code"] for row in first] == ["edited"]  # though it came last
-    rest = await links.sql.fetch(CLAIM_OF_THE_RELEASE_BEFORE, 1000)
+    rest = await links.sql.fetch(CLAIM_OF_THE_PREVIOUS_RELEASE, 1000)
     assert {row["code"] for row in rest} == {"c5", "c6"}
     assert await links.waiting() == 0
     assert await one.relay.delivery.deliver_bulk() == 198

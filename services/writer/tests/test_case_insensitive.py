@@ -1,4 +1,4 @@
-"""Domains whose codes are case-insensitive: one spelling is stored, and every spelling finds it."""
+"""Case-insensitive domains: codes are stored in lower case, and any spelling finds them."""
 
 import asyncio
 

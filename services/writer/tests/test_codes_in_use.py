@@ -1,4 +1,4 @@
-"""Custom and generated codes never collide silently, in either order, also under concurrency."""
+"""Custom and generated codes never collide, in either order, even with concurrent creates."""
 
 import asyncio
 import random
@@ -61,7 +61,7 @@ async def test_32_concurrent_creates_with_predicted_codes_never_share_a_code(api
     assert len({link["version"] for link in made.values()}) == len(made)
     for link in random.sample(list(made.values()), 50):
         assert (await api.client.get(link["self"])).json() == link
-    # Every hostile code went to somebody: a refusal always had a holder.
+    # Every predicted code exists: each rejected request met a link with that code.
     assert made.keys() >= set(hostile)
     outbox = await api.fetch("SELECT count(DISTINCT (code, version)) FROM outbox WHERE code <> ''")
     assert outbox == len(made)

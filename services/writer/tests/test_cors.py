@@ -1,4 +1,4 @@
-"""Scripts of other origins call the API, if a setting names their origin."""
+"""Scripts of other origins can call the API if a setting names their origin."""
 
 import httpx
 import pytest
@@ -15,7 +15,7 @@ PREFLIGHT = {
 
 
 def browser(api, key=None) -> httpx.AsyncClient:
-    """Return a client whose answers are not held to the API's document, which leaves CORS out."""
+    """Return a client without the contract check: the OpenAPI document does not describe CORS."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.AsyncClient(
         transport=api.client._transport, base_url="http://api.test", headers=headers

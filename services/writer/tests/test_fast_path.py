@@ -1,4 +1,4 @@
-"""The short way of creates: the same answers as by the framework, whatever is sent."""
+"""The fast path of creates gives the same responses as the framework to any body."""
 
 import json
 
@@ -41,7 +41,7 @@ RAW = [json.dumps(each).encode() for each in BODIES] + [
 
 
 class Counted:
-    """An application that counts what reaches it."""
+    """An application that counts its requests."""
 
     def __init__(self, app) -> None:
         self.app = app
@@ -54,7 +54,7 @@ class Counted:
 
 @pytest.fixture
 def framework(api):
-    """The framework alone, behind the same middleware."""
+    """The framework without the fast path, and the middleware."""
     middleware = api.client._transport.app
     fast = middleware._app._app  # between them is what answers HEAD
     assert isinstance(fast, FastPath)

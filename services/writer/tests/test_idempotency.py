@@ -1,4 +1,4 @@
-"""The same request sent twice does its work once and is answered the same."""
+"""A request that is sent twice is processed once and gets the same response."""
 
 import asyncio
 
@@ -85,7 +85,7 @@ async def test_a_crash_between_commit_and_response_loses_no_response(settings, o
         async def crash(*_: object) -> None:
             raise Crash
 
-        # Announcing comes right after the commit: an end here is one between commit and answer.
+        # Publishing comes right after the commit, so this is a crash between commit and response.
         api.container.publisher.publish_new = crash
         failed = await post(api, LINKS, LINK, "k")
         assert failed.status_code == 500

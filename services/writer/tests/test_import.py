@@ -1,4 +1,4 @@
-"""Imports: CSV and JSONL, rows that fail, doing it once, and what caches and redirectors hear."""
+"""Imports: CSV and JSONL, failed rows, idempotency, the outbox, and published records."""
 
 import asyncio
 import json
@@ -188,7 +188,7 @@ async def test_imports_of_the_same_codes_in_opposite_order_do_not_deadlock(api, 
 
 
 async def test_an_error_keeps_no_reference_to_its_request(api):
-    """A traceback in a list of its own frame is a cycle, and the collector runs seldom."""
+    """An exception whose traceback refers to its own list is a cycle, and the GC runs rarely."""
     container = api.container
     body = b"target,code\nnot a url,\nhttps://a.example/,one\nhttps://a.example/,one\n"
     read = await container.imports._read(body, Format.CSV)

@@ -1,4 +1,4 @@
-"""One link over its life: create, read, edit, delete, restore, purge."""
+"""Single links: create, read, edit, delete, restore, purge, list."""
 
 import asyncio
 import base64
@@ -203,7 +203,7 @@ async def test_concurrent_purges_and_creates_of_one_code_never_go_back_in_versio
         await api.client.delete(path, params={"purge": True})
 
     await asyncio.gather(*(work() for _ in range(20) for work in (create, purge, create)))
-    # The newest outbox row is what redirectors end with: it must be the state of the table.
+    # Redirectors end with the newest outbox row, so it must be the state of the table.
     newest = await api.fetch("SELECT max(version) FROM outbox WHERE code = 'x'")
     stands = await api.fetch("SELECT version FROM links WHERE code = 'x'")
     record = await api.container.cache.get(link_key(HOST, "x"))
@@ -223,7 +223,7 @@ async def test_the_status_depends_on_the_time_and_the_visits(api):
 
     assert await status() == "scheduled"
     api.clock.now = api.clock.now.replace(year=2040, month=1, day=1, hour=1)
-    # The key was remembered in another year: it is simply asked for anew.
+    # The cached key is a year old by this clock, so it is read again.
     assert await status() == "active"
     await api.fetch("UPDATE links SET visits = 2 WHERE code = $1 RETURNING 1", link["code"])
     assert await status() == "exhausted"

@@ -1,4 +1,4 @@
-"""The short ways of many plain links: the same drafts and the same rows as by the long ways."""
+"""Plain items skip full validation and give the same drafts and rows."""
 
 import asyncio
 import json
@@ -141,7 +141,7 @@ def is_plain(drafter, line):
 
 
 async def outcome(container, body):
-    """Return all that comes of reading a body, for a comparison."""
+    """Return the result of reading a body, for a comparison."""
     try:
         read = await container.imports._read(body, Format.JSONL)
     except MalformedRequest as error:

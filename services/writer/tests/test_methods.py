@@ -1,4 +1,4 @@
-"""HEAD is answered wherever GET is, and OPTIONS and every 405 name the methods that there are."""
+"""HEAD works on every GET route; OPTIONS and every 405 list the methods of the path."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When the relay is told: at once of an edit, now and then of new links."""
+"""Notifications of the relay: at once for an edit, at an interval for new links."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from writer.relay import publisher
 
 
 async def until(condition):
-    """Return when it holds; fails after ten seconds."""
+    """Return when `condition` holds; fails after ten seconds."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -19,7 +19,7 @@ async def until(condition):
 
 @pytest.fixture
 def notices(api, monkeypatch):
-    """The notices that are sent, in a list."""
+    """The times of the notifications."""
     sent = []
 
     async def note() -> None:
@@ -30,7 +30,7 @@ def notices(api, monkeypatch):
 
 
 async def test_a_custom_code_is_notified_at_once_among_new_links(api, notices, monkeypatch):
-    """Somebody may have asked for it before there was one, and redirectors remember that."""
+    """A visitor may have requested the code before it existed, and redirectors cache the 404."""
     monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
     await until(lambda: len(notices) == 1)

@@ -1,4 +1,4 @@
-"""Redirectors know of a custom code before its creation is answered, whatever the relay does."""
+"""A custom code is pre-announced before the response to its creation, without a relay."""
 
 import pytest
 from harness.proxy import Mode, Proxy

@@ -1,4 +1,4 @@
-"""Every error is a problem (RFC 9457) that names the field and the rule, and does nothing."""
+"""Every error is a problem (RFC 9457) with field and rule, and changes nothing."""
 
 import base64
 import gzip
@@ -100,7 +100,7 @@ BAD_FIELDS = [
 async def test_a_broken_rule_is_reported_with_its_field_and_nothing_is_created(api):
     headers = {"content-type": "application/json"}
     for fields, pointer, rule in BAD_FIELDS:
-        # json.dumps escapes what no text may hold, as a client's library does.
+        # json.dumps escapes invalid characters, as the library of a client does.
         body = json.dumps({"target": "https://e.com/"} | fields if fields else {})
         answer = await api.client.post(LINKS, content=body, headers=headers)
         check(answer, 422, "invalid-input", pointer=pointer, rule=rule)
@@ -140,7 +140,7 @@ async def test_a_body_that_is_not_json_is_rejected(api, body):
         return
     problem = check(answer, 400, "malformed-request")
     if body.startswith(b'{"'):
-        # Of the comma before the bracket, or of the bracket: parsers blame either.
+        # The position of the comma or of the bracket after it: parsers differ.
         assert re.search(r"at character 2[78]\b", problem["detail"])
 
 

@@ -1,4 +1,4 @@
-"""Which reads a real streaming replica answers, and what its lag and its absence change."""
+"""Reads from a real streaming replica, its lag, and its failure."""
 
 import contextlib
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ async def api(opened, settings, primary, replica):
 
 @contextlib.contextmanager
 def lagging(primary, replica):
-    """Hold the replica at what the primary has now."""
+    """Pause the replay of the replica at the current state of the primary."""
     wait_caught_up(primary, replica)
     pause_replay(replica)
     yield
@@ -95,7 +95,7 @@ async def test_lists_are_read_from_the_replica_and_catch_up_with_it(api, primary
         ]
         domains = (await api.client.get("/api/v1/domains")).json()["items"]
         assert [domain["host"] for domain in domains] == ["go.test"]
-        # What the list does not show yet can be used: a create asks the primary.
+        # A domain that the list does not show yet can be used: a create reads the primary.
         await api.create(domain="new.test")
         again = await api.client.post(HERE, json={"target": "https://example.com/", "code": "new"})
         assert again.status_code == 409
@@ -120,7 +120,7 @@ async def test_lists_are_read_from_the_primary_while_the_replica_is_down(api, re
 async def test_a_list_query_that_the_replica_refuses_runs_on_the_primary(api, primary, replica):
     await api.create(code="abc")
     with lagging(primary, replica):
-        # As in an upgrade: the new version reads a table that the replica has not got yet.
+        # As in an upgrade: the new version reads a table that the replica does not have yet.
         assert await api.container.reads.read(_make_and_read) == 42
     assert api.container.reads.fallbacks_total == 1
 

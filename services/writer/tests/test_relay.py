@@ -1,4 +1,4 @@
-"""The relay against real PostgreSQL and Valkey: nothing is lost, nothing goes back."""
+"""The relay with real PostgreSQL and Valkey: it loses no change and never goes back."""
 
 import asyncio
 import contextlib
@@ -88,7 +88,7 @@ async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
     ):
         await one.relay.start()
         await two.relay.start()
-        # At least so many, and until both have had some: one may be quicker for a while.
+        # At least so many, and until both have delivered some: one may be faster for a while.
         for round_ in range(3000):
             if round_ >= 60 and one.relay.delivery.batches and two.relay.delivery.batches:
                 break
@@ -240,7 +240,7 @@ async def snapshot(one: Stack) -> dict[bytes, bytes]:
 
 
 async def go_back(one: Stack, saved: dict[bytes, bytes]) -> None:
-    """What a restart from an old snapshot does to the keys."""
+    """Do to the keys what a restart from an old snapshot does."""
     client = one.relay.monitor._client
     await client.flushall()
     for key, value in saved.items():

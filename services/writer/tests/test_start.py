@@ -1,4 +1,4 @@
-"""The process: what stops its start, in one line each, and a PostgreSQL that goes away."""
+"""The process: errors at its start in one line each, and a PostgreSQL that stops."""
 
 import asyncio
 import os
@@ -100,7 +100,7 @@ def test_migrating_works_twice_and_a_missing_server_is_one_line(
 
 
 def test_migrating_a_newer_schema_is_an_error_only_if_it_needs_newer_code(database_url):
-    """After a rollback the older release's migration runs on the newer release's schema."""
+    """After a rollback, the older release's migration runs on the newer release's schema."""
     ahead = "UPDATE alembic_version SET version_num = '0009'"
     asyncio.run(rewrite(database_url, f"{ahead}; UPDATE schema_version SET revision = 9"))
     done = run("migrate", POSTGRES_URL=database_url)
