@@ -28,7 +28,7 @@ def fail(breaker: Breaker, times: int) -> None:
         breaker.failed()
 
 
-def test_failures_in_a_row_open_it_and_calls_are_refused(breaker, clock):
+def test_consecutive_failures_open_the_breaker_and_calls_are_refused(breaker, clock):
     fail(breaker, 2)
     assert breaker.state is State.CLOSED
     fail(breaker, 1)
@@ -38,21 +38,21 @@ def test_failures_in_a_row_open_it_and_calls_are_refused(breaker, clock):
     assert not breaker.allows()
 
 
-def test_an_answer_in_between_starts_the_count_again(breaker):
+def test_a_success_resets_the_count_of_failures(breaker):
     fail(breaker, 2)
     breaker.succeeded()
     fail(breaker, 2)
     assert breaker.state is State.CLOSED
 
 
-def test_after_its_time_exactly_one_probe_passes(breaker, clock):
+def test_after_the_open_time_exactly_one_probe_passes(breaker, clock):
     fail(breaker, 3)
     clock.now += 1
     assert [breaker.allows() for _ in range(3)] == [True, False, False]
     assert breaker.state is State.HALF_OPEN
 
 
-def test_a_probe_that_is_answered_closes_it(breaker, clock):
+def test_a_successful_probe_closes_the_breaker(breaker, clock):
     fail(breaker, 3)
     clock.now += 1
     assert breaker.allows()
@@ -61,7 +61,7 @@ def test_a_probe_that_is_answered_closes_it(breaker, clock):
     assert breaker.allows()
 
 
-def test_one_failed_probe_opens_it_again(breaker, clock):
+def test_a_failed_probe_opens_the_breaker_again(breaker, clock):
     fail(breaker, 3)
     clock.now += 1
     fail(breaker, 1)
@@ -70,7 +70,7 @@ def test_one_failed_probe_opens_it_again(breaker, clock):
     assert not breaker.allows()
 
 
-def test_a_probe_without_a_report_does_not_block_the_others_for_ever(breaker, clock):
+def test_a_probe_without_a_report_does_not_block_later_probes(breaker, clock):
     fail(breaker, 3)
     clock.now += 1
     assert breaker.allows()  # and its caller is cancelled
@@ -79,7 +79,7 @@ def test_a_probe_without_a_report_does_not_block_the_others_for_ever(breaker, cl
     assert breaker.allows()
 
 
-def test_late_failures_of_calls_made_before_do_not_count_as_opening_twice(breaker):
+def test_late_failures_do_not_count_as_opening_twice(breaker):
     fail(breaker, 3)
     breaker.failed()
     assert breaker.opened_total == 1

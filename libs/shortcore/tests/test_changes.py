@@ -62,7 +62,7 @@ async def test_an_empty_feed_ends_at_its_start_and_its_first_entry_is_no_gap(fee
     assert (list(batch.changes), batch.gap) == ([change(1)], False)
 
 
-async def test_a_waiting_reader_wakes_when_something_comes(feed):
+async def test_a_waiting_reader_wakes_when_an_entry_is_appended(feed):
     began = time.perf_counter()
     waiting = asyncio.create_task(feed.read(START, wait_ms=1900))
     await asyncio.sleep(0)
@@ -103,7 +103,7 @@ async def test_a_reader_at_the_last_entry_before_the_trim_sees_none(feed, client
     assert list(batch.changes) == [change(4), change(5)]
 
 
-async def test_a_feed_that_went_back_is_a_gap_although_nobody_writes(feed, client, keys):
+async def test_a_feed_that_lost_entries_is_a_gap_even_if_nobody_appends(feed, client, keys):
     await feed.append([change(1)])
     saved = await client.dump(keys.changes)
     old_end = await feed.end()
@@ -115,7 +115,7 @@ async def test_a_feed_that_went_back_is_a_gap_although_nobody_writes(feed, clien
     assert not (await feed.read(old_end, wait_ms=1)).gap
 
 
-async def test_a_feed_that_went_back_and_on_again_is_a_gap(feed, client, keys):
+async def test_a_feed_that_lost_entries_and_got_new_ones_is_a_gap(feed, client, keys):
     await feed.append([change(1)])
     saved = await client.dump(keys.changes)
     await feed.append([change(2)])
@@ -128,7 +128,9 @@ async def test_a_feed_that_went_back_and_on_again_is_a_gap(feed, client, keys):
     assert list(batch.changes) == [change(3)]
 
 
-async def test_a_feed_that_went_back_and_on_to_an_earlier_id_is_a_gap(feed, client, keys):
+async def test_a_feed_that_lost_entries_and_got_new_ones_with_earlier_ids_is_a_gap(
+    feed, client, keys
+):
     # Within one millisecond the number of an id is random: the new entry may sort before the lost.
     await feed.append([change(1)])
     saved = await client.dump(keys.changes)
@@ -180,17 +182,17 @@ async def test_concurrent_appends_form_one_chain(feed):
 
 
 @pytest.mark.parametrize("version", [-1, MAX_VERSION + 1, 2**63])
-async def test_a_version_that_cannot_be_is_an_entry_that_cannot_be_read(feed, version):
+async def test_an_entry_with_an_impossible_version_is_unreadable(feed, version):
     await feed.append([Change(LinkKey("go.example/a"), version, 1)])
     with pytest.raises(FeedUnreadable, match="ValidationError"):
         await feed.read(START, wait_ms=1)
 
 
-async def test_an_entry_without_our_fields_cannot_be_read(feed, client, keys):
+async def test_an_entry_without_our_fields_is_unreadable(feed, client, keys):
     await client.xadd(keys.changes, {b"of": b"somebody else"})
     with pytest.raises(FeedUnreadable, match="KeyError"):
         await feed.read(START, wait_ms=1)
 
 
-def test_ids_compare_as_numbers():
+def test_entry_ids_compare_as_numbers():
     assert entry_order("9-9") < entry_order("9-10") < entry_order("10-0")

@@ -35,7 +35,7 @@ def test_a_batch_reads_as_it_was_written(batch):
 
 
 @given(st.binary())
-def test_what_is_no_batch_is_refused_and_never_anything_else_raised(data):
+def test_invalid_bytes_raise_corrupt_batch_and_nothing_else(data):
     try:
         batch = decode_batch(data)
     except CorruptBatch:
@@ -51,7 +51,7 @@ def test_a_click_takes_less_than_70_bytes():
     assert two - one < 70
 
 
-def test_flags_keep_their_numbers():
+def test_the_numbers_of_flags_never_change():
     assert [(flag.name, flag.value) for flag in Flag] == [
         ("BOT", 1), ("HEAD", 2), ("PREFETCH", 4), ("EXPIRED", 8),
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_flags_keep_their_numbers():
         ("fe80::1%eth0", "fe80::1", True),
     ],
 )
-def test_a_visitor_is_named_by_the_network_alone(one, other, same):
+def test_the_name_of_a_visitor_depends_on_the_network_alone(one, other, same):
     visitors = Visitors(SECRET, 20_000)
     assert len(visitors.name(one)) == VISITOR_BYTES
     assert (visitors.name(one) == visitors.name(other)) is same
@@ -83,7 +83,7 @@ def test_a_visitor_has_another_name_on_another_day_and_under_another_secret():
     assert Visitors(SECRET, 20_000).name("192.0.2.1") in names
 
 
-def test_what_is_no_address_has_no_name():
+def test_an_invalid_address_has_no_name():
     assert {Visitors(SECRET, 1).name(text) for text in ("unknown", "", "1.2.3", ":::")} == {b""}
 
 

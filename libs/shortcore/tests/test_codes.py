@@ -118,7 +118,7 @@ def test_generated_codes_use_exactly_36_letters():
     assert len(working_alphabet(SPACE)) == 36
 
 
-def test_another_secret_gives_other_codes_and_refuses_ours():
+def test_another_secret_gives_other_codes_and_refuses_these():
     other = CodeSpace(SECRET + b"!")
     sample = range(2_000)
     assert sum(SPACE.encode(id_) == other.encode(id_) for id_ in sample) == 0
@@ -126,7 +126,7 @@ def test_another_secret_gives_other_codes_and_refuses_ours():
     assert sum(other.decode(SPACE.encode(id_)) is not None for id_ in sample) <= 5
 
 
-def test_the_same_secret_gives_the_same_codes_for_ever():
+def test_the_same_secret_always_gives_the_same_codes():
     # Written down once: a change of these is a change of every link in use.
     assert [SPACE.encode(id_) for id_ in (0, 1, 229_635, 2**40)] == [
         "8rEVDp",
@@ -183,7 +183,7 @@ def test_a_number_with_a_leading_zero_decodes_to_nothing():
 
 
 @given(ids, st.sampled_from("0Oo1lIi2Z5-_ é\n\x00+\ud800"), st.data())
-def test_a_code_with_a_foreign_character_decodes_to_nothing(id_, foreign, data):
+def test_a_code_with_a_character_outside_the_alphabet_decodes_to_nothing(id_, foreign, data):
     code = SPACE.encode(id_)
     place = data.draw(st.integers(0, len(code) - 1))
     assert SPACE.decode(code[:place] + foreign + code[place + 1 :]) is None
@@ -227,7 +227,7 @@ class TestSuccessiveCodesShowNoOrder:
         # Rises among n random values: mean (n - 1) / 2, variance (n + 1) / 12.
         assert abs(rises - (self.count - 1) / 2) < 5 * math.sqrt((self.count + 1) / 12)
 
-    def test_the_letters_of_the_middle_digits_are_even(self, start):
+    def test_the_letters_of_the_middle_digits_are_evenly_distributed(self, start):
         codes = self.codes(start)
         expected = self.count / 36
         # Not the lottery, the never-zero first digit, and the last one, which hashids ties to
@@ -237,7 +237,7 @@ class TestSuccessiveCodesShowNoOrder:
             chi_square = sum((tally[x] - expected) ** 2 / expected for x in working_alphabet(SPACE))
             assert chi_square < 35 + 5 * math.sqrt(2 * 35), place
 
-    def test_the_letters_of_every_place_fall_as_those_of_random_numbers(self, start):
+    def test_the_letters_at_every_position_are_distributed_as_in_random_numbers(self, start):
         codes = self.codes(start)
         rng = random.Random(start)
         tier = 36 ** (len(codes[0]) - 2)
@@ -295,14 +295,14 @@ def test_every_reserved_word_would_otherwise_be_a_valid_code():
 @example(MAX_ID)
 @example(229_634)
 @example(229_635)
-def test_what_is_remembered_of_the_permutation_changes_no_code(id_):
+def test_memoised_rounds_give_the_same_codes(id_):
     tier = next(tier for tier in SPACE._tiers if id_ < tier.end)
     number = tier.offset + permute(id_ - tier.start, tier.a, tier.b, tier.rounds)
     assert ORACLE.encode(number) == SPACE.encode(id_) == CodeSpace(SECRET).encode(id_)
 
 
 @given(st.integers(0, MAX_ID))
-def test_a_code_of_a_case_insensitive_domain_gives_its_id_back(id_):
+def test_a_code_of_a_case_insensitive_domain_gives_back_its_id(id_):
     code = SPACE.encode_folded(id_)
     assert SPACE.decode_folded(code) == id_
     assert SPACE.decode_any(code) is not None
@@ -312,12 +312,12 @@ def test_a_code_of_a_case_insensitive_domain_gives_its_id_back(id_):
 
 
 @given(st.text())
-def test_any_other_text_is_no_code_of_a_case_insensitive_domain(text):
+def test_any_other_text_is_not_a_code_of_a_case_insensitive_domain(text):
     id_ = SPACE.decode_folded(text)
     assert id_ is None or SPACE.encode_folded(id_) == text
 
 
-def test_made_up_codes_pass_as_seldom_as_among_mixed_case_codes():
+def test_made_up_lower_case_codes_pass_as_rarely_as_mixed_case_ones():
     made_up = random.Random(7)
     passed = sum(
         SPACE.decode_folded("".join(made_up.choices(FOLDED_ALPHABET, k=7))) is not None

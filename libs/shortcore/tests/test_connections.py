@@ -152,7 +152,7 @@ async def test_a_silent_connection_is_closed_without_an_answer(serve, logged):
     "sent",
     [b"GE", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX-Y: "],
 )
-async def test_half_a_head_is_answered_408(serve, logged, sent):
+async def test_an_incomplete_head_is_answered_408(serve, logged, sent):
     served = await serve(**PATIENT | {"head_s": 0.4})
     async with served.connected() as (reader, writer):
         writer.write(sent)
@@ -232,7 +232,7 @@ async def test_a_body_that_began_fast_and_stalls_is_answered_408(serve):
 
 
 @pytest.mark.parametrize("sent", [b"GET / HT", POST])
-async def test_a_client_that_was_too_slow_does_not_keep_its_place(serve, sent):
+async def test_a_client_that_was_too_slow_does_not_keep_its_connection(serve, sent):
     served = await serve(**PATIENT | {"head_s": 0.4, "body_grace_s": 0.4, "bytes_per_s": 2000})
     async with served.connected() as (reader, writer):
         writer.write(sent)
@@ -260,7 +260,7 @@ BODY_OF_60_KB = POST.replace(b"1000", b"60010") + b"x" * 60_000
         pytest.param((BODY_OF_60_KB[:100], BODY_OF_60_KB[100:]), b"x" * 10, id="later body"),
     ],
 )
-async def test_incomplete_requests_have_a_bound_together(serve, logged, sent, rest):
+async def test_the_bytes_of_all_incomplete_requests_are_bounded(serve, logged, sent, rest):
     served = await serve(**PATIENT | {"incomplete_bytes": 200_000})
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(served.connected()) for _ in range(6)]
@@ -285,7 +285,7 @@ async def test_incomplete_requests_have_a_bound_together(serve, logged, sent, re
     assert logged() == ["incomplete_limit"]
 
 
-async def test_an_incomplete_request_that_is_lost_is_no_longer_counted(serve):
+async def test_an_incomplete_request_is_not_counted_after_its_connection_is_lost(serve):
     served = await serve(**PATIENT)
     for _ in range(3):
         async with served.connected() as (_, writer):
@@ -294,7 +294,7 @@ async def test_an_incomplete_request_that_is_lost_is_no_longer_counted(serve):
         await until(lambda: served.incomplete() == 0)
 
 
-async def test_one_request_alone_is_not_ended_for_all(serve):
+async def test_a_single_incomplete_request_is_not_ended_for_the_common_bound(serve):
     served = await serve(**PATIENT | {"incomplete_bytes": 1000})
     async with served.connected() as (reader, writer):
         writer.write(BODY_OF_60_KB)
@@ -303,7 +303,7 @@ async def test_one_request_alone_is_not_ended_for_all(serve):
         assert b" 200 " in await ended(reader, b"\r\n\r\n60010")
 
 
-async def test_a_slow_but_fair_body_is_read_to_its_end(serve):
+async def test_a_body_at_the_minimum_rate_is_read_to_its_end(serve):
     served = await serve(**PATIENT | {"body_grace_s": 0.4, "bytes_per_s": 200})
     async with served.connected() as (reader, writer):
         writer.write(POST)
@@ -315,14 +315,14 @@ async def test_a_slow_but_fair_body_is_read_to_its_end(serve):
     assert served.ended("body_timeout") == 0
 
 
-async def test_an_answer_that_takes_its_time_is_not_the_clients_fault(serve):
+async def test_a_slow_response_of_the_application_does_not_end_the_connection(serve):
     served = await serve(**QUICK)
     async with served.connected() as (reader, writer):
         writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 200 " in await ended(reader, b"\r\n\r\n0")
 
 
-async def test_an_answer_that_nobody_reads_is_cut(serve, logged):
+async def test_a_response_that_nobody_reads_is_cut(serve, logged):
     served = await serve(**PATIENT | {"write_s": 0.5})
     async with served.connected(limit=1024) as (_, writer):
         writer.write(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -331,7 +331,7 @@ async def test_an_answer_that_nobody_reads_is_cut(serve, logged):
     assert logged() == ["write_timeout"]
 
 
-async def test_an_answer_that_nobody_reads_is_cut_after_the_connection_was_closed(serve):
+async def test_a_response_that_nobody_reads_is_cut_after_the_connection_was_closed(serve):
     served = await serve(**PATIENT | {"write_s": 0.5})
     async with served.connected(limit=1024) as (_, writer):
         writer.write(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -339,7 +339,7 @@ async def test_an_answer_that_nobody_reads_is_cut_after_the_connection_was_close
         await until(lambda: served.open() == 0)
 
 
-async def test_a_client_that_reads_slowly_gets_the_whole_answer(serve):
+async def test_a_client_that_reads_slowly_gets_the_whole_response(serve):
     # It takes 400 KB/s. The kernel alone would hold what it takes in 4 s, and take nothing meanwhile.
     served = await serve(**PATIENT | {"write_s": 2.0, "bytes_per_s": 50_000})
     async with served.connected(limit=16_384) as (reader, writer):
@@ -365,7 +365,7 @@ async def test_an_idle_connection_is_closed_and_not_logged(serve, logged):
     assert logged() == []
 
 
-async def test_the_rest_of_a_body_is_not_taken_for_the_begin_of_a_head(serve):
+async def test_the_rest_of_a_body_is_not_taken_for_the_start_of_a_head(serve):
     serving = await serve(**PATIENT | {"head_s": 0.4})
     async with serving.connected() as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
@@ -466,7 +466,7 @@ async def test_counts_are_right_after_resets_and_floods(serve):
     assert await served.answers()
 
 
-async def test_nothing_ticks_while_no_connection_is_open(serve):
+async def test_no_timer_runs_while_no_connection_is_open(serve):
     served = await serve(**QUICK)
     assert served.connections._timer is None
     async with served.connected() as (reader, _):
@@ -475,7 +475,7 @@ async def test_nothing_ticks_while_no_connection_is_open(serve):
     await until(lambda: served.connections._timer is None)
 
 
-def test_an_ipv6_client_is_its_network_of_64_bits():
+def test_an_ipv6_client_is_its_64_bit_network():
     assert client_of("192.0.2.1") == "192.0.2.1"
     assert client_of("::ffff:192.0.2.1") == "192.0.2.1"
     assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1")
@@ -483,7 +483,7 @@ def test_an_ipv6_client_is_its_network_of_64_bits():
     assert client_of("fe80::1%eth0") == client_of("fe80::2%eth0")
 
 
-def test_networks_hold_addresses_in_each_form():
+def test_networks_contain_addresses_in_every_form():
     networks = Networks(["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"], "TEST")
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::5", "192.0.2.1"):
         assert networks.hold(address)
@@ -493,7 +493,7 @@ def test_networks_hold_addresses_in_each_form():
         Networks(["nonsense"], "TEST")
 
 
-def test_a_line_a_minute_tells_how_many_there_were():
+def test_one_log_line_per_minute_counts_the_ended_connections():
     now = [0.0]
     refusals = Refusals("public", lambda: now[0])
     with structlog.testing.capture_logs() as lines:

@@ -46,7 +46,7 @@ def keys(count: int) -> list[LinkKey]:
     return [LinkKey(f"go.example/{number}") for number in range(count)]
 
 
-def test_the_last_are_remembered_whatever_came_before_them():
+def test_the_newest_floors_are_kept_whatever_came_before_them():
     floors = Floors(1000)
     told = keys(20_000)
     for version, key in enumerate(told, 1):
@@ -57,7 +57,7 @@ def test_the_last_are_remembered_whatever_came_before_them():
     assert sum(floor > 0 for floor in found[-300:]) == 300
 
 
-def test_a_key_that_changes_again_and_again_pushes_out_no_other():
+def test_a_key_that_changes_often_evicts_no_other_floor():
     floors = Floors(8)
     told = keys(16)
     for version, key in enumerate(told, 1):
@@ -69,5 +69,5 @@ def test_a_key_that_changes_again_and_again_pushes_out_no_other():
     assert [floors.get(key) > 0 for key in told] == [True] * 16
 
 
-def test_a_floor_takes_forty_bytes_at_the_most():
+def test_a_floor_takes_at_most_40_bytes():
     assert sys.getsizeof(Floors(100_000)._table) <= 40 * 100_000

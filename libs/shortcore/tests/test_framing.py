@@ -164,14 +164,14 @@ async def test_trailers_are_not_headers(server: Server) -> None:
         assert last["path"] == "/next"
 
 
-async def test_a_trailer_that_closes_the_connection_leaves_nobody_waiting(server: Server) -> None:
+async def test_a_trailer_that_closes_the_connection_closes_it_at_once(server: Server) -> None:
     sent = POST + CHUNKED + b"0\r\nConnection: close\r\n\r\n" + NEXT
     async with asyncio.timeout(2):  # less than the keep-alive of the server
         (answer,) = await server.seen(sent)
     assert answer["path"] == "/first"
 
 
-async def test_small_chunks_and_what_is_around_them_are_no_abuse(server: Server) -> None:
+async def test_small_chunks_are_not_taken_for_abuse(server: Server) -> None:
     chunks = b"".join(b"0000000000000001\r\n%c\r\n" % (97 + at % 26) for at in range(50_000))
     sent = POST + CHUNKED + chunks + b"0\r\nX: y\r\n\r\n"
     pieces = [sent[at : at + 7_001] for at in range(0, len(sent), 7_001)]
@@ -193,7 +193,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-async def test_what_stands_around_a_body_is_bounded(server: Server, kind: str) -> None:
+async def test_chunk_extensions_and_trailers_are_bounded(server: Server, kind: str) -> None:
     begin, more = ENDLESS[kind]
     before = refused["trailers"]
     piece = more * (16_384 // len(more))
@@ -288,7 +288,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-async def test_it_is_refused_once_by_a_sentence_and_the_connection_closed(
+async def test_a_malformed_request_is_refused_with_one_sentence_and_the_connection_is_closed(
     server: Server, kind: str
 ) -> None:
     sent, status = REFUSED[kind]
@@ -323,7 +323,7 @@ async def test_a_body_that_breaks_a_rule_ends_its_request_and_the_connection(
         assert (found, text.endswith(b".\n")) == (400, True)
 
 
-async def test_the_refusal_follows_the_answers_to_the_requests_before_it(server: Server) -> None:
+async def test_the_refusal_follows_the_responses_to_the_requests_before_it(server: Server) -> None:
     good = b"GET /good HTTP/1.1\r\n" + HOST + b"\r\n"
     bad = POST + CHUNKED + b"x\r\n"
     for last in (bad, GET + b"\r\n", b"\x00"):

@@ -25,7 +25,7 @@ def count(value: object) -> tuple[int, int]:
 
 
 @given(VALUES, st.booleans())
-def test_no_text_has_more_values_than_it_is_said_to_have(value, ascii_only):
+def test_no_text_has_more_values_than_the_bound_says(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only).encode()
     values, empty = count(value)
     assert has_more_values(text, values - 1) or values == 1
@@ -33,7 +33,7 @@ def test_no_text_has_more_values_than_it_is_said_to_have(value, ascii_only):
 
 
 @given(VALUES)
-def test_what_stands_in_strings_does_not_count(value):
+def test_separators_within_strings_do_not_count(value):
     text = json.dumps([json.dumps(value)] * 3).encode()
     assert not has_more_values(text, 4)
 
@@ -41,5 +41,5 @@ def test_what_stands_in_strings_does_not_count(value):
 @pytest.mark.parametrize(
     "text", [b"[1,2,3,4", b'{"a":1,"b":2,"c":3,"d":4,}', b'[1,2,3,4,"', b'[1,2,"\\\\",4,\\"']
 )
-def test_text_that_is_cut_off_or_wrong_counts_up_to_its_mistake(text):
+def test_invalid_text_counts_up_to_its_first_mistake(text):
     assert has_more_values(text, 3)

@@ -46,7 +46,7 @@ def send_then_read(port: int, head: bytes, body_mib: int) -> bytes:
 
 
 @pytest.mark.parametrize("path", [b"/keep", b"/close"])
-async def test_an_early_answer_reaches_a_client_that_sends_its_whole_body_first(
+async def test_an_early_response_reaches_a_client_that_sends_its_whole_body_first(
     port: int, path: bytes
 ) -> None:
     head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path, 12 * MIB)
@@ -62,7 +62,7 @@ async def test_a_refusal_reaches_a_client_that_goes_on_sending(port: int) -> Non
 
 
 @pytest.mark.parametrize("path", [b"/keep", b"/close"])
-async def test_what_is_dropped_is_bounded_in_size(
+async def test_dropped_bytes_are_bounded_in_size(
     port: int, path: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lingering, "MAX_DISCARDED", 4 * MIB)
@@ -72,7 +72,7 @@ async def test_what_is_dropped_is_bounded_in_size(
         await asyncio.to_thread(send_then_read, port, head, 90)
 
 
-async def test_what_is_dropped_is_bounded_in_time(
+async def test_dropped_bytes_are_bounded_in_time(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lingering, "LINGER_S", 0.3)

@@ -20,12 +20,12 @@ def lines_of(body: bytes, form: Format) -> list[object]:
 
 
 @pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\r"])
-def test_each_blank_line_of_csv_is_told_to_the_reader(blank):
+def test_each_blank_line_of_csv_is_reported_to_the_reader(blank):
     lines = lines_of(b"target\n" + blank * 5 + b"https://a.example/\n" + blank * 3, Format.CSV)
     assert [line is None for line in lines] == [True] * 5 + [False] + [True] * 3
 
 
-def test_each_blank_line_of_jsonl_is_told_to_the_reader():
+def test_each_blank_line_of_jsonl_is_reported_to_the_reader():
     lines = lines_of(b'\n \n{"target":"x"}\n\t\n', Format.JSONL)
     assert [line is None for line in lines] == [True, True, False, True]
     assert [row.line for row in read_rows(io.BytesIO(b"\n\n{}\n"), Format.JSONL)] == [3]
@@ -38,7 +38,7 @@ def test_each_blank_line_of_jsonl_is_told_to_the_reader():
         ("a\n" * (MAX_ROW // 16), f"more than {MAX_ROW_LINES} lines"),
     ],
 )
-def test_a_csv_row_that_goes_on_and_on_is_refused_and_its_first_line_named(cell, words):
+def test_the_error_for_an_endless_csv_row_names_its_first_line(cell, words):
     body = f'target,note\nhttps://a.example/,b\nhttps://a.example/,"{cell}"\n'.encode()
     rows = read_rows(io.BytesIO(body), Format.CSV)
     assert next(rows).line == 2
@@ -59,7 +59,7 @@ def test_a_long_jsonl_line_is_refused():
         lines_of(body, Format.JSONL)
 
 
-def test_a_jsonl_line_of_many_values_is_a_fault_of_that_line_alone():
+def test_a_jsonl_line_with_too_many_values_is_an_error_of_that_line_alone():
     many = b"{" + b",".join(b'"k%d":1' % n for n in range(300)) + b"}\n"
     rows = list(read_rows(io.BytesIO(many + b'{"target":"x"}\n'), Format.JSONL))
     assert [[fault.rule for fault in row.faults] for row in rows] == [["length"], []]

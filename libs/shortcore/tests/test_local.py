@@ -142,7 +142,7 @@ def key(number: int) -> LinkKey:
     return LinkKey(f"go.example/{number}")
 
 
-def test_a_hit_does_not_lengthen_a_life(clock):
+def test_a_hit_does_not_extend_the_ttl(clock):
     cache = cache_of(clock)
     cache.put(key(1), link(1), read_at=clock.now)
     for _ in range(29):
@@ -152,7 +152,7 @@ def test_a_hit_does_not_lengthen_a_life(clock):
     assert cache.get(key(1)) is None
 
 
-def test_what_was_hit_outlives_what_was_not(clock):
+def test_entries_that_were_hit_are_evicted_after_those_that_were_not(clock):
     cache = cache_of(clock, entries=10, size=10**6)
     for number in range(10):
         cache.put(key(number), link(1), read_at=clock.now)
@@ -164,7 +164,7 @@ def test_what_was_hit_outlives_what_was_not(clock):
     assert cache.evictions == 5
 
 
-def test_an_eviction_passes_only_so_many_that_were_hit(clock):
+def test_an_eviction_skips_a_bounded_number_of_entries_that_were_hit(clock):
     cache = cache_of(clock, entries=1000, size=10**8)
     for number in range(1000):
         cache.put(key(number), link(1), read_at=clock.now)
@@ -174,7 +174,7 @@ def test_an_eviction_passes_only_so_many_that_were_hit(clock):
     assert sum(not entry.visited for entry in cache.entries.values()) == SECOND_CHANCES + 1
 
 
-def test_a_link_that_was_evicted_does_not_come_back_older(clock):
+def test_an_older_version_of_an_evicted_link_is_refused(clock):
     cache = cache_of(clock, entries=1, size=10**6)
     cache.put(key(1), link(7), read_at=clock.now)
     cache.put(key(2), link(1), read_at=clock.now)
@@ -190,7 +190,7 @@ def test_floors_are_bounded(clock):
     assert cache.floor(key(9_999)) == 5
 
 
-def test_an_invalidated_entry_is_its_own_floor_and_lets_its_record_go(clock):
+def test_an_invalidated_entry_is_its_own_floor_and_releases_its_record(clock):
     cache = cache_of(clock, entries=2, size=10**6)
     cache.put(key(1), link(1, "x" * 5000), read_at=clock.now)
     before = cache.bytes
@@ -203,7 +203,7 @@ def test_an_invalidated_entry_is_its_own_floor_and_lets_its_record_go(clock):
     assert cache.put(key(1), link(7), read_at=clock.now) is not None
 
 
-def test_what_was_looked_up_again_outlives_what_was_not(clock):
+def test_an_entry_that_was_looked_up_again_is_evicted_after_the_others(clock):
     cache = cache_of(clock, entries=10, size=10**6)
     for number in range(10):
         cache.put(key(number), link(1), read_at=clock.now)
@@ -255,7 +255,7 @@ def test_a_negative_entry_is_never_served_stale(clock, version):
     assert cache.stale(key(1)) is None
 
 
-def test_after_changes_were_lost_entries_serve_only_as_a_last_resort(clock):
+def test_after_lost_changes_entries_are_served_only_as_stale(clock):
     cache = cache_of(clock)
     cache.put(key(1), link(3), read_at=clock.now)
     cache.expire()
@@ -264,7 +264,7 @@ def test_after_changes_were_lost_entries_serve_only_as_a_last_resort(clock):
     assert cache.put(key(1), link(2), read_at=clock.now) is None
 
 
-def test_what_was_on_its_way_when_changes_were_lost_serves_only_as_a_last_resort(clock):
+def test_a_record_that_was_read_before_changes_were_lost_is_served_only_as_stale(clock):
     cache = cache_of(clock)
     read_at = clock.now
     clock.now += 0.1
@@ -276,7 +276,7 @@ def test_what_was_on_its_way_when_changes_were_lost_serves_only_as_a_last_resort
     assert cache.get(key(1)) is not None
 
 
-def test_a_shorter_life_counts_for_what_is_there_and_a_longer_one_only_for_what_comes():
+def test_a_shorter_ttl_applies_to_all_entries_and_a_longer_ttl_only_to_new_ones():
     clock = Clock()
     cache = cache_of(clock)
     old, new = LinkKey("go.example/old"), LinkKey("go.example/new")

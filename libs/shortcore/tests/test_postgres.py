@@ -101,13 +101,13 @@ class Stopwatch:
         self.ms = (time.perf_counter() - self._began) * 1000
 
 
-async def test_a_query_goes_through(database):
+async def test_a_query_returns_its_result(database):
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT 1") == 1
     assert database.check().ok
 
 
-async def test_a_connection_that_the_server_has_said_goodbye_on_is_away_and_is_replaced(
+async def test_a_connection_that_the_server_has_ended_is_unavailable_and_is_replaced(
     database_url, database
 ):
     async with Proxy(database_url) as proxy:
@@ -128,7 +128,7 @@ async def test_a_connection_that_the_server_has_said_goodbye_on_is_away_and_is_r
         await behind.close()
 
 
-async def test_a_server_that_is_away_is_told_at_once():
+async def test_a_server_that_is_down_is_reported_at_once():
     database = await opened(f"postgresql://u@127.0.0.1:{free_port()}/x")
     with Stopwatch() as took, pytest.raises(DatabaseUnavailable, match="postgres"):
         async with database.connection():
@@ -137,7 +137,7 @@ async def test_a_server_that_is_away_is_told_at_once():
     await database.close()
 
 
-async def test_a_server_that_accepts_and_never_answers_costs_the_deadline():
+async def test_a_server_that_accepts_and_never_answers_is_given_up_at_the_deadline():
     async def mute(reader, writer):
         await reader.read()
         writer.close()
@@ -164,7 +164,9 @@ async def test_a_slow_query_ends_at_the_deadline_and_frees_its_connection(databa
 
 
 @pytest.mark.fault
-async def test_a_server_that_falls_silent_in_a_transaction_costs_the_deadline(database_url):
+async def test_a_server_that_stops_answering_in_a_transaction_is_given_up_at_the_deadline(
+    database_url,
+):
     async with Proxy(database_url) as proxy:
         database = await opened(proxy.url)
 
@@ -181,7 +183,9 @@ async def test_a_server_that_falls_silent_in_a_transaction_costs_the_deadline(da
 
 
 @pytest.mark.fault
-async def test_a_server_that_falls_silent_before_the_release_costs_the_deadline(database_url):
+async def test_a_server_that_stops_answering_before_the_release_is_given_up_at_the_deadline(
+    database_url,
+):
     async with Proxy(database_url) as proxy:
         database = await opened(proxy.url)
         with Stopwatch() as took:
@@ -198,7 +202,7 @@ async def test_a_server_that_falls_silent_before_the_release_costs_the_deadline(
 
 
 @pytest.mark.fault
-async def test_a_caller_who_leaves_while_the_server_is_silent_leaves_in_time(database_url):
+async def test_a_cancelled_caller_does_not_wait_for_a_silent_server(database_url):
     async with Proxy(database_url) as proxy:
         database = await opened(proxy.url)
 
@@ -277,7 +281,7 @@ async def test_after_some_failures_the_breaker_refuses_without_asking_then_probe
     await database.close()
 
 
-async def test_slow_queries_do_not_shut_out_those_that_are_answered_meanwhile(database_url):
+async def test_slow_queries_do_not_open_the_breaker_while_others_are_answered(database_url):
     limit = breaker(failures=2)
     database = await opened(database_url, limit=limit, timeout_ms=2000)
 
@@ -296,7 +300,7 @@ async def test_slow_queries_do_not_shut_out_those_that_are_answered_meanwhile(da
     await database.close()
 
 
-async def test_what_a_caller_refuses_is_an_answer_of_the_server(database_url):
+async def test_an_error_of_shortlinks_in_the_block_counts_as_an_answer_of_the_server(database_url):
     clock = [0.0]
     limit = Breaker(failures=1, open_s=1, clock=lambda: clock[0])
     database = await opened(database_url, limit=limit)
@@ -314,7 +318,7 @@ async def test_what_a_caller_refuses_is_an_answer_of_the_server(database_url):
     await database.close()
 
 
-async def test_an_error_of_sql_passes_through_and_is_no_failure(database_url):
+async def test_an_sql_error_passes_through_and_is_not_a_failure(database_url):
     limit = breaker(failures=1)
     database = await opened(database_url, limit=limit)
     with pytest.raises(asyncpg.UndefinedTableError):
@@ -324,7 +328,7 @@ async def test_an_error_of_sql_passes_through_and_is_no_failure(database_url):
     await database.close()
 
 
-async def test_an_error_of_the_caller_passes_through_and_is_no_failure(database_url):
+async def test_an_error_of_the_caller_passes_through_and_is_not_a_failure(database_url):
     limit = breaker(failures=1)
     database = await opened(database_url, limit=limit)
 

@@ -35,7 +35,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(MESSAGES, st.lists(st.integers(0, 1000), max_size=8))
-def test_messages_are_valid_wherever_they_are_cut(sent, cuts):
+def test_messages_are_valid_wherever_a_read_ends(sent, cuts):
     messages = Messages()
     assert all(messages.valid(piece) for piece in pieces(b"".join(sent), cuts))
     assert messages.valid(b"Z\0\0\0\5I")
@@ -55,7 +55,7 @@ def test_messages_are_valid_wherever_they_are_cut(sent, cuts):
     ),
     st.lists(st.integers(0, 1000), max_size=8),
 )
-def test_what_is_no_message_is_found_wherever_it_is_cut(sent, garbage, cuts):
+def test_an_invalid_message_is_found_wherever_a_read_ends(sent, garbage, cuts):
     messages = Messages()
     assert not all(messages.valid(piece) for piece in pieces(b"".join(sent) + garbage, cuts))
 
@@ -79,7 +79,7 @@ asyncio.run(main())
 """
 
 
-def test_a_server_that_speaks_no_protocol_is_unavailable_and_holds_nobody(database_url):
+def test_a_server_of_another_protocol_is_unavailable_and_blocks_no_caller(database_url):
     with Proxy(database_url) as wire:
         wire.set(Mode.GARBAGE)
         # In a process of its own: without the check it would never end.
@@ -91,7 +91,7 @@ def test_a_server_that_speaks_no_protocol_is_unavailable_and_holds_nobody(databa
     assert "no message of its protocol" in done.stdout + done.stderr
 
 
-async def test_an_open_connection_whose_server_turns_to_garbage_is_replaced(database_url):
+async def test_a_connection_whose_server_sends_garbage_is_replaced(database_url):
     assert asyncpg.protocol.Protocol is CheckedProtocol
     with Proxy(database_url) as wire:
         postgres = await open_postgres(

@@ -84,7 +84,7 @@ async def test_a_head_and_its_body_are_written_together():
     assert not closed
 
 
-async def test_a_head_whose_body_takes_its_time_is_not_kept_waiting():
+async def test_a_head_is_sent_at_once_if_its_body_is_slow():
     async def app(scope, receive, send):
         await send(HEAD)
         await asyncio.sleep(3600)
@@ -95,7 +95,7 @@ async def test_a_head_whose_body_takes_its_time_is_not_kept_waiting():
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_what_is_held_is_written_before_the_connection_is_closed(version):
+async def test_held_bytes_are_written_before_the_connection_is_closed(version):
     async def app(scope, receive, send):
         await send(HEAD)
         await send({"type": "http.response.body", "body": b"bo", "more_body": True})
@@ -107,13 +107,13 @@ async def test_what_is_held_is_written_before_the_connection_is_closed(version):
     assert closed
 
 
-async def test_a_request_that_is_none_is_answered_before_the_connection_is_closed():
+async def test_a_malformed_request_is_answered_before_the_connection_is_closed():
     writes, closed = await answered(None, b"\x00\r\n\r\n")
     assert b"".join(writes).startswith(b"HTTP/1.1 400")
     assert closed
 
 
-async def test_a_request_with_others_queued_behind_it_learns_that_the_client_is_gone():
+async def test_a_request_with_others_queued_behind_it_is_told_that_the_client_disconnected():
     messages = []
 
     async def app(scope, receive, send):
@@ -129,7 +129,9 @@ async def test_a_request_with_others_queued_behind_it_learns_that_the_client_is_
     assert messages == ["http.request", "http.disconnect"]
 
 
-async def test_an_answer_that_waits_for_a_reader_is_not_written_once_the_client_is_gone(caplog):
+async def test_a_response_that_waits_for_the_client_is_not_written_after_the_client_disconnected(
+    caplog,
+):
     async def app(scope, receive, send):
         await send(HEAD)
         await send({"type": "http.response.body", "body": b"body"})

@@ -47,7 +47,7 @@ def test_a_negative_entry_is_eight_zero_bytes():
 
 
 @given(records)
-def test_an_older_redirector_reads_a_newer_ones_record_and_the_other_way_round(record):
+def test_older_and_newer_redirectors_read_each_others_records(record):
     newer = Newer(*msgspec.structs.astuple(record), colour="red")
     wire = struct.pack(">Q", record.version) + msgspec.msgpack.encode(newer)
     assert decode_record(wire) == record
@@ -56,7 +56,7 @@ def test_an_older_redirector_reads_a_newer_ones_record_and_the_other_way_round(r
 
 
 @given(st.binary(max_size=64))
-def test_hostile_bytes_are_a_record_or_corrupt_and_nothing_else(data):
+def test_any_bytes_are_a_record_or_raise_corrupt_record(data):
     try:
         record = decode_record(data)
     except CorruptRecord:
@@ -65,7 +65,7 @@ def test_hostile_bytes_are_a_record_or_corrupt_and_nothing_else(data):
 
 
 @given(records, st.data())
-def test_a_damaged_record_is_corrupt_or_still_of_its_version(record, data):
+def test_a_damaged_record_is_corrupt_or_keeps_its_version(record, data):
     wire = bytearray(encode_record(record))
     wire[data.draw(st.integers(8, len(wire) - 1))] ^= data.draw(st.integers(1, 255))
     with contextlib.suppress(CorruptRecord):
@@ -78,19 +78,19 @@ def test_a_truncated_record_is_corrupt(record, kept):
         decode_record(encode_record(record)[:kept])
 
 
-def test_a_version_in_front_of_another_one_is_corrupt():
+def test_a_prefix_with_another_version_is_corrupt():
     wire = encode_record(LinkRecord(7, Kind.ACTIVE, target="https://a.example/"))
     with pytest.raises(CorruptRecord):
         decode_record(struct.pack(">Q", 8) + wire[8:])
 
 
-def test_a_version_that_a_script_could_not_compare_is_corrupt():
+def test_a_version_above_the_range_of_lua_is_corrupt():
     assert decode_record(encode_record(LinkRecord(MAX_VERSION, Kind.ACTIVE)))
     with pytest.raises(CorruptRecord, match="above"):
         decode_record(encode_record(LinkRecord(MAX_VERSION + 1, Kind.ACTIVE)))
 
 
-def test_an_unknown_kind_is_corrupt_and_not_taken_for_another():
+def test_an_unknown_kind_is_corrupt():
     wire = struct.pack(">Q", 7) + msgspec.msgpack.encode([7, 99])
     with pytest.raises(CorruptRecord):
         decode_record(wire)

@@ -28,7 +28,7 @@ def options(client):
         ("redis://10.0.0.1/", "10.0.0.1", 6379, 0),
     ],
 )
-def test_one_server(url, host, port, db):
+def test_a_url_of_one_server_gives_its_address(url, host, port, db):
     found = options(opened(url))
     assert (found["host"], found["port"], found["db"]) == (host, port, db)
 
@@ -38,12 +38,12 @@ def test_credentials_are_percent_decoded():
     assert (found["username"], found["password"]) == ("us@er", "p/w:@")
 
 
-def test_a_password_without_a_user_is_that_of_the_default_user():
+def test_a_password_without_a_user_belongs_to_the_default_user():
     found = options(opened("redis://:pw@cache"))
     assert (found["username"], found["password"]) == (None, "pw")
 
 
-def test_rediss_is_tls_with_an_optional_authority():
+def test_rediss_is_tls_with_an_optional_certificate_authority():
     client = opened("rediss://cache?ca=/etc/ca.pem")
     assert client.connection_pool.connection_class is aredis.SSLConnection
     assert options(client)["ssl_ca_certs"] == "/etc/ca.pem"
@@ -89,7 +89,7 @@ def test_a_cluster_starts_from_any_of_its_nodes():
         ("redis+sentinel://a/primary/x", "no number"),
     ],
 )
-def test_a_url_that_cannot_be_read_is_one_sentence(url, fault):
+def test_an_invalid_url_is_one_sentence(url, fault):
     with pytest.raises(ConfigurationError, match=re.escape(fault)) as caught:
         opened(url)
     assert "\n" not in str(caught.value)
@@ -101,7 +101,7 @@ async def test_a_burst_beyond_the_pool_waits_its_turn(redis_url):
     await client.aclose()
 
 
-async def test_a_server_that_hangs_costs_one_deadline(redis_url):
+async def test_a_server_that_hangs_is_given_up_at_one_deadline(redis_url):
     async def mute(reader, writer):
         await reader.read()
         writer.close()
@@ -117,7 +117,7 @@ async def test_a_server_that_hangs_costs_one_deadline(redis_url):
     await server.wait_closed()
 
 
-async def test_a_restarted_server_is_another_one(server_folder):
+async def test_a_restarted_server_has_another_identity(server_folder):
     valkey = EmbeddedValkey(server_folder / "valkey")
     valkey.start()
     client = opened(valkey.url, timeout_ms=2000)

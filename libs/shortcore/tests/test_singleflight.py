@@ -38,7 +38,7 @@ async def ticks(number: int = 3) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_flight_is_started_once_and_lands_at_all_who_wait():
+async def test_a_lookup_is_started_once_and_resolves_for_all_waiters():
     flights: SingleFlight[str, int] = SingleFlight()
     assert flights.start("a")
     assert not flights.start("a")
@@ -49,7 +49,7 @@ async def test_a_flight_is_started_once_and_lands_at_all_who_wait():
     assert not flights.resolve("a", 8)
 
 
-async def test_a_waiter_who_leaves_fails_nobody():
+async def test_a_cancelled_waiter_fails_no_other():
     flights: SingleFlight[str, int] = SingleFlight()
     flights.start("a")
     first, second = wait(flights, "a"), wait(flights, "a")
@@ -58,7 +58,7 @@ async def test_a_waiter_who_leaves_fails_nobody():
     assert await second == 7
 
 
-async def test_one_who_fails_at_what_he_is_told_keeps_nobody_from_it():
+async def test_a_callback_that_fails_does_not_stop_the_others():
     flights: SingleFlight[str, int] = SingleFlight()
     reports: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
@@ -76,7 +76,7 @@ async def test_one_who_fails_at_what_he_is_told_keeps_nobody_from_it():
     assert [report["exception"] for report in reports] == [fault]
 
 
-async def test_keys_of_one_tick_travel_together():
+async def test_keys_of_one_event_loop_iteration_share_a_batch():
     work = Work()
     batches = work.batches_of()
     for key in range(5):
@@ -88,7 +88,7 @@ async def test_keys_of_one_tick_travel_together():
     assert work.after == [[0, 1, 2, 3, 4]]
 
 
-async def test_while_all_workers_are_busy_a_bigger_batch_grows():
+async def test_keys_collect_in_one_batch_while_all_workers_are_busy():
     work = Work()
     batches = work.batches_of(workers=2)
     for key in range(4):
@@ -138,7 +138,7 @@ async def test_a_batch_that_fails_is_reported_and_does_not_stop_the_next():
 
 
 @pytest.mark.parametrize("started", [True, False])
-async def test_closing_tells_whoever_waits(started):
+async def test_closing_resolves_all_waiters(started):
     work = Work()
     batches = work.batches_of()
     batches.add(0)

@@ -90,7 +90,7 @@ def test_in_any_order_of_publishes_deletes_and_fills_the_highest_version_wins(
     client.close()
 
 
-async def test_concurrent_offers_leave_the_newest_whoever_is_last(store):
+async def test_concurrent_offers_leave_the_newest_version_in_any_order(store):
     records = [link(version) for version in range(1, 101)]
     await asyncio.gather(*(store.publish(KEY, record) for record in reversed(records)))
     assert await store.get(KEY) == link(100)
@@ -103,14 +103,14 @@ async def test_versions_are_compared_exactly_up_to_the_largest(store):
     assert await store.publish(KEY, link(MAX_VERSION)) is Published.OLDER
 
 
-async def test_a_tombstone_stands_against_a_late_filler(store):
+async def test_a_late_fill_does_not_replace_a_tombstone(store):
     await store.measure_clock()
     await store.publish(KEY, LinkRecord(5, Kind.DELETED, 1))
     assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.OLDER
     assert (await store.get(KEY)).kind is Kind.DELETED
 
 
-async def test_a_fill_that_was_read_too_long_ago_is_refused_even_into_nothing(store):
+async def test_a_fill_that_was_read_too_long_ago_is_refused_even_if_the_key_is_empty(store):
     await store.measure_clock()
     # The clock is known as exactly as the question took time: within the store's deadline.
     late = now_ms() - TTLS.fill_max_age_ms - TIMEOUT_MS
@@ -119,14 +119,14 @@ async def test_a_fill_that_was_read_too_long_ago_is_refused_even_into_nothing(st
     assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.TAKEN
 
 
-async def test_a_fill_is_judged_by_the_clock_of_redis(store):
+async def test_the_age_of_a_fill_is_measured_by_the_clock_of_redis(store):
     await store.measure_clock()
     store.clock_offset_ms -= 60_000  # as if ours were a minute ahead
     assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.EXPIRED
     assert await store.fill(KEY, link(4), read_at_ms=now_ms() + 60_000) is Published.TAKEN
 
 
-async def test_a_slow_measurement_of_the_clock_makes_nothing_younger(store, monkeypatch):
+async def test_a_slow_measurement_of_the_clock_makes_no_record_look_younger(store, monkeypatch):
     ask = store._client.time
 
     async def slowly():
@@ -143,7 +143,7 @@ async def test_the_first_offer_measures_the_clock(store):
     assert abs(store.clock_offset_ms) < 1000
 
 
-async def test_a_publisher_that_was_held_up_is_refused_like_any_filler(store):
+async def test_a_delayed_publish_is_refused_like_a_fill(store):
     late = now_ms() - TTLS.fill_max_age_ms - 200
     items = [(KEY, link(4)), (LinkKey("go.example/b"), link(5))]
     assert await store.publish_many(items, read_at_ms=late) == [Published.EXPIRED] * 2
@@ -151,7 +151,7 @@ async def test_a_publisher_that_was_held_up_is_refused_like_any_filler(store):
     assert await store.publish_many(items, read_at_ms=now_ms()) == [Published.TAKEN] * 2
 
 
-async def test_many_records_are_taken_or_refused_each_by_itself(store):
+async def test_each_of_many_records_is_taken_or_refused_by_itself(store):
     keys = [LinkKey(f"go.example/{letter}") for letter in "abc"]
     await store.publish(keys[1], link(9))
     results = await store.publish_many([(key, link(5)) for key in keys], read_at_ms=now_ms())
@@ -160,7 +160,7 @@ async def test_many_records_are_taken_or_refused_each_by_itself(store):
     assert await store.get_many([*keys, unknown]) == [link(5), link(9), link(5), None]
 
 
-async def test_more_records_than_one_script_takes_are_answered_in_their_order(store):
+async def test_the_results_of_more_records_than_one_script_takes_are_in_order(store):
     keys = [LinkKey(f"go.example/{number}") for number in range(2 * OFFERED_AT_ONCE + 1)]
     newer = keys[::7]
     await store.publish_many([(key, link(9)) for key in newer], read_at_ms=now_ms())
@@ -173,7 +173,7 @@ async def test_more_records_than_one_script_takes_are_answered_in_their_order(st
     ]
 
 
-async def test_a_server_that_forgot_the_script_is_given_it_again(store):
+async def test_a_script_that_the_server_lost_is_sent_again(store):
     await store.publish(KEY, link(1))
     await store._client.script_flush()
     assert await store.publish(KEY, link(2)) is Published.TAKEN
@@ -188,7 +188,7 @@ async def test_a_server_that_forgot_the_script_is_given_it_again(store):
         (LinkRecord(1, Kind.DELETED), 900_000),
     ],
 )
-async def test_a_record_lives_as_long_as_its_kind(store, record, expected):
+async def test_each_kind_of_record_has_its_ttl(store, record, expected):
     await store.publish(KEY, record)
     assert expected - 2000 < await ttl(store) <= expected
 
@@ -201,20 +201,20 @@ async def test_a_record_never_outlives_its_link(store):
 @pytest.mark.parametrize(
     "garbage", [b"", b"x", b"seven b", b"\xff" * 30, b"\x00" * 7 + b"\x09" + b"garbage"]
 )
-async def test_garbage_under_a_key_is_a_miss(store, garbage):
+async def test_a_corrupt_value_is_a_miss(store, garbage):
     await store._client.set(store._keys.link(KEY), garbage)
     assert await store.get(KEY) is None
     assert store.corrupt_total == 1
 
 
 @pytest.mark.parametrize("garbage", [b"", b"seven b", b"\xff" * 30])
-async def test_garbage_that_names_no_version_gives_way_to_a_record(store, garbage):
+async def test_a_corrupt_value_without_a_version_is_replaced_by_a_record(store, garbage):
     await store._client.set(store._keys.link(KEY), garbage)
     assert await store.publish(KEY, link(1)) is Published.TAKEN
     assert await store.get(KEY) == link(1)
 
 
-async def test_a_key_of_another_type_gives_way_and_holds_up_no_batch(store):
+async def test_a_key_of_another_type_is_replaced_and_fails_no_batch(store):
     other = LinkKey("go.example/b")
     await store._client.rpush(store._keys.link(KEY), "a list")
     both = [(KEY, link(1)), (other, link(1))]
@@ -222,7 +222,7 @@ async def test_a_key_of_another_type_gives_way_and_holds_up_no_batch(store):
     assert await store.get_many([KEY, other]) == [link(1), link(1)]
 
 
-async def test_a_server_that_is_away_is_told_in_one_error_and_then_left_alone(redis_prefix):
+async def test_a_server_that_is_down_is_one_error_and_then_the_breaker_refuses_calls(redis_prefix):
     store = new_store(f"redis://127.0.0.1:{free_port()}/0", redis_prefix, timeout_ms=200)
     for _ in range(3):
         with pytest.raises(CacheUnavailable):
@@ -236,7 +236,7 @@ async def test_a_server_that_is_away_is_told_in_one_error_and_then_left_alone(re
     await store.close()
 
 
-async def test_a_server_that_never_answers_costs_its_deadline_and_no_more(redis_prefix):
+async def test_a_server_that_never_answers_is_given_up_at_the_deadline(redis_prefix):
     async def mute(reader, writer):
         await reader.read()
         writer.close()
@@ -260,7 +260,7 @@ async def test_a_server_that_never_answers_costs_its_deadline_and_no_more(redis_
         await server.wait_closed()
 
 
-async def test_a_server_whose_every_step_is_just_in_time_costs_the_deadline_of_one_call(
+async def test_a_server_that_is_slow_at_each_step_is_given_up_at_the_deadline_of_one_call(
     redis_prefix,
 ):
     ended = asyncio.Event()
@@ -286,7 +286,9 @@ async def test_a_server_whose_every_step_is_just_in_time_costs_the_deadline_of_o
         await server.wait_closed()
 
 
-async def test_a_connection_that_was_closed_meanwhile_is_no_failure(redis_url, redis_prefix, store):
+async def test_a_connection_that_the_server_closed_while_idle_is_not_a_failure(
+    redis_url, redis_prefix, store
+):
     reader = new_store(redis_url, redis_prefix, application="closed-meanwhile")
     await store.publish(KEY, link(1))
     assert await reader.get(KEY) == link(1)
@@ -298,7 +300,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_no_failure(redis_url, r
     await reader.close()
 
 
-async def test_an_answer_that_comes_too_late_is_nobody_elses(redis_prefix):
+async def test_a_late_reply_is_never_given_to_another_call(redis_prefix):
     """A look-up is given up with its answer on the way; the next one must not read it."""
     asked = 0
     late = asyncio.Event()
@@ -333,7 +335,9 @@ async def test_an_answer_that_comes_too_late_is_nobody_elses(redis_prefix):
         await server.wait_closed()
 
 
-async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, redis_prefix):
+async def test_a_full_server_is_unavailable_and_does_not_open_the_breaker(
+    server_folder, redis_prefix
+):
     from shortctl.embedded import EmbeddedValkey  # noqa: PLC0415  # only this test starts one
 
     valkey = EmbeddedValkey(
@@ -352,7 +356,7 @@ async def test_a_full_server_is_unavailable_and_breaks_nothing(server_folder, re
         valkey.stop()
 
 
-async def test_a_cancellation_that_the_client_swallows_is_raised_all_the_same(store):
+async def test_a_cancellation_that_redis_py_swallows_is_raised(store):
     asking = asyncio.Event()
 
     async def swallowing():
@@ -369,7 +373,7 @@ async def test_a_cancellation_that_the_client_swallows_is_raised_all_the_same(st
     assert task.cancelled()
 
 
-async def test_a_burst_of_our_own_does_not_look_like_a_redis_that_is_away(redis_url, redis_prefix):
+async def test_a_burst_of_calls_does_not_look_like_a_redis_that_is_down(redis_url, redis_prefix):
     store = new_store(redis_url, redis_prefix, timeout_ms=100, pool_size=1)
 
     pool = store._client.connection_pool

@@ -192,21 +192,21 @@ def test_the_last_check_returns_what_is_safe():
 @pytest.mark.parametrize(
     "raw", ["", "example.com", "example.com:8080/x", "/x", "//example.com", "a b"]
 )
-def test_a_target_without_a_scheme_is_told_to_begin_with_one(raw):
+def test_the_error_for_a_target_without_a_scheme_says_how_to_begin(raw):
     with pytest.raises(TargetError, match=r"Begin the target with http: or https:") as refused:
         normalise_target(raw, DEFAULT)
     assert refused.value.rule == "scheme"
 
 
 @pytest.mark.parametrize("raw", ["http://", "https:///", "HTTP://?x", "http://:80", "http://.../x"])
-def test_a_web_target_without_a_host_is_told_so(raw):
+def test_the_error_for_a_web_target_without_a_host_asks_for_the_host(raw):
     assert rule_of(raw, DEFAULT) == "host"
 
 
 @pytest.mark.parametrize(
     "raw", ["http://a b/", "http://a:99999/", "http://[::1", "http://a/\ud800"]
 )
-def test_a_broken_target_is_told_to_check_its_syntax(raw):
+def test_the_error_for_an_invalid_target_asks_to_check_its_syntax(raw):
     assert rule_of(raw, DEFAULT) == "syntax"
 
 
@@ -226,14 +226,14 @@ def test_a_broken_target_is_told_to_check_its_syntax(raw):
         "http://[0:0::1]:80/",
     ],
 )
-def test_a_target_on_an_own_host_is_a_loop_in_any_spelling(raw):
+def test_a_target_on_a_host_of_short_links_is_a_loop_in_any_spelling(raw):
     assert rule_of(raw, OURS) == "loop"
 
 
 @pytest.mark.parametrize(
     "raw", ["http://www.go.example/", "http://example/", "http://go.example.com/"]
 )
-def test_a_neighbour_of_an_own_host_is_no_loop(raw):
+def test_a_target_on_a_similar_host_is_not_a_loop(raw):
     assert normalise_target(raw, OURS) == raw
 
 
@@ -254,11 +254,11 @@ LOCAL = TargetPolicy(own_hosts=frozenset({"localhost"}), own_port=8001)
         "https://localhost:9000/",
     ],
 )
-def test_where_localhost_is_ours_every_loopback_address_on_our_port_is_a_loop(raw):
+def test_if_localhost_has_short_links_every_loopback_address_on_the_port_is_a_loop(raw):
     assert rule_of(raw, LOCAL) == "loop"
 
 
-def test_another_port_of_a_loopback_address_is_no_loop_nor_is_ours_where_localhost_is_not():
+def test_another_port_of_a_loopback_address_is_not_a_loop():
     for raw in ("http://127.0.0.1:9000/", "http://127.0.0.1/", "http://128.0.0.1:8001/"):
         assert normalise_target(raw, LOCAL) == raw
     elsewhere = TargetPolicy(own_hosts=frozenset({"go.example"}), own_port=8001)
@@ -268,12 +268,12 @@ def test_another_port_of_a_loopback_address_is_no_loop_nor_is_ours_where_localho
     assert rule_of("http://127.0.0.1/", web) == "loop"
 
 
-def test_an_app_link_that_spells_an_own_host_is_no_loop():
+def test_an_app_link_that_contains_a_host_of_short_links_is_not_a_loop():
     policy = TargetPolicy(schemes=frozenset({"myapp"}), own_hosts=frozenset({"go.example"}))
     assert normalise_target("myapp://go.example/x", policy) == "myapp://go.example/x"
 
 
-def test_the_bound_holds_for_what_was_sent_and_for_its_normal_form():
+def test_the_maximum_length_applies_to_the_input_and_to_its_normal_form():
     policy = TargetPolicy(max_length=30)
     longest = "https://example.com/" + "a" * 10
     assert normalise_target(longest, policy) == longest
@@ -343,7 +343,7 @@ def test_a_host_has_one_form(raw, host):
      "a!b", "x" * 64, "a." * 127 + "a", "x" * 10_000, "\ud800", "[::1", "::1", "1.2.3.4.5"],
     ids=lambda raw: ascii(raw)[:20],
 )  # fmt: skip
-def test_what_could_not_be_a_host_is_refused(raw):
+def test_an_impossible_host_is_refused(raw):
     with pytest.raises(ValueError):
         normalise_host(raw)
 
@@ -386,12 +386,12 @@ def assert_the_parser_agrees(raw):
 @example("https://a--b.-c-.example/")
 @example("https://example.com/a.b/c..?q=/../")
 @example("https://example.com/\n")
-def test_what_is_taken_as_it_is_the_parser_leaves_as_it_is(raw):
+def test_the_parser_leaves_a_plain_target_unchanged(raw):
     if stands_as_it_is(raw):
         assert_the_parser_agrees(raw)
 
 
-def test_what_is_taken_as_it_is_of_the_standards_cases_and_of_real_links_the_parser_leaves():
+def test_the_parser_leaves_plain_targets_of_the_standard_and_of_real_links_unchanged():
     texts = {
         text
         for case in DATA
@@ -426,11 +426,11 @@ def test_what_is_taken_as_it_is_of_the_standards_cases_and_of_real_links_the_par
         "ftp://example.com/",
     ],
 )
-def test_what_the_standard_changes_or_must_check_goes_through_its_parser(raw):
+def test_a_target_that_the_standard_changes_or_checks_goes_through_the_parser(raw):
     assert not stands_as_it_is(raw)
 
 
-def test_a_target_on_our_own_host_is_a_loop_however_plain():
+def test_a_plain_target_on_a_host_of_short_links_is_a_loop():
     with pytest.raises(TargetError, match="circle"):
         normalise_target("https://go.example/a", OURS)
     with pytest.raises(TargetError, match="https:"):
