@@ -82,11 +82,11 @@ def test_a_cluster_starts_from_any_of_its_nodes():
         ("redis+proxy://cache", "scheme 'redis+proxy'"),
         ("cache:6379", "scheme 'cache'"),
         ("redis://a,b", "several hosts"),
-        ("redis://cache:port", "no host:port"),
-        ("redis://", "no host:port"),
-        ("redis://cache/main", "no number"),
+        ("redis://cache:port", "is not host:port"),
+        ("redis://", "is not host:port"),
+        ("redis://cache/main", "is not a database number"),
         ("redis+sentinel://a:1,b:2", "name of the master"),
-        ("redis+sentinel://a/primary/x", "no number"),
+        ("redis+sentinel://a/primary/x", "is not a database number"),
     ],
 )
 def test_an_invalid_url_is_one_sentence(url, fault):

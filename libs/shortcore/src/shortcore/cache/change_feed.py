@@ -1,8 +1,8 @@
-"""The change feed: a Redis stream that tells every redirector which links changed.
+"""The change feed: a Redis stream that notifies every redirector of changed links.
 
-Each reader keeps its own position, so a reconnect resumes without a gap. Each entry names the
-one before it; a reader whose position is not that one has missed something (trimmed, flushed,
-or lost by a failover) and empties its local cache.
+Each reader keeps its own position, so that a reconnect resumes without a gap. Each entry names its
+predecessor. If that is not the reader's position, the reader has missed entries (trimmed, flushed, or
+lost in a failover), and every entry of its local cache becomes stale.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ START = "0-0"
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """`key` has reached `version`, committed at `at_ms` (Unix ms).
+    """The link `key` has version `version` since `at_ms` (Unix time in milliseconds).
 
-    A key that ends in a slash (no code) says that the domain itself changed.
+    A key that ends in a slash has no code: the domain itself changed.
     """
 
     key: LinkKey
@@ -37,10 +37,10 @@ class Change(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one read brought: the changes, the position after them, and whether some are lost.
+    """The result of one read: the changes, the position after them, and whether changes were missed.
 
-    `all_told` says that one of the entries had no changes: a relay found nothing left to tell.
-    `drained` says that the stream held no more at the time.
+    `all_told` says that one of the entries had no changes: a relay found its backlog empty.
+    `drained` says that the stream had no more entries at that time.
     """
 
     changes: Sequence[Change]
@@ -51,21 +51,21 @@ class Batch:
 
 
 ENTRIES = 64
-"""Of one read at the most."""
+"""Maximum number of entries of one read."""
 
 _ID_BITS = 32
-"""Random bits of an id. Lua counts exactly to 2**53: two million entries in one millisecond."""
+"""Random bits of an entry's id. Lua counts exactly to 2**53, so two million entries per millisecond fit."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Change])
 
 
 class FeedUnreadable(Exception):
-    """Redis answered with something that is no entry of the feed."""
+    """The reply of Redis is not an entry of the feed."""
 
 
 @contextlib.contextmanager
-def _understanding() -> Iterator[None]:
+def _unreadable_on_error() -> Iterator[None]:
     try:
         yield
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -73,9 +73,9 @@ def _understanding() -> Iterator[None]:
 
 
 class ChangeFeed:
-    """Reads and appends; raises redis-py's errors, which callers count and back off from.
+    """Reads and appends. All methods raise REDIS_UNAVAILABLE_ERRORS.
 
-    `end` and `read` raise FeedUnreadable as well.
+    `end` and `read` also raise FeedUnreadable.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ChangeFeed:
         self._append = client.register_script(APPEND)
 
     async def append(self, changes: Sequence[Change]) -> str:
-        """Add one entry holding all `changes` (none: «all is told»); returns its id."""
+        """Add one entry with all `changes`; returns its id. Without changes it is a heartbeat."""
         entry = await self._append(
             keys=[self._stream],
             args=[
@@ -107,17 +107,17 @@ class ChangeFeed:
 
     async def end(self) -> str:
         """Return the position after the newest entry."""
-        with _understanding():
+        with _unreadable_on_error():
             newest = await self._client.xrevrange(self._stream, count=1)
             return _text(newest[0][0]) if newest else START
 
     async def read(self, position: str, *, wait_ms: int) -> Batch:
-        """Return what came after `position`, waiting up to `wait_ms` for something to come.
+        """Return the entries after `position`; waits up to `wait_ms` if there are none.
 
-        With nothing new it compares `position` with the end of the stream, so that a flushed
-        or failed-over stream is noticed within one wait even if nobody writes.
+        If none arrives, it compares `position` with the end of the stream. So a stream that was
+        flushed or failed over is noticed within one wait, even if nobody appends.
         """
-        with _understanding():
+        with _unreadable_on_error():
             return await self._read(position, wait_ms)
 
     async def _read(self, position: str, wait_ms: int) -> Batch:
@@ -129,21 +129,21 @@ class ChangeFeed:
                 return Batch((), position, gap=False)
             if entry_order(end) < entry_order(position):
                 return Batch((), end, gap=True)
-            # Something came between the two commands: the next read brings it.
+            # An entry was added between the two commands: the next read returns it.
             return Batch((), position, gap=False)
         changes: list[Change] = []
         gap = all_told = False
         for entry_id, fields in entries:
             gap |= _text(fields[b"p"]) != position
-            told = _decoder.decode(fields[b"d"])
-            changes.extend(told)
-            all_told |= not told
+            decoded = _decoder.decode(fields[b"d"])
+            changes.extend(decoded)
+            all_told |= not decoded
             position = entry_id
         return Batch(changes, position, gap, all_told, drained=len(entries) < ENTRIES)
 
 
 def _entries(reply: object) -> list[tuple[str, dict[bytes, bytes]]]:
-    # RESP3 answers {stream: [[entries]]}, RESP2 [[stream, entries]].
+    # The reply is {stream: [[entries]]} in RESP3, and [[stream, entries]] in RESP2.
     if not reply:
         return []
     raw = next(iter(reply.values()))[0] if isinstance(reply, dict) else reply[0][1]  # type: ignore[index]  # redis-py types replies as Any-like unions
@@ -151,7 +151,7 @@ def _entries(reply: object) -> list[tuple[str, dict[bytes, bytes]]]:
 
 
 def entry_order(entry_id: str) -> tuple[int, int]:
-    """Return the id of an entry as it compares: Unix ms of its server's clock, then a number."""
+    """Return a sort key of an entry's id: the Unix time of the server in milliseconds, then a number."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
 

@@ -1,7 +1,7 @@
-"""The names of everything in Redis, in one place.
+"""The names of all keys in Redis.
 
-Braces make the link's key the hash tag of Redis Cluster, so that every script touches one
-slot (Redis Cluster specification, «hash tags»).
+Braces make the key of a link the hash tag of Redis Cluster, so that every script accesses one slot
+(Redis Cluster specification, "hash tags").
 """
 
 from collections.abc import Iterable
@@ -17,32 +17,32 @@ class CacheKeys:
     prefix: str
 
     def link(self, key: LinkKey) -> str:
-        """Name the record of a link."""
+        """Return the key of a link's record."""
         return self.links((key,))[0]
 
     def links(self, keys: Iterable[LinkKey]) -> list[str]:
-        """Name the records of many links."""
+        """Return the keys of many links' records."""
         start = f"{self.prefix}l:{{"
         return [f"{start}{key}}}" for key in keys]
 
     @property
     def changes(self) -> str:
-        """Name the change feed (a stream)."""
+        """The key of the change feed (a stream)."""
         return f"{self.prefix}changes"
 
     @property
     def domains(self) -> str:
-        """Name the copy of the domain table (a string)."""
+        """The key of the copy of the domain table (a string)."""
         return f"{self.prefix}domains"
 
     def clicks(self, partition: int) -> str:
-        """Name one of the click streams."""
+        """Return the key of a click stream."""
         return f"{self.prefix}clicks:{{{partition}}}"
 
     def throttle(self, key: LinkKey, client: str) -> str:
-        """Name the counter of a client's wrong passwords for a link."""
+        """Return the key of the counter of a client's wrong passwords for a link."""
         return f"{self.prefix}t:{{{key}}}:{client}"
 
     def pace(self, key: LinkKey) -> str:
-        """Name the schedule of a link's password checks."""
+        """Return the key of the schedule of a link's password checks."""
         return f"{self.prefix}p:{{{key}}}"

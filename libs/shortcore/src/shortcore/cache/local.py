@@ -1,16 +1,17 @@
-"""The redirector's own memory of links: bounded, non-sliding, never going back in version.
+"""The local cache of a redirector: bounded, with TTLs from the read, and never an older version.
 
-A dict with a second chance: a hit marks its entry, and eviction takes keys from the front of a
-queue, where a marked one goes to the back once before it is dropped (CLOCK; Corbató 1968). A hit
-thus costs one look-up and one attribute write, no reordering. An entry's time to live runs from
-its read, never from its last hit: a hot link is asked for anew like any other. (An OrderedDict
-holds the same order for ten times the memory; a dict alone takes longer to find its first key
-with every key that was removed in front of it.)
+Eviction is by second chance (CLOCK; Corbató 1968). A hit marks its entry. Eviction takes the key at the
+front of a queue; the key of a marked entry loses its mark and goes to the back instead. So a hit costs
+one dict lookup and one attribute write. (An OrderedDict would take ten times the memory of the queue.
+A dict alone takes longer to find its first key with every key that was removed before it.)
 
-`Floors` remember, in a bounded way, the newest version seen of keys that left: a record older
-than its floor is refused, so that a slow reply, or a Redis that lost its newest writes, cannot
-bring an old target back. An entry that was invalidated is its own floor: it stays in its place,
-spent, until it is looked up anew or evicted.
+The TTL of an entry runs from the read of its record, never from its last hit, so that links in use are
+looked up again like all others.
+
+`Floors` keep the newest version seen of keys that were evicted. A record older than its floor is
+refused, so that a slow reply, or a Redis that lost its newest writes, cannot bring back an old target.
+An invalidated entry is its own floor: it stays in its place, without its record, until it is looked up
+again or evicted.
 """
 
 import contextlib
@@ -25,25 +26,26 @@ from shortcore.cache.floors import Floors
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 
 ENTRY_OVERHEAD_BYTES = 578
-"""Entry, record, key, places in dict, queue and floors, as the redirector's test_memory.py measures."""
+"""Memory of an entry besides its text, as the redirector's test_memory.py measures it: the entry, the
+record, the key, and the places in the dict, the queue and the floors."""
 
 SECOND_CHANCES = 32
-"""Marked entries that one eviction may pass: a full turn of the clock would be a pause."""
+"""Maximum number of marked entries that one eviction skips, so that no eviction takes long."""
 
 T = TypeVar("T")
 
 Prepared: TypeAlias = tuple[LinkRecord, T, int]
-"""A record to keep, the answer made from it, and the bytes of that answer."""
+"""The record to keep, the response made from it, and the size of that response in bytes."""
 
-_ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
+_ABSENT = Kind.ABSENT  # an attribute of an enum costs as much as a call
 
 
 class Entry(msgspec.Struct, Generic[T], gc=False, eq=False):
-    """A cached record, until when it may be used, and the answer prepared from it.
+    """A cached record, its times, and the response prepared from it.
 
-    From `refresh_at` on a hit should renew it, from `fresh_until` on it may not be used, unless
-    nothing else answers: then until `stale_until`. `renewed` says that it took the place of a
-    fresh one of the same version: the link is in use, and was not edited just now.
+    A hit after `refresh_at` should start a lookup. After `fresh_until` the entry is stale: it may be
+    used only if neither Redis nor PostgreSQL answers, until `stale_until`. `renewed` says that the
+    entry replaced a fresh one of the same version: the link is in use, and was not edited just now.
     """
 
     record: LinkRecord
@@ -58,7 +60,7 @@ class Entry(msgspec.Struct, Generic[T], gc=False, eq=False):
 
 
 class LocalCache(Generic[T]):
-    """Records by key, at most `max_entries` and about `max_bytes`; times are `clock` seconds.
+    """Records by key, at most `max_entries` and about `max_bytes`; times are seconds of `clock`.
 
     `prepare` returns the record to keep (it may differ in the form of its targets), the answer that
     hits reuse, and how many bytes of the answer no other entry shares. It runs once a fill; its last
@@ -98,7 +100,7 @@ class LocalCache(Generic[T]):
         return len(self.entries)
 
     def get(self, key: LinkKey) -> Entry[T] | None:
-        """Return the entry if it is fresh; the hot path does the same inline."""
+        """Return the entry if it is fresh; the fast path does the same inline."""
         entry = self.entries.get(key)
         if entry is None or entry.fresh_until <= self._clock():
             return None
@@ -106,37 +108,37 @@ class LocalCache(Generic[T]):
         return entry
 
     def stale(self, key: LinkKey) -> Entry[T] | None:
-        """Return the entry although it is no longer fresh, for when nothing else answers.
+        """Return the entry even if it is stale, for when neither Redis nor PostgreSQL answers.
 
-        A negative entry has no stale time: a 404 needs a recent word of PostgreSQL.
+        A negative entry is never stale: a 404 needs a recent answer of PostgreSQL.
         """
         entry = self.entries.get(key)
         return entry if entry is not None and self._clock() < entry.stale_until else None
 
     def prolong(self, entry: Entry[T], seconds: float) -> None:
-        """Let a stale entry pass as fresh for `seconds` from now, never past its stale time.
+        """Serve a stale entry as a fresh one for `seconds` from now, never past `stale_until`.
 
-        Asked for after a look-up in vain, so that not every request repeats it.
+        Call it after a failed lookup, so that not every request repeats the lookup.
         """
         now = self._clock()
         entry.fresh_until = max(entry.fresh_until, min(now + seconds, entry.stale_until))
         entry.refresh_at = now + seconds
 
     def floor(self, key: LinkKey) -> int:
-        """Return the newest version of `key` that this process remembers to have seen."""
+        """Return the newest known version of `key`; 0 if no version is known."""
         entry = self.entries.get(key)
         return entry.record.version if entry else self._floors.get(key)
 
     def ttl(self, record: LinkRecord) -> float:
-        """Return for how many seconds from its read `record` may be used."""
+        """Return the TTL of `record` in seconds, from its read."""
         return self._negative_ttl_s if record.kind is _ABSENT else self._ttl_s
 
     def put(
         self, key: LinkKey, record: LinkRecord, *, read_at: float, lower: bool = False
     ) -> Entry[T] | None:
-        """Keep `record` as of `read_at`; returns None when a newer version was seen already.
+        """Cache `record`, which was read at `read_at`; returns None if a newer version is known.
 
-        `lower` accepts it even then: the primary itself has gone back (restored, failed over).
+        `lower` accepts an older version: the primary was restored, or failed over with losses.
         """
         before = self.entries.get(key)
         floor = before.record.version if before else self._floors.get(key)
@@ -154,7 +156,7 @@ class LocalCache(Generic[T]):
         stale_until = fresh_until if negative else fresh_until + self._stale_s
         refresh_at = read_at + ttl * self._refresh_ahead
         if read_at < self._expired_at:
-            # It was on its way when `expire` was called: read before changes were lost.
+            # It was read before changes were lost, and `expire` was called meanwhile.
             refresh_at = fresh_until = read_at
         size = _size(key, record, own_bytes)
         entry = Entry(record, response, refresh_at, fresh_until, stale_until, size, renewed)
@@ -175,7 +177,7 @@ class LocalCache(Generic[T]):
             entry.size = size
 
     def invalidate(self, key: LinkKey, version: int) -> bool:
-        """Forget anything older than `version`; returns whether an entry went."""
+        """Drop a record older than `version`; returns whether there was one."""
         for heard in self._followed.get(key, ()):
             heard[key] = max(version, heard.get(key, 0))
         if version <= self.floor(key):
@@ -199,10 +201,9 @@ class LocalCache(Generic[T]):
 
     @contextlib.contextmanager
     def following(self, keys: Sequence[LinkKey]) -> Iterator[Mapping[LinkKey, int]]:
-        """Give the versions of `keys` that `invalidate` is told of during the block.
+        """Yield the versions of `keys` that are passed to `invalidate` during the block.
 
-        They count even where they are below the floor: a primary that has gone back begins anew
-        with low versions.
+        Versions below the floor are included: a primary that was restored continues from a lower one.
         """
         heard: dict[LinkKey, int] = {}
         keys = tuple(keys)
@@ -218,7 +219,7 @@ class LocalCache(Generic[T]):
                     del self._followed[key]
 
     def set_ttls(self, ttl_s: float, negative_ttl_s: float) -> None:
-        """Let entries live so long from now on; those that would live longer are cut to it."""
+        """Set the TTLs of new entries, and shorten those of present entries to them."""
         self._ttl_s = ttl_s
         self._negative_ttl_s = negative_ttl_s
         now = self._clock()
@@ -228,10 +229,10 @@ class LocalCache(Generic[T]):
             entry.refresh_at = min(entry.refresh_at, until)
 
     def expire(self) -> None:
-        """Make every entry stale: changes were missed, so each must be asked for anew.
+        """Make every entry stale, as changes were missed.
 
-        They stay for when nothing answers, and as floors. What was read before now and is put
-        later is as stale.
+        The entries stay as floors, and for when neither Redis nor PostgreSQL answers. A record that
+        was read before this call and is put after it is stale as well.
         """
         now = self._expired_at = self._clock()
         for entry in self.entries.values():
@@ -245,7 +246,7 @@ class LocalCache(Generic[T]):
             self._queue.append(key)
         else:
             self.bytes -= before.size
-            entry.visited = True  # it keeps its place in the queue, and is in use
+            entry.visited = True  # the link is in use, and keeps its place in the queue
         while len(self.entries) > self._max_entries or self.bytes > self._max_bytes:
             self._evict_one()
 
@@ -265,7 +266,7 @@ class LocalCache(Generic[T]):
         if version:
             self._floors.remember(key, version)
         else:
-            self._floors.forget(key)  # the primary went back to before there was such a link
+            self._floors.forget(key)  # the primary was restored to a state without this link
 
 
 def _size(key: LinkKey, record: LinkRecord, own_bytes: int) -> int:

@@ -1,7 +1,7 @@
 """The wire form of a record in Redis: 8-byte big-endian version, then MessagePack.
 
-The version stands in front so that a script can compare it without decoding the rest. A
-negative entry is eight zero bytes.
+The version comes first, so that a script can compare it without decoding the rest. A negative entry
+is eight zero bytes.
 """
 
 import struct
@@ -16,11 +16,11 @@ _decoder = msgspec.msgpack.Decoder(LinkRecord)
 _ABSENT = absent()
 
 MAX_VERSION = 2**53
-"""Lua numbers are doubles: versions are compared exactly below this."""
+"""The largest version: Lua's numbers are doubles, which compare exactly up to this one."""
 
 
 class CorruptRecord(ValueError):
-    """The bytes under a key are no record; treat them as a miss."""
+    """The value of a key is not a record; treat it as a miss."""
 
 
 def encode_record(record: LinkRecord) -> bytes:
@@ -41,5 +41,5 @@ def decode_record(data: bytes) -> LinkRecord:
     if version > MAX_VERSION:
         raise CorruptRecord(f"version {version} is above {MAX_VERSION}")
     if record.version != version:
-        raise CorruptRecord(f"version {version} in front of a record of version {record.version}")
+        raise CorruptRecord(f"the prefix has version {version}, the record {record.version}")
     return record

@@ -1,8 +1,9 @@
-"""All Lua that runs in Redis; each script works with one key, so that it runs on a Cluster."""
+"""All Lua scripts that run in Redis. On a Cluster, each is called with one key."""
 
 PUBLISH = """
--- KEYS the links; ARGV: greatest age in ms, then of each link: record, TTL in ms, read at (Unix ms).
--- Returns of each: 1 taken, 0 a newer or equal version stands already, -1 read too long ago.
+-- KEYS: the links. ARGV: the maximum age in ms, then for each link the record, its TTL in ms, and
+-- the time of its read (Unix ms). Returns for each link: 1 taken, 0 Redis had this or a newer
+-- version, -1 read too long ago.
 local time = redis.call('TIME')
 local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]
 local results = {}
@@ -12,8 +13,8 @@ for number, key in ipairs(KEYS) do
   if tonumber(read_at) < oldest then
     result = -1
   else
-    -- What is no record (another type, a version that no sequence reaches) gives way, or it would
-    -- stand for ever and hold up every batch of the relay.
+    -- A value that is not a record (another type, an impossible version) is replaced. Otherwise it
+    -- would stay for ever, and fail every batch of the relay.
     local current = redis.pcall('GETRANGE', key, 0, 7)
     if type(current) == 'string' and #current == 8 then
       local version = struct.unpack('>I8', current)
@@ -27,16 +28,16 @@ for number, key in ipairs(KEYS) do
 end
 return results
 """
-"""Compare-and-set on the version: the newest wins, in whatever order replies arrive.
+"""Compare-and-set on the version: the newest version wins, in whatever order replies arrive.
 
-Each link stands for itself, so on a Cluster a script is given one.
+Links are independent of each other, so that on a Cluster each call gets one.
 """
 
 APPEND = """
--- KEYS[1] the change feed; ARGV: payload, greatest length, greatest age in ms, a random number.
--- Every entry names the one before it, so that a reader sees a gap (trimmed, flushed, failed
--- over to a replica that lacked the tail) as soon as the next entry arrives. The second part of
--- an id is random: after a failover a new entry must not have the very id of a lost one.
+-- KEYS[1]: the change feed. ARGV: the payload, the maximum length, the maximum age in ms, a random
+-- number. Every entry names its predecessor, so that a reader notices a gap (trimmed, flushed, failed
+-- over to a replica without the last entries) when the next entry arrives. The second part of an id
+-- is random, so that after a failover no new entry gets the id of a lost one.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local previous, at, sequence = '0-0', now, tonumber(ARGV[4])
@@ -56,16 +57,16 @@ if oldest > 0 then
 end
 return id
 """
-"""Append to the change feed with a link to the entry before."""
+"""Append an entry that names its predecessor to the change feed."""
 
 BOOK = """
--- KEYS[1] a schedule of slots; ARGV: ms between slots, slots that a burst may take, slots to book
--- (-1 gives one back). Returns the ms until the slot that was booked.
+-- KEYS[1]: a schedule of slots. ARGV: the ms between slots, the slots of a burst, the slots to book
+-- (-1 returns one). Returns the ms until the booked slot.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
--- What is no number, or lies further ahead than any number of redirectors could have booked, gives
--- way, or the link would wait for it for ever.
+-- A value that is not a number, or is further ahead than redirectors can have booked, is replaced.
+-- Otherwise the link would wait for ever.
 local due = redis.pcall('GET', KEYS[1])
 due = type(due) == 'string' and tonumber(due) or now
 if due < now or due > now + (burst + 1000) * interval then due = now end

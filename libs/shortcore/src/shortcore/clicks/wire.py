@@ -1,18 +1,18 @@
-"""Clicks on their way from a redirector to the worker: the wire form, and what it leaves out.
+"""The wire form of clicks between a redirector and the worker, without personal data.
 
-A batch is one entry (field `d`) of one click stream; a link's clicks are all in one stream.
+A batch is one entry (field `d`) of a click stream. All clicks of a link are in one stream.
 
-Never twice: an XADD that timed out may or may not have been carried out, so the redirector sends
-the batch again under the same `source` and `number`. It sends the batches of a stream one after
-another, in the order of their numbers. The reader keeps, with its position, the highest number of
-each source and stream, and refuses what is not above it: the copies, and a batch that arrives
-after it was given up (and counted as dropped). A gap between numbers is batches that were given
-up or trimmed off the stream before they were read.
+No click is counted twice. If an XADD times out, the redirector does not know whether it was executed, so
+it sends the batch again with the same `source` and `number`. It sends the batches of a stream one after
+another, in the order of their numbers. The reader stores, with its position, the highest number of each
+source and stream, and skips batches that are not above it: copies, and batches that arrive after the
+redirector gave them up (and counted them as dropped). A gap between two numbers means batches that were
+given up, or trimmed off the stream before they were read.
 
-No address leaves the redirector. What does is a keyed hash of the client's network (/24 of IPv4,
-/48 of IPv6) under a key of the day: the clicks of one network on one day can be told to be of one
-origin, those of two days cannot. Whoever holds the code secret could compute the hashes of all
-networks again, so to them this is a pseudonym, not anonymity (GDPR, recital 26).
+No address leaves the redirector. A click has a keyed hash of the client's network (/24 for IPv4, /48 for
+IPv6) under a key of the day. So clicks of one network on one day can be linked, those of two days cannot.
+The holder of the code secret could compute the hashes of all networks, so for the holder this is a
+pseudonym, not anonymity (GDPR, recital 26).
 """
 
 import enum
@@ -31,22 +31,22 @@ DAY_MS = 86_400_000
 
 
 class Flag(enum.IntFlag):
-    """Why a click is no visit of a person; the numbers are on the wire and never change."""
+    """Why a click is not the visit of a person; the numbers are on the wire and never change."""
 
     BOT = 1
     HEAD = 2
     PREFETCH = 4
-    """A browser or a preview asked before, or without, anybody clicking."""
+    """A browser or a preview requested the link without a click."""
     EXPIRED = 8
-    """The link was over, and the visitor sent to its `expired_target`."""
+    """The link had expired, and the visitor was sent to its `expired_target`."""
 
 
 class Click(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One answered redirect of link `link_id`, read at `at_ms` (Unix ms), about 2 ms later.
+    """One redirect of the link `link_id`, parsed at `at_ms` (Unix ms), about 2 ms after the response.
 
-    `referrer` is a host or empty, `agent` a class (`redirector.clicks.user_agent`), never what was sent.
-    `visitor` is VISITOR_BYTES long, or empty where the address is not known. New fields go to
-    the end and have a default, so that versions read each other's clicks.
+    `referrer` is a host or empty. `agent` is a class (`redirector.clicks.user_agent`), never the
+    header itself. `visitor` has VISITOR_BYTES bytes, or none if the address is unknown. New fields go
+    to the end and have a default, so that older and newer versions read each other's clicks.
     """
 
     link_id: int
@@ -58,7 +58,7 @@ class Click(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ClickBatch(msgspec.Struct, frozen=True, array_like=True):
-    """Batch `number` of the process `source` (random bytes) in one stream."""
+    """The batch `number` of the process `source` (random bytes) in one stream."""
 
     source: bytes
     number: int
@@ -66,7 +66,7 @@ class ClickBatch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CorruptBatch(ValueError):
-    """The bytes of an entry are no batch."""
+    """The bytes of an entry are not a batch."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -74,12 +74,12 @@ _decoder = msgspec.msgpack.Decoder(ClickBatch)
 
 
 def encode_batch(batch: ClickBatch) -> bytes:
-    """Return the bytes for a stream: about 60 a click."""
+    """Return the bytes for a stream: about 60 per click."""
     return _encoder.encode(batch)
 
 
 def decode_batch(data: bytes) -> ClickBatch:
-    """Return the batch; raises CorruptBatch for anything that encode_batch cannot make."""
+    """Return the batch; raises CorruptBatch for bytes that encode_batch cannot return."""
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -87,12 +87,12 @@ def decode_batch(data: bytes) -> ClickBatch:
 
 
 def partition_of(link_id: int, partitions: int) -> int:
-    """Return which stream holds a link's clicks; ids are dealt in order, so streams are even."""
+    """Return the number of the stream of a link's clicks; consecutive ids fill all streams evenly."""
     return link_id % partitions
 
 
 class Visitors:
-    """Names the origins of one day's clicks; `day` counts days since 1970 (UTC)."""
+    """Pseudonyms of the networks of one day's clicks; `day` counts days since 1970 (UTC)."""
 
     def __init__(self, secret: bytes, day: int) -> None:
         self.day = day
@@ -101,7 +101,7 @@ class Visitors:
         self._hash = blake2b(key=salt, digest_size=VISITOR_BYTES)
 
     def name(self, address: str) -> bytes:
-        """Return the name of the address's network; empty for what is no address."""
+        """Return the pseudonym of the address's network; empty for an invalid address."""
         network = _network(address)
         if not network:
             return b""

@@ -1,8 +1,8 @@
-"""A circuit breaker: a part that keeps failing is left alone for a while.
+"""A circuit breaker: it refuses calls to a dependency that keeps failing.
 
-Closed: calls pass. After `failures` in a row it opens: calls are refused at once. After
-`open_s` it lets one probe through (half-open); its success closes the breaker, its failure
-opens it again. (Nygard, «Release It!», 2007.)
+Closed: calls pass. After `failures` consecutive failures it opens: calls are refused at once. After
+`open_s` it lets one probe through (half-open). A successful probe closes the breaker, a failed one opens
+it again. (Nygard, "Release It!", 2007.)
 """
 
 import enum
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class State(enum.IntEnum):
-    """The number is what `shortlinks_breaker_state` exports."""
+    """The state of a breaker; the metric `shortlinks_breaker_state` exports the number."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -18,9 +18,9 @@ class State(enum.IntEnum):
 
 
 class Breaker:
-    """Ask `allows()` before a call; report `succeeded()` or `failed()` after it.
+    """Call `allows()` before a call to the dependency, and `succeeded()` or `failed()` after it.
 
-    Not a context manager on purpose: the hot path asks first and often does not call at all.
+    It is not a context manager, as some callers check first and then make no call.
     """
 
     def __init__(self, *, failures: int, open_s: float, clock: Callable[[], float]) -> None:
@@ -33,25 +33,25 @@ class Breaker:
         self._retry_at = 0.0
 
     def allows(self) -> bool:
-        """Say whether a call may be made now; in half-open state only the probe may."""
+        """Return whether a call may be made now; in the half-open state this is the probe."""
         if self.state is State.CLOSED:
             return True
         now = self._clock()
         if now < self._retry_at:
             return False
-        # A probe whose caller dies without a report must not block all others for ever: the
-        # next one may try after as long again.
+        # If the caller of a probe ends without a report, another probe is allowed after `open_s`.
+        # Otherwise the breaker would stay open for ever.
         self.state = State.HALF_OPEN
         self._retry_at = now + self._open_s
         return True
 
     def succeeded(self) -> None:
-        """Report an answer."""
+        """Report that the dependency answered."""
         self._failures = 0
         self.state = State.CLOSED
 
     def failed(self) -> None:
-        """Report a failure or a missed deadline."""
+        """Report a failure or a timeout."""
         self._failures += 1
         if self.state is State.HALF_OPEN or self._failures >= self._limit:
             if self.state is not State.OPEN:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """One line of `/health`: whether it answers, and what was last heard."""
+    """One line of `/health`: whether the dependency answers, and its last error."""
 
     name: str
     ok: bool

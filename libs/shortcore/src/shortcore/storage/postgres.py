@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL whose every wait has a deadline, acquiring included."""
+"""Connections to PostgreSQL: every wait has a deadline, the wait for a connection included."""
 
 import asyncio
 import contextlib
@@ -49,11 +49,11 @@ not become a crash loop.
 
 
 class Postgres:
-    """A pool towards one server.
+    """A pool of connections to one server.
 
-    `connection()` gives a connection for one unit of work within `timeout_ms`; a server that
-    does not answer costs no more than that, and after some failures in a row next to nothing
-    (the breaker).
+    `connection()` yields a connection for one unit of work within `timeout_ms`. A server that does
+    not answer costs no more than that, and after some consecutive failures almost nothing: the
+    circuit breaker refuses the calls.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Postgres:
     async def connection(self, timeout_ms: int | None = None) -> AsyncIterator[Connection]:
         """Yield a connection; the whole block must end within the deadline.
 
-        Raises DatabaseUnavailable when the server is away, full, read-only or too slow. The
-        errors of SQL itself (constraint violations) pass through.
+        Raises DatabaseUnavailable if the server is down, full, read-only or too slow. Errors of the
+        SQL itself (such as constraint violations) pass through.
         """
         if not self.breaker.allows():
             raise DatabaseUnavailable(f"{self._name} is not answering: {self.last_error}")
@@ -83,15 +83,15 @@ class Postgres:
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await self._pool.acquire()
-                # The timeout cancels one wait; the ROLLBACK that a transaction then sends to a
-                # silent server would wait for ever. A cut connection lets nothing wait.
+                # The timeout cancels one wait. The ROLLBACK that a transaction then sends to a server
+                # that does not answer would wait for ever, unless the connection is cut.
                 cut = asyncio.get_running_loop().call_at(deadline, _cut, connection)
                 yield connection
         except POSTGRES_UNAVAILABLE_ERRORS as error:
             self._failed(error, limit, silent=answers == self._answers)
             if connection is not None:
-                # Its state is unknown and its server may never answer: a polite close would
-                # wait for what just missed the deadline.
+                # Its state is unknown, and an orderly close would wait for the server that has just
+                # missed the deadline.
                 _cut(connection)
             raise DatabaseUnavailable(
                 f"{self._name} is not answering: {self.last_error}"
@@ -101,7 +101,7 @@ class Postgres:
                 _cut(connection)
             raise
         except (asyncpg.PostgresError, ShortlinksError):
-            self._answered()  # if only to refuse, or what its caller refuses
+            self._answered()  # the server refused the statement, or the block raised its own error
             raise
         else:
             self._answered()
@@ -112,7 +112,7 @@ class Postgres:
                 await self._release(connection)
 
     async def _release(self, connection: Connection) -> None:
-        # The reset query of a release waits for the server, too.
+        # A release waits for the server, too: it sends a reset query.
         with contextlib.suppress(*POSTGRES_UNAVAILABLE_ERRORS):
             await self._pool.release(connection, timeout=self._timeout_s)
 
@@ -121,21 +121,21 @@ class Postgres:
         self.breaker.succeeded()
 
     def _failed(self, error: BaseException, limit_s: float, *, silent: bool) -> None:
-        missed = isinstance(error, TimeoutError)
+        timed_out = isinstance(error, TimeoutError)
         self.last_error = (
-            f"no answer within {limit_s * 1000:.0f} ms" if missed else _sentence(error)
+            f"no answer within {limit_s * 1000:.0f} ms" if timed_out else _sentence(error)
         )
-        # Some slow queries at once, while others are answered, are no server that is away.
-        if silent or not missed:
+        # If some queries are slow while others are answered, the server is up.
+        if silent or not timed_out:
             self.breaker.failed()
 
     def check(self) -> Dependency:
-        """Return its line for `/health`, from memory."""
+        """Return the line of this server for `/health`, from memory."""
         ok = self.breaker.state == 0
         return Dependency(self._name, ok, "answering" if ok else self.last_error)
 
     async def close(self) -> None:
-        """Close every connection, waiting a second at the most."""
+        """Close every connection, within a second."""
         try:
             await asyncio.wait_for(self._pool.close(), 1)
         except (TimeoutError, *POSTGRES_UNAVAILABLE_ERRORS):
@@ -152,7 +152,7 @@ async def open_postgres(
     breaker: Breaker,
     application: str,
 ) -> Postgres:
-    """Make the pool; it connects when first asked, so that a service starts without its server."""
+    """Return a pool that connects at the first use, so that a service starts without its server."""
     pool = asyncpg.create_pool(
         url,
         min_size=0,
@@ -168,10 +168,10 @@ async def open_postgres(
 
 
 class _Unchanged(asyncpg.Connection):
-    """A connection that goes back to the pool without a round trip to clear its session.
+    """A connection that returns to the pool without a round trip to reset its session.
 
-    There is nothing to clear: settings and advisory locks are those of transactions, whoever
-    listens has a connection of its own, and an open transaction is rolled back in any case.
+    There is nothing to reset: settings and advisory locks are local to transactions, LISTEN uses
+    connections outside of the pool, and the pool rolls back an open transaction in any case.
     """
 
     def get_reset_query(self) -> str:
@@ -179,7 +179,7 @@ class _Unchanged(asyncpg.Connection):
 
 
 def _cut(connection: Connection) -> None:
-    # A connection that is cut leaves the pool at once and refuses to be cut again.
+    # A connection that is already cut has left the pool and raises InterfaceError.
     with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()
 

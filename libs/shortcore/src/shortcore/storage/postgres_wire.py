@@ -1,8 +1,8 @@
-"""Ends a connection to PostgreSQL whose server sends what is no message of the protocol.
+"""Ends a connection to PostgreSQL if the server sends an invalid message.
 
-asyncpg 0.32 takes a message of type 0 for one that it has not read yet, and looks for it for ever: the
-process then does nothing else, not even for `/livez`. So the headers of all messages are checked before
-asyncpg reads them.
+asyncpg 0.32 takes a message of type 0 for one that it has not read yet, and then searches for it in an
+endless loop: the process does nothing else, and does not even answer `/livez`. So the headers of all
+messages are checked before asyncpg reads them.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Messages:
         self._header = b""
 
     def valid(self, data: bytes) -> bool:
-        """Take in what the server has sent next; returns whether all headers in it are possible."""
+        """Read the next bytes from the server; returns whether all message headers in them are valid."""
         at = self._rest
         if self._header:
             missing = _SIZE - len(self._header)
@@ -56,7 +56,7 @@ class Messages:
 
 
 class CheckedProtocol(asyncpg.protocol.Protocol):
-    """asyncpg's protocol, which reads only what `Messages` finds valid."""
+    """asyncpg's protocol, for valid messages only."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin."""
@@ -65,16 +65,16 @@ class CheckedProtocol(asyncpg.protocol.Protocol):
         super().connection_made(transport)
 
     def data_received(self, data: Any) -> None:
-        """Read on, or cut the connection; what waits for an answer then fails as if it were lost."""
+        """Pass valid messages on, or cut the connection: pending queries then fail as after a loss."""
         if self._wire.is_closing():
             return
         if self._messages.valid(data):
             super().data_received(data)
             return
-        log.warning("PostgreSQL sent what is no message of its protocol", begins=data[:32].hex())
+        log.warning("invalid message from PostgreSQL", begins=data[:32].hex())
         self._wire.abort()
 
 
 def check_messages() -> None:
-    """Make all connections of this process use CheckedProtocol: asyncpg has no option for it."""
+    """Use CheckedProtocol for all connections of this process; asyncpg has no option for it."""
     asyncpg.protocol.Protocol = CheckedProtocol  # type: ignore[assignment,misc]  # on purpose

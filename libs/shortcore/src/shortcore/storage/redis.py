@@ -1,8 +1,8 @@
 """Clients for Redis or Valkey: one server, Sentinel, or Cluster, chosen by the URL.
 
-redis-py's defaults suit a batch job: with timeouts of 5 s and three retries a black-holed
-server holds one GET for most of a minute. Here a call fails after `timeout_ms`, is not retried
-(the caller has a better answer: the next layer), and a breaker keeps the next ones away.
+redis-py's defaults suit a batch job: with timeouts of 5 s and three retries, one GET from a black-holed
+server takes most of a minute. Here a call fails after `timeout_ms` and is not retried, as the caller
+has a better choice: the next layer.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ REDIS_UNAVAILABLE_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
 def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -> Client:
-    """Return a client; it connects when first used.
+    """Return a client that connects at the first use.
 
-    `timeout_ms` bounds connecting and each reply; a client that reads the change feed needs
-    one longer than its blocking read. Raises ConfigurationError for a URL it cannot read.
+    `timeout_ms` bounds the connection attempt and each reply. A client that reads the change feed
+    needs one longer than its blocking read. Raises ConfigurationError for an invalid URL.
     """
     parts = urlsplit(url)
     options: dict[str, Any] = {
@@ -45,7 +45,7 @@ def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -
     scheme, _, kind = parts.scheme.partition("+")
     if scheme not in {"redis", "rediss"} or kind not in {"", "sentinel", "cluster"}:
         raise ConfigurationError(
-            f"SHORTLINKS_REDIS_URL: scheme {parts.scheme!r} is none of redis, rediss, "
+            f"SHORTLINKS_REDIS_URL: the scheme {parts.scheme!r} is not one of redis, rediss, "
             "redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster"
         )
     if scheme == "rediss":
@@ -74,11 +74,11 @@ def open_redis(url: str, *, timeout_ms: int, pool_size: int, application: str) -
 
 
 class Getter:
-    """MGETs over connections of their own, as few as are used at once; not for Cluster.
+    """Sends MGETs over its own connections, one for each concurrent call; not for Cluster.
 
-    redis-py takes 100 µs a call to lend a connection, retry and measure, twice what the rest of a
-    batch costs. Deadlines are the caller's: whoever is cancelled leaves a closed connection, which
-    opens anew for the next one.
+    redis-py takes 100 µs per call to manage the connection, retries and metrics: twice as much as
+    the rest of a batch. The caller sets the deadline. A cancelled call leaves a closed connection,
+    which the next call opens again.
     """
 
     def __init__(self, client: aredis.Redis) -> None:
@@ -91,14 +91,14 @@ class Getter:
         used = connection.is_connected
         primary = getattr(self._pool, "master_address", None)
         if used and primary not in (None, (connection.host, connection.port)):
-            await connection.disconnect(nowait=True)  # Sentinel has named another one since
+            await connection.disconnect(nowait=True)  # Sentinel has named another primary since
         try:
             try:
                 return await _mget(connection, names)
             except redis.exceptions.ConnectionError:
                 if not used:
                     raise
-                # It was closed behind our back: a restart, a failover, an idle client's end.
+                # The server closed it while it was idle: a restart, a failover, its idle timeout.
                 return await _mget(connection, names)
         finally:
             self._idle.append(connection)
@@ -110,37 +110,39 @@ class Getter:
 
     def _open(self) -> Any:
         connection = self._pool.make_connection()
-        connection.socket_timeout = None  # one deadline, not one a step
+        connection.socket_timeout = None  # the caller's deadline covers all steps
         return connection
 
 
 async def _mget(connection: Any, names: Sequence[str]) -> list[bytes | None]:
-    # A command is sent and its answer read by the connection's public methods, which close it if
-    # either is broken off: an answer is never taken for that to another question.
+    # The connection's public methods send the command and read its reply. They close the connection
+    # if they are interrupted, so that a reply is never taken for that of another command.
     if not connection.is_connected:
-        await connection.connect()  # sending would connect, too, but not ask Sentinel where to
+        await (
+            connection.connect()
+        )  # sending would connect, too, without asking Sentinel for the address
     await connection.send_packed_command(connection.pack_command("MGET", *names))
     values: list[bytes | None] = await connection.read_response(disable_decoding=True)
     return values
 
 
 class _BlockingSentinelPool(SentinelConnectionPool, aredis.BlockingConnectionPool):
-    """Of the primary that Sentinel names; a caller beyond the pool's size waits its turn.
+    """Connections to the primary that Sentinel names; a caller beyond the pool's size waits.
 
-    The plain pools raise at once, and a burst of callers would look like a server that is away.
+    The plain pools raise at once, and a burst of calls would look like a server that is down.
     """
 
 
 async def servers_of(client: Client) -> str:
-    """Return what names the present primaries: another text after a restart or a failover.
+    """Return a text that identifies the current primaries: it changes with a restart or a failover.
 
-    It is each server's run id with its replication id, as a primary that was a replica in
-    between keeps the former only. Raises REDIS_UNAVAILABLE_ERRORS.
+    It holds each server's run id and replication id. A primary that was a replica in between keeps
+    its run id and gets a new replication id. Raises REDIS_UNAVAILABLE_ERRORS.
     """
     if isinstance(client, aredis.RedisCluster):
         replies = await client.info(target_nodes=aredis.RedisCluster.PRIMARIES)
         infos = list(replies.values())
-        # A single primary is answered for without its name.
+        # The reply of a single primary does not name the server.
         infos = infos if infos and isinstance(infos[0], dict) else [replies]
     else:
         infos = [await client.info()]
@@ -190,8 +192,8 @@ class _Sentinels(aredis.Sentinel):
         try:
             return await super().discover_master(service_name)
         except (asyncio.CancelledError, *REDIS_UNAVAILABLE_ERRORS):
-            # The first one may hang and use up the caller's whole deadline: the next call
-            # begins with another.
+            # The first Sentinel may hang until the caller's deadline, so the next call begins with
+            # another one.
             self.sentinels.append(self.sentinels.pop(0))
             raise
 
@@ -211,12 +213,12 @@ def _addresses(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
         host, _, port = (after if bracketed else address).partition(":")
         host = bracketed.removeprefix("[") or host
         if not host or not (port or str(default_port)).isdigit():
-            raise ConfigurationError(f"SHORTLINKS_REDIS_URL: {address!r} is no host:port")
+            raise ConfigurationError(f"SHORTLINKS_REDIS_URL: {address!r} is not host:port")
         addresses.append((host, int(port or default_port)))
     return addresses
 
 
 def _database(text: str) -> int:
     if text and not text.isdigit():
-        raise ConfigurationError(f"SHORTLINKS_REDIS_URL: {text!r} is no number of a database")
+        raise ConfigurationError(f"SHORTLINKS_REDIS_URL: {text!r} is not a database number")
     return int(text or 0)

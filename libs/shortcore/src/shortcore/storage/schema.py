@@ -1,7 +1,7 @@
-"""Which database schema this code runs on.
+"""Checks whether this code can run on the database schema.
 
-Migrations expand first and contract one release later, so code of one release runs on its own
-schema and on newer ones until a migration says that it no longer does (`oldest_code`).
+Migrations expand first and contract one release later. So the code of a release runs on its own schema
+and on newer ones, until a migration raises the minimum revision (`oldest_code`).
 """
 
 import asyncpg
@@ -14,13 +14,13 @@ REVISION = 5
 
 
 ID_BLOCK = 100
-"""Ids that one value of the sequence `link_ids` stands for: its INCREMENT."""
+"""Number of ids in a block: the INCREMENT of the sequence `link_ids`."""
 
 
 async def check_schema(connection: "Connection | asyncpg.Connection[asyncpg.Record]") -> None:
-    """Raise ConfigurationError, with the command to run, unless this code fits the schema.
+    """Raise ConfigurationError, with the command to run, unless this code can run on the schema.
 
-    It is SchemaOlder where a migration is all that is missing.
+    It is SchemaOlder if a migration is missing.
     """
     try:
         row = await connection.fetchrow("SELECT revision, oldest_code FROM schema_version")
@@ -43,7 +43,7 @@ async def check_schema(connection: "Connection | asyncpg.Connection[asyncpg.Reco
 async def revision(url: str) -> int:
     """Return the revision of the schema at `url`, 0 for an empty database.
 
-    Raises asyncpg's errors when the server is away or refuses.
+    Raises asyncpg's errors if the server is down or refuses.
     """
     connection = await asyncpg.connect(url, timeout=5)
     try:

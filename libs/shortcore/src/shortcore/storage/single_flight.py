@@ -1,8 +1,8 @@
-"""One look-up a key at a time, shared by all who wait for it, asked for in batches.
+"""One lookup per key at a time, shared by all callers, and sent in batches.
 
-`SingleFlight` lets any number of callers wait for one key; a waiter who goes away (or the very first
-one) never fails the others. `Batches` collects keys of the same loop tick, and while all its
-workers are busy, so that a queue becomes bigger batches instead of more of them.
+With `SingleFlight` any number of callers wait for one key. A cancelled caller never fails the others.
+`Batches` collects the keys of one event loop iteration, and of the time in which all its workers are
+busy: a longer queue makes larger batches, not more of them.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 
 class SingleFlight(Generic[K, V]):
-    """Who waits for which key."""
+    """The lookups in progress, and the callbacks that wait for each."""
 
     def __init__(self) -> None:
         self._waiters: dict[K, list[Callable[[V], None]]] = {}
@@ -29,14 +29,14 @@ class SingleFlight(Generic[K, V]):
         return key in self._waiters
 
     def start(self, key: K) -> bool:
-        """Open the flight of `key`; returns False if it is under way already."""
+        """Begin a lookup of `key`; returns False if one is in progress."""
         if key in self._waiters:
             return False
         self._waiters[key] = []
         return True
 
     def wait(self, key: K, then: Callable[[V], None]) -> bool:
-        """Have `then` called with what `resolve` brings; returns whether that opens the flight."""
+        """Call `then` with the value when `key` is resolved; returns True if this begins a lookup."""
         waiters = self._waiters.get(key)
         if waiters is None:
             self._waiters[key] = [then]
@@ -45,31 +45,31 @@ class SingleFlight(Generic[K, V]):
         return False
 
     def resolve(self, key: K, value: V) -> bool:
-        """Give `value` to all who wait for `key`; returns False if nothing was under way."""
+        """Pass `value` to all callbacks of `key`; returns False if no lookup was in progress."""
         waiters = self._waiters.pop(key, None)
         if waiters is None:
             return False
         for then in waiters:
             try:
                 then(value)
-            except Exception as error:  # noqa: BLE001  # a fault of ours must not take the others with it
+            except Exception as error:  # noqa: BLE001  # a bug in one callback must not fail the others
                 asyncio.get_running_loop().call_exception_handler(
-                    {"message": "what waited for a look-up failed", "exception": error}
+                    {"message": "lookup callback failed", "exception": error}
                 )
         return True
 
 
 def settle(future: asyncio.Future[V], value: V) -> None:
-    """Let `future` have `value`, for a waiter that is a coroutine (`partial(settle, future)`)."""
-    if not future.done():  # cancelled: its request is gone
+    """Set the result of `future`; a coroutine waits with `partial(settle, future)`."""
+    if not future.done():  # its caller was cancelled
         future.set_result(value)
 
 
 class Batches(Generic[K]):
-    """Hands `work` the keys that were added, at most `size` a batch and `workers` at once.
+    """Passes added keys to `work`: at most `size` keys per batch, and `workers` batches at once.
 
-    `after(keys)` runs when the work of a batch has ended, however it ended. `work` may take from
-    its list the keys that it is done with, which `after` then does not get.
+    `after(keys)` runs when the work of a batch has ended, also after an error. `work` may remove
+    keys from its list, which `after` then does not get.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Batches(Generic[K]):
         self._scheduled = False
 
     def add(self, key: K) -> bool:
-        """Queue `key` for the next batch; returns False when `waiting` keys are queued already."""
+        """Queue `key` for the next batch; returns False if `waiting` keys are queued already."""
         if len(self._queue) >= self._limit:
             return False
         self._queue.append(key)
@@ -101,7 +101,7 @@ class Batches(Generic[K]):
         return True
 
     async def close(self) -> None:
-        """Cancel what is under way; whoever still waits is told by `after`."""
+        """Cancel all batches; `after` gets their keys and the queued ones."""
         waiting, self._queue = self._queue, []
         self._after(waiting)
         await end_tasks(list(self._running))
@@ -110,27 +110,27 @@ class Batches(Generic[K]):
         self._scheduled = False
         while self._queue and len(self._running) < self._workers:
             keys, self._queue = self._queue[: self._size], self._queue[self._size :]
-            told: list[bool] = []
-            task = asyncio.get_running_loop().create_task(self._run(keys, told))
+            reported: list[bool] = []
+            task = asyncio.get_running_loop().create_task(self._run(keys, reported))
             self._running.add(task)
-            task.add_done_callback(partial(self._ended, keys, told))
+            task.add_done_callback(partial(self._ended, keys, reported))
 
-    async def _run(self, keys: list[K], told: list[bool]) -> None:
+    async def _run(self, keys: list[K], reported: list[bool]) -> None:
         try:
             await self._work(keys)
         finally:
-            # Not one loop tick later: whoever was answered may ask for a key again by then, and
-            # `after` would take that new flight for the one that has ended.
-            told.append(True)
+            # Not one event loop iteration later: a caller that got its answer may begin a new lookup
+            # of a key by then, and `after` would end that one.
+            reported.append(True)
             self._after(keys)
 
-    def _ended(self, keys: list[K], told: list[bool], task: asyncio.Task[None]) -> None:
+    def _ended(self, keys: list[K], reported: list[bool], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if not told:  # it was cancelled before it began
+        if not reported:  # it was cancelled before it began
             self._after(keys)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A fault of ours; its waiters have been told by `after`, the operator here.
+            # A bug: `after` has ended the lookups, and this line tells the operator.
             task.get_loop().call_exception_handler(
-                {"message": "a batch of look-ups failed", "exception": error, "task": task}
+                {"message": "batch of lookups failed", "exception": error, "task": task}
             )
         self._start()
