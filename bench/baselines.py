@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.machine import pin, roles
 from shortctl.embedded import Child, stop_all
-from shortctl.ports import LOOPBACK, free_port
+from shortctl.embedded.ports import LOOPBACK, free_port
 
 ROOT = Path(__file__).parent.parent
 NGINX = """

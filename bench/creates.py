@@ -26,7 +26,7 @@ from bench.load import LoadError, Order, own
 from bench.machine import roles
 from bench.plan import Plan
 from bench.world import World
-from shortctl.devparts import command
+from shortctl.dev.services import command
 from shortctl.embedded.account import wheel
 
 BATCH = 1000

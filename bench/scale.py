@@ -31,7 +31,7 @@ from bench.plan import CONNECTIONS
 from bench.report import RESULTS
 from bench.requests import HOST
 from bench.world import PREFIX, SECRET, fill_redis, open_stores, server_settings
-from shortctl.devparts import command
+from shortctl.dev.services import command
 from shortctl.embedded import EmbeddedValkey
 
 SIZES = "1000,1000000,10000000"

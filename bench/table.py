@@ -14,7 +14,7 @@ from bench.world import SECRET
 from redirector.lookup import repository
 from shortcore.links.codes import CodeSpace
 from shortcore.links.record import LinkKey
-from shortctl.servers import open_database as open_client
+from shortctl.admin.servers import open_database as open_client
 
 SAMPLES = 3000
 LOOKUPS = 6000

@@ -18,9 +18,9 @@ from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import encode_record
 from shortcore.links.codes import CodeSpace
 from shortcore.settings import CacheSettings
-from shortctl.coherence import every_link
+from shortctl.admin.coherence import every_link
+from shortctl.admin.servers import open_database
 from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey
-from shortctl.servers import open_database
 
 SECRET = "a secret of the benchmark alone"
 PREFIX = "bench:"

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from harness.stack import Part, Stack
 
-from shortctl.devparts import command
-from shortctl.ports import free_port
+from shortctl.dev.services import command
+from shortctl.embedded.ports import free_port
 
 QUICK = {
     "CONNECTION_HEAD_TIMEOUT_MS": "600",

@@ -12,7 +12,7 @@ import pytest
 from harness.stack import Stack
 
 from shortcore.links.targets import TargetPolicy, normalise_target
-from shortctl.devparts import command
+from shortctl.dev.services import command
 
 LINKS = Path(__file__).parent / "data" / "links.csv"
 

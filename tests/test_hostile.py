@@ -10,7 +10,7 @@ import pytest
 from harness.proxy import Mode, Proxy
 from harness.stack import Stack
 
-from shortctl.devparts import command
+from shortctl.dev.services import command
 
 LINKS = "/api/v1/links"
 TARGET = "https://example.com/"

@@ -12,7 +12,7 @@ import pytest
 from fuzz.hooks import KNOWN, MAX_TARGET
 from harness.stack import Stack
 
-from shortctl.devparts import command
+from shortctl.dev.services import command
 
 HERE = Path(__file__).parent
 WITHIN_S = 240

@@ -8,7 +8,7 @@ from typing import Self
 import redis
 
 from shortctl.embedded import EmbeddedValkey
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 SLOTS = 16384
 NODES = 3

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import create_connection
 
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 PLAIN = 'proxy_set_header Connection "";'
 """Keeps connections to the server alive, as nginx's manual says; Upgrade is not passed on."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from shortctl.ports import free_port, taken
+from shortctl.embedded.ports import free_port, taken
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "terminal.svg"

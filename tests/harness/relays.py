@@ -21,7 +21,7 @@ from shortcore.settings import RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import open_postgres
 from shortcore.storage.redis import open_redis
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 from writer.links.repository import copy_links
 from writer.links.stored import LinkValues, NewLink
 from writer.relay.relay import Relay

@@ -9,7 +9,7 @@ from typing import Self
 import redis
 
 from shortctl.embedded import EmbeddedValkey, account
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 NAME = "links"
 DOWN_AFTER_MS = 500

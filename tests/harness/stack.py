@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from shortctl.devparts import command
+from shortctl.dev.services import command
 from shortctl.embedded import Child, stop_all
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 READY_WITHIN_S = 30
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("images"), pytest.mark.timeout(600)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from shortcore.runtime.drain import UvicornServer, bind, closing
 from shortcore.runtime.health import Health, Phase
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 SERVER = """
 import asyncio, sys

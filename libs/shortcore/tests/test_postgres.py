@@ -8,7 +8,7 @@ import pytest
 from shortcore.errors import DatabaseUnavailable, LinkNotFound
 from shortcore.storage.circuit_breaker import Breaker, State
 from shortcore.storage.postgres import open_postgres
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 
 class Proxy:

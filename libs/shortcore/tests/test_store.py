@@ -15,7 +15,7 @@ from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.redis import open_redis
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 KEY = LinkKey("go.example/a")
 TIMEOUT_MS = 2000

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from shortctl.embedded.ports import free_port
 from shortctl.main import app
-from shortctl.ports import free_port
 
 WRITER = Path(sys.executable).with_name("shortlinks-writer")
 

@@ -6,7 +6,7 @@ from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import decode_record, encode_record
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
-from shortctl import coherence
+from shortctl.admin import coherence
 
 HOST = "go.example"
 FILL = (

@@ -1,7 +1,7 @@
 import redis
 from harness.databases import fetch
 
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 
 def test_a_healthy_stack_passes_and_each_part_has_its_line(shortctl, writer):

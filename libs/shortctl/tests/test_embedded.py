@@ -19,7 +19,7 @@ import redis
 
 from shortctl.embedded import Child, EmbeddedPostgres, EmbeddedValkey, ServerError
 from shortctl.embedded.account import NAMESPACE, NOBODY, SELF, AccountError, reachable_by_nobody
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")

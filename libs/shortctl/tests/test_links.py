@@ -14,7 +14,7 @@ import httpx
 import pytest
 from harness.databases import fetch
 
-from shortctl.connection import Connection, NoAnswer
+from shortctl.api.connection import Connection, NoAnswer
 from shortctl.links import importing
 from shortctl.links.importing import CheckpointFile, batches
 from shortctl.links.rows import FIELDS, Format, UnreadableError, read_rows, write_rows

@@ -2,8 +2,8 @@ import socket
 from contextlib import ExitStack
 from functools import partial
 
-from shortctl import ports
-from shortctl.ports import free_port
+from shortctl.embedded import ports
+from shortctl.embedded.ports import free_port
 
 
 def test_outgoing_connections_never_take_a_free_port_before_it_is_used():

@@ -14,8 +14,8 @@ import pytest
 from harness.proxy import Mode, Proxy
 from harness.stack import Part, Stack
 
-from shortctl.devparts import command
-from shortctl.ports import free_port
+from shortctl.dev.services import command
+from shortctl.embedded.ports import free_port
 
 SERVERS = ["direct", "asgi"]
 

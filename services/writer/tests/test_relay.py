@@ -14,7 +14,7 @@ from shortcore.cache.change_feed import Change, entry_order
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortctl.embedded import EmbeddedValkey
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 from writer.relay import outbox
 from writer.relay.feed_position import FeedPosition, read_position
 

@@ -11,9 +11,9 @@ import pytest
 from harness.proxy import Mode, Proxy
 from harness.stack import Stack
 
-from shortctl.devparts import command
+from shortctl.dev.services import command
 from shortctl.embedded import EmbeddedPostgres
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 from writer.app.process import start_with_postgres
 from writer.container import open_container
 from writer.domains import repository

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from shortcore.runtime.dynamic_settings import EVERY_S
 from shortcore.settings import ALL, CONFIG_FILE, DYNAMIC, PREFIX
-from shortctl.client import die, say
+from shortctl.api.client import die, say
 
 PAGE = Path("docs/configuration.md")
 

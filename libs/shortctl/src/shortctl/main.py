@@ -7,12 +7,12 @@ import typer
 from typer.core import TyperGroup
 
 COMMANDS = {
-    "dev": "shortctl.dev:dev",
-    "migrate": "shortctl.migrate:migrate",
-    "keys": "shortctl.keys:app",
+    "dev": "shortctl.dev.stack:dev",
+    "migrate": "shortctl.admin.migrate:migrate",
+    "keys": "shortctl.admin.keys:app",
     "links": "shortctl.links:app",
-    "cache": "shortctl.cache:app",
-    "doctor": "shortctl.doctor:doctor",
+    "cache": "shortctl.admin.cache:app",
+    "doctor": "shortctl.admin.doctor:doctor",
     "docs": "shortctl.docs:docs",
 }
 

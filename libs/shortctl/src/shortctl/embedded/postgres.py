@@ -12,7 +12,7 @@ import psutil
 
 from shortctl.embedded.account import Account, choose, data_place, give, reachable_by_nobody, wheel
 from shortctl.embedded.child import Child, ServerError, stop_process
-from shortctl.ports import free_port
+from shortctl.embedded.ports import free_port
 
 NAME = "shortlinks"  # of the role and of the database
 DEFAULTS = {

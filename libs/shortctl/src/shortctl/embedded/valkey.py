@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shortctl.embedded.account import Account, choose, data_place, give, reachable_by_nobody, wheel
 from shortctl.embedded.child import Child, ServerError
-from shortctl.ports import LOOPBACK, free_port
+from shortctl.embedded.ports import LOOPBACK, free_port
 
 DEFAULTS = {
     "bind": LOOPBACK,

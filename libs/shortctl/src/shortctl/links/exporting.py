@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlencode
 
-from shortctl.client import request
-from shortctl.connection import Connection
+from shortctl.api.client import request
+from shortctl.api.connection import Connection
 
 PAGE = 200
 """The API's longest page."""

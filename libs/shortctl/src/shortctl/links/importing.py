@@ -18,8 +18,8 @@ from queue import SimpleQueue
 
 import msgspec
 
-from shortctl.client import check
-from shortctl.connection import Answer, Connection, NoAnswer
+from shortctl.api.client import check
+from shortctl.api.connection import Answer, Connection, NoAnswer
 from shortctl.links.rows import Fault, Row
 
 BATCH_ROWS = 2000

@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO, TextIO
 
 import typer
 
-from shortctl.client import (
+from shortctl.api.client import (
     Key,
     Refused,
     Url,
@@ -20,7 +20,7 @@ from shortctl.client import (
     tables,
     tell,
 )
-from shortctl.connection import Connection, NoAnswer
+from shortctl.api.connection import Connection, NoAnswer
 from shortctl.links.exporting import pages
 from shortctl.links.importing import (
     IN_FLIGHT,

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import typer
 
-from shortctl.client import Key, Refused, Url, die, explain, open_api, request, say, tables
-from shortctl.connection import NoAnswer
+from shortctl.api.client import Key, Refused, Url, die, explain, open_api, request, say, tables
+from shortctl.api.connection import NoAnswer
 
 Link = Annotated[str, typer.Argument(help="host/code, or the short URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is.")]

@@ -4,8 +4,8 @@ import asyncpg
 
 from shortcore.errors import ConfigurationError
 from shortcore.storage.schema import REVISION, revision
-from shortctl.client import die, say
-from shortctl.servers import PostgresUrl, run, settings
+from shortctl.admin.servers import PostgresUrl, run, settings
+from shortctl.api.client import die, say
 
 
 def migrate(postgres_url: PostgresUrl = None) -> None:

@@ -18,15 +18,15 @@ from shortcore.settings import RelaySettings, redact_url
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS
 from shortcore.storage.schema import check_schema
-from shortctl import coherence
-from shortctl.client import Key, Url, api, dev_facts, tables
-from shortctl.servers import (
+from shortctl.admin import coherence
+from shortctl.admin.servers import (
     PostgresUrl,
     RedisUrl,
     open_cache,
     open_database,
     settings,
 )
+from shortctl.api.client import Key, Url, api, dev_facts, tables
 from writer.relay.outbox import read_backlog
 
 CLOCK_TOLERANCE_MS = 1000

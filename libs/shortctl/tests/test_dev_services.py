@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from shortctl import devparts
-from shortctl.devparts import Follower, Ports, PortsTakenError, environment
+from shortctl.dev import services
+from shortctl.dev.services import Follower, Ports, PortsTakenError, environment
 
 
 def test_wanted_ports_that_are_taken_are_refused_by_number():
@@ -19,8 +19,8 @@ def test_without_a_wish_the_next_free_ports_are_taken_and_named(monkeypatch):
     said = []
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(devparts, "DEFAULT_BASE", port)
-        monkeypatch.setattr(devparts, "BASE_STEP", 7)
+        monkeypatch.setattr(services, "DEFAULT_BASE", port)
+        monkeypatch.setattr(services, "BASE_STEP", 7)
         ports = Ports.choose(None, said.append)
     assert ports.base > port
     assert str(port) in said[0]

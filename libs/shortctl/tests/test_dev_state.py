@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from shortctl.devstate import Facts, StateFolder, StateInUseError
+from shortctl.dev.state import Facts, StateFolder, StateInUseError
 
 FACTS = Facts(
     writer_url="http://127.0.0.1:1",
@@ -22,7 +22,7 @@ FACTS = Facts(
 HOLD = """
 import sys
 from pathlib import Path
-from shortctl.devstate import StateFolder
+from shortctl.dev.state import StateFolder
 with StateFolder(Path(sys.argv[1])).lock(wait_s=0):
     print("held", flush=True)
     sys.stdin.read()

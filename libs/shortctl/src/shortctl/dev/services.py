@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from shortctl.embedded import Child, ServerError
-from shortctl.ports import LOOPBACK, taken
+from shortctl.embedded.ports import LOOPBACK, taken
 
 DEFAULT_BASE = 8000
 BASE_STEP = 100

@@ -20,7 +20,7 @@ from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import Postgres, open_postgres
-from shortctl.client import dev_facts, die, explain
+from shortctl.api.client import dev_facts, die, explain
 
 PostgresUrl = Annotated[
     str | None, typer.Option("--postgres-url", help="The primary [SHORTLINKS_POSTGRES_URL].")

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from shortctl import coherence
-from shortctl.client import say, tables, tell
-from shortctl.coherence import Difference
-from shortctl.servers import PostgresUrl, RedisUrl, open_cache, open_database, run, settings
+from shortctl.admin import coherence
+from shortctl.admin.coherence import Difference
+from shortctl.admin.servers import PostgresUrl, RedisUrl, open_cache, open_database, run, settings
+from shortctl.api.client import say, tables, tell
 
 app = typer.Typer(help="Rebuild and verify what Redis holds.", no_args_is_help=True)
 

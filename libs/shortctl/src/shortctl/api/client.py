@@ -15,13 +15,13 @@ import msgspec
 import typer
 
 from shortcore.errors import ShortlinksError
-from shortctl.connection import Answer, Connection, NoAnswer
+from shortctl.api.connection import Answer, Connection, NoAnswer
 
 # What few commands need is imported where it is used: the rest start in half the time.
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shortctl.devstate import Facts
+    from shortctl.dev.state import Facts
 
 DEV_FILE = Path(".state/dev.json")
 BAD_REQUEST = 400
@@ -70,7 +70,7 @@ def die(message: str) -> NoReturn:
 
 def dev_facts() -> "Facts | None":
     """Return where the stack of this working directory is, or None when none runs."""
-    from shortctl.devstate import Facts  # noqa: PLC0415  # see above
+    from shortctl.dev.state import Facts  # noqa: PLC0415  # see above
 
     try:
         return msgspec.json.decode(DEV_FILE.read_bytes(), type=Facts)

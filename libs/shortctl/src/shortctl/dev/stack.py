@@ -13,7 +13,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from shortctl.devparts import (
+from shortctl.dev.services import (
     Follower,
     Ports,
     PortsTakenError,
@@ -22,7 +22,7 @@ from shortctl.devparts import (
     url,
     wait_ready,
 )
-from shortctl.devstate import Facts, StateFolder, StateInUseError
+from shortctl.dev.state import Facts, StateFolder, StateInUseError
 from shortctl.embedded import Child, EmbeddedPostgres, EmbeddedValkey, ServerError, stop_all
 from shortctl.embedded.account import AccountError
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from shortctl.client import die, say, tables, tell
-from shortctl.servers import PostgresUrl, open_database, run, settings
+from shortctl.admin.servers import PostgresUrl, open_database, run, settings
+from shortctl.api.client import die, say, tables, tell
 from writer.keys import repository
 from writer.keys.secret import digest_of, new_secret
 

@@ -1,0 +1,1 @@
+"""Commands for operators, which connect to PostgreSQL and Redis directly."""

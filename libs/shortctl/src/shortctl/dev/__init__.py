@@ -1,0 +1,1 @@
+"""`shortctl dev`: the whole system on this machine."""
