@@ -18,8 +18,8 @@ from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import encode_record
 from shortcore.links.codes import CodeSpace
 from shortcore.settings import CacheSettings
-from shortctl.admin.coherence import every_link
 from shortctl.admin.servers import open_database
+from shortctl.admin.stored_links import every_link
 from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey
 
 SECRET = "a secret of the benchmark alone"

@@ -282,7 +282,7 @@ def test_a_backup_brings_everything_back_after_everything_is_lost(
             "SHORTLINKS_REDIS_PASSWORD": passwords["valkey-password"],
             "SHORTLINKS_REDIS_TIMEOUT_MS": "2000",
         }
-        assert f"{count_of(cluster)} links offered" in shortctl(where, "cache", "rebuild")
+        assert f"{count_of(cluster)} links read" in shortctl(where, "cache", "rebuild")
         assert " 0 differ" in shortctl(where, "cache", "verify", "--all")
     took = time.monotonic() - start
     assert all_known(cluster)

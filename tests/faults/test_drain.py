@@ -22,7 +22,7 @@ CLIENTS = 8
 def restart_each(parts: list[Part], load: Load) -> None:
     for part in parts:
         load.wait_for(300)
-        assert part.child.stop(within_s=20), f"{part.child.name} did not end by itself"
+        assert part.child.stop(timeout_s=20), f"{part.child.name} did not end by itself"
         assert exit_code(part) == 0
         load.wait_for(100)
         part.restart()
@@ -92,6 +92,6 @@ def test_a_connection_at_rest_does_not_hold_up_the_end(rig: Rig) -> None:
         answer = b""
         while not answer.endswith(b"Allow: /\n"):
             answer += resting.recv(65536)
-        assert part.child.stop(within_s=3), "it waited for a connection that asks nothing"
+        assert part.child.stop(timeout_s=3), "it waited for a connection that asks nothing"
         assert exit_code(part) == 0
         assert resting.recv(65536) == b""

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from shortctl.embedded.ports import free_port, taken
+from shortctl.embedded.ports import free_port, ports_in_use
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "terminal.svg"
@@ -86,7 +86,7 @@ def read(svg: str) -> str:
 def _stack() -> Iterator[tuple[Path, int, list[str]]]:
     """Start what `make run` starts; yields its folder, its first port and what it printed."""
     base = free_port()
-    while taken(range(base, base + STACK_PORTS)):
+    while ports_in_use(range(base, base + STACK_PORTS)):
         base = free_port()
     with tempfile.TemporaryDirectory(prefix="shortlinks-picture-") as name:
         folder = Path(name)

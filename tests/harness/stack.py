@@ -104,7 +104,7 @@ class Stack:
         for part in self.parts:
             if part.child.running:
                 part.child.resume()
-        stop_all([part.child for part in self.parts], within_s=10)
+        stop_all([part.child for part in self.parts], timeout_s=10)
 
     def environment(self, **extra: str) -> dict[str, str]:
         """Return the environment of a part."""

@@ -1,4 +1,4 @@
-"""A writer of the test's own, as its operator would start it, and `shortctl` beside it."""
+"""A running writer, and `shortctl` with its address."""
 
 import os
 import secrets
@@ -28,14 +28,14 @@ class Writer:
 
 @pytest.fixture
 def shortctl(monkeypatch, tmp_path):
-    """Run `shortctl` with arguments in an empty folder; gives click's result."""
+    """Run `shortctl` with arguments in an empty folder; returns click's result."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("SHORTCTL_") or (
             name.startswith("SHORTLINKS_") and "_TEST_" not in name
         ):
             monkeypatch.delenv(name)
-    # The tests' own variables would be unknown settings.
+    # The loader would refuse these variables of the tests as unknown settings.
     for name in ("SHORTLINKS_TEST_SERVERS", "SHORTLINKS_TEST_SEED"):
         monkeypatch.delenv(name, raising=False)
 
@@ -47,7 +47,7 @@ def shortctl(monkeypatch, tmp_path):
 
 @pytest.fixture
 def admin(shortctl, monkeypatch, database_url, redis_url, redis_prefix):
-    """`shortctl` that knows the servers."""
+    """`shortctl` with the addresses of PostgreSQL and Redis."""
     monkeypatch.setenv("SHORTLINKS_POSTGRES_URL", database_url)
     monkeypatch.setenv("SHORTLINKS_REDIS_URL", redis_url)
     monkeypatch.setenv("SHORTLINKS_REDIS_PREFIX", redis_prefix)
@@ -56,7 +56,7 @@ def admin(shortctl, monkeypatch, database_url, redis_url, redis_prefix):
 
 @pytest.fixture
 def writer(request, admin, monkeypatch, database_url, redis_url, tmp_path):
-    """A running writer, with settings of the test's own if given; `shortctl` knows where it is."""
+    """A running writer, with the settings of the test; `shortctl` has its address and a key."""
     made = admin("keys", "create", "--name", "test")
     assert made.exit_code == 0, made.output
     port, admin_port = free_port(), free_port()

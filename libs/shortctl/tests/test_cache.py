@@ -6,7 +6,7 @@ from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import decode_record, encode_record
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
-from shortctl.admin import coherence
+from shortctl.admin import coherence, rebuild
 
 HOST = "go.example"
 FILL = (
@@ -35,24 +35,24 @@ def name(redis_prefix):
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def short_recheck(monkeypatch):
     monkeypatch.setattr(coherence, "RECHECK_AFTER_S", 0.01)
 
 
-def test_a_rebuild_gives_redis_every_link(admin, links, client, name):
+def test_a_rebuild_copies_every_link_to_redis(admin, links, client, name):
     done = admin("cache", "rebuild")
     assert done.exit_code == 0, done.output
-    assert "1234 links offered" in done.stdout
+    assert "1234 links read" in done.stdout
     for number in (1, 777, 1234):
         record = decode_record(client.get(name(f"c{number}")))
         assert record.target == f"https://example.com/{number}"
-    assert "had older ones of 0" in admin("cache", "rebuild").stdout
+    assert "0 were missing or older in Redis" in admin("cache", "rebuild").stdout
     verified = admin("cache", "verify", "--all")
     assert verified.exit_code == 0, verified.output
     assert "1234 links compared, 0 differ" in verified.stdout
 
 
-def test_a_rebuild_keeps_to_its_rate(admin, links):
+def test_a_rebuild_does_not_exceed_its_rate(admin, links):
     import time  # noqa: PLC0415  # only here
 
     began = time.perf_counter()
@@ -60,18 +60,18 @@ def test_a_rebuild_keeps_to_its_rate(admin, links):
     assert time.perf_counter() - began > 0.8
 
 
-def test_a_rebuild_never_puts_an_older_record_over_a_newer_one(admin, links, client, name):
+def test_a_rebuild_never_replaces_a_newer_record_with_an_older_one(admin, links, client, name):
     newer = LinkRecord(10**6, Kind.ACTIVE, 1, "https://example.com/newer")
     client.set(name("c5"), encode_record(newer))
     admin("cache", "rebuild")
     assert decode_record(client.get(name("c5"))) == newer
 
 
-def test_a_rebuild_that_was_held_up_reads_its_links_anew(
+def test_a_rebuild_that_was_paused_reads_its_links_again(
     admin, links, client, name, database_url, monkeypatch
 ):
-    read, now = coherence.every_link, coherence.unix_ms
-    held_up = [5000]  # ms between the first reading and Redis
+    read, now = rebuild.every_link, rebuild.unix_ms
+    paused = [5000]  # ms between the first read and the write to Redis
 
     async def slowly(postgres):
         async for records in read(postgres):
@@ -79,15 +79,15 @@ def test_a_rebuild_that_was_held_up_reads_its_links_anew(
                   "version = nextval('link_versions') WHERE code = 'c5' RETURNING 1")  # fmt: skip
             yield records
 
-    monkeypatch.setattr(coherence, "every_link", slowly)
-    monkeypatch.setattr(coherence, "unix_ms", lambda: now() - (held_up.pop() if held_up else 0))
+    monkeypatch.setattr(rebuild, "every_link", slowly)
+    monkeypatch.setattr(rebuild, "unix_ms", lambda: now() - (paused.pop() if paused else 0))
     done = admin("cache", "rebuild")
     assert done.exit_code == 0, done.output
-    assert "had older ones of 1234" in done.stdout
+    assert "1234 were missing or older in Redis" in done.stdout
     assert decode_record(client.get(name("c5"))).target == "https://new.example/"
 
 
-def test_a_rebuild_tells_redirectors_of_what_was_out_of_date(
+def test_a_rebuild_notifies_redirectors_of_replaced_records(
     admin, links, client, name, redis_prefix
 ):
     client.set(name("c5"), bytes(7) + b"\x00")  # a negative entry: version 0
@@ -99,7 +99,7 @@ def test_a_rebuild_tells_redirectors_of_what_was_out_of_date(
     assert [change.key for change in changes] == [LinkKey(f"{HOST}/c5")]
 
 
-def test_each_difference_is_printed_with_what_both_have(admin, links, client, name):
+def test_each_difference_is_printed_with_both_records(admin, links, client, name):
     admin("cache", "rebuild")
     wrong = LinkRecord(10**6, Kind.ACTIVE, 1, "https://evil.example/")
     client.set(name("c5"), encode_record(wrong))
@@ -118,7 +118,7 @@ def test_each_difference_is_printed_with_what_both_have(admin, links, client, na
         assert expected in done.stdout
 
 
-def test_a_sample_finds_a_difference_when_it_holds_the_link(admin, links, client, name):
+def test_a_sample_that_contains_the_link_finds_the_difference(admin, links, client, name):
     client.set(name("c5"), bytes(8))
     assert admin("cache", "verify", "--sample", "2000").exit_code == 1
     client.delete(name("c5"))
@@ -126,7 +126,7 @@ def test_a_sample_finds_a_difference_when_it_holds_the_link(admin, links, client
     assert "100 links compared, 0 differ" in done.stdout
 
 
-def test_a_missing_server_is_a_sentence(admin, links):
+def test_an_unavailable_server_is_reported_in_a_sentence(admin, links):
     done = admin("cache", "verify", "--redis-url", "redis://127.0.0.1:1")
     assert done.exit_code == 1
     assert "Redis is not answering" in done.stderr

@@ -1,33 +1,35 @@
-"""Ports are offered or refused in one line, and the terminal shows what matters."""
+"""The ports, the settings and the logs of a local stack."""
 
 import socket
 
 import pytest
 
-from shortctl.dev import services
-from shortctl.dev.services import Follower, Ports, PortsTakenError, environment
+from shortctl.dev import ports as dev_ports
+from shortctl.dev.log_follower import LogFollower
+from shortctl.dev.ports import Ports, PortsTakenError
+from shortctl.dev.services import environment
 
 
-def test_wanted_ports_that_are_taken_are_refused_by_number():
+def test_requested_ports_that_are_in_use_are_refused_by_number():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortsTakenError, match=rf"\b{port}\b.*--port-base"):
             Ports.choose(port, print)
 
 
-def test_without_a_wish_the_next_free_ports_are_taken_and_named(monkeypatch):
+def test_if_the_default_ports_are_in_use_the_next_free_ones_are_chosen_and_printed(monkeypatch):
     said = []
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(services, "DEFAULT_BASE", port)
-        monkeypatch.setattr(services, "BASE_STEP", 7)
+        monkeypatch.setattr(dev_ports, "DEFAULT_BASE", port)
+        monkeypatch.setattr(dev_ports, "BASE_STEP", 7)
         ports = Ports.choose(None, said.append)
     assert ports.base > port
     assert str(port) in said[0]
     assert str(ports.base) in said[0]
 
 
-def test_what_the_developer_set_wins_except_where_the_parts_are(tmp_path, monkeypatch):
+def test_the_developers_environment_overrides_all_settings_except_addresses(tmp_path, monkeypatch):
     monkeypatch.setenv("SHORTLINKS_DEFAULT_DOMAIN", "go.example")
     monkeypatch.setenv("SHORTLINKS_WRITER_PORT", "1")
     settings = environment(Ports(9000), "postgresql://x", "redis://y", tmp_path / "secret")
@@ -52,9 +54,9 @@ ValueError: no
 def test_warnings_and_errors_are_shown_with_their_tracebacks(tmp_path, capsys, everything):
     log = tmp_path / "writer.log"
     log.write_text("")
-    follower = Follower({"writer": log}, everything=everything)
+    follower = LogFollower({"writer": log}, everything=everything)
     with log.open("a") as file:
-        file.write(LOG[:60])  # a line comes in two parts
+        file.write(LOG[:60])  # the first part of a line
         file.flush()
         follower.show()
         file.write(LOG[60:])

@@ -1,4 +1,4 @@
-"""`shortctl dev`: one command gives a working stack, and ends without a trace."""
+"""`shortctl dev`: one command starts a working stack, and stops all of its processes."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Run:
 
 @pytest.fixture
 def port_base(worker_id):
-    # Below the ports that the kernel gives to others, and apart for each worker.
+    # Below the ports of outgoing connections, and different for each worker.
     return 20_000 + 100 * (int(worker_id.removeprefix("gw")) if worker_id != "master" else 90)
 
 
@@ -80,7 +80,7 @@ def follow(facts, code):
     return httpx.get(f"{facts['redirector_url']}/{code}", timeout=10).headers.get("Location")
 
 
-def gone(pid):
+def ended(pid):
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -90,11 +90,11 @@ def gone(pid):
 def until(condition, seconds=15):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 
-def test_a_link_made_in_one_run_is_followed_in_the_next(start):
+def test_a_link_that_one_run_created_works_in_the_next(start):
     run = start()
     facts = run.facts()
     assert (run.state / "dev.json").stat().st_mode & 0o777 == 0o600
@@ -103,7 +103,7 @@ def test_a_link_made_in_one_run_is_followed_in_the_next(start):
     assert follow(facts, code) == "https://example.com/kept"
     assert run.end() == 0
     assert not (run.state / "dev.json").exists()
-    assert all(gone(pid) for pid in facts["pids"].values())
+    assert all(ended(pid) for pid in facts["pids"].values())
     output = run.output.read_text()
     assert facts["api_key"] in output
     assert f"curl -s -X POST {facts['writer_url']}/api/v1/links" in output
@@ -114,15 +114,15 @@ def test_a_link_made_in_one_run_is_followed_in_the_next(start):
 
 
 @pytest.mark.fault
-def test_after_a_kill_nothing_stays_and_the_next_run_finds_all_links(start):
+def test_a_killed_run_leaves_no_process_and_the_next_run_finds_all_links(start):
     run = start()
     facts = run.facts()
     code = create(facts, "https://example.com/kept")
     os.kill(run.process.pid, signal.SIGKILL)
     run.process.wait()
     if sys.platform == "linux":
-        until(lambda: all(gone(pid) for pid in facts["pids"].values()))
-    # The killed run's facts may still lie there until the next one begins.
+        until(lambda: all(ended(pid) for pid in facts["pids"].values()))
+    # The dev.json of the killed run may still exist until the next run starts.
     (run.state / "dev.json").unlink()
     again = start().facts()
     assert follow(again, code) == "https://example.com/kept"
@@ -130,16 +130,16 @@ def test_after_a_kill_nothing_stays_and_the_next_run_finds_all_links(start):
 
 @pytest.mark.fault
 @pytest.mark.parametrize("part", ["redirector", "postgres"])
-def test_a_part_that_ends_by_itself_ends_the_run_with_its_name(start, part):
+def test_a_part_that_ends_by_itself_ends_the_run_with_an_error_that_names_it(start, part):
     run = start()
     facts = run.facts()
     os.kill(facts["pids"][part], signal.SIGKILL)
     assert run.process.wait(30) == 1
     assert f"{part} ended by itself" in run.output.read_text()
-    assert all(gone(pid) for pid in facts["pids"].values())
+    assert all(ended(pid) for pid in facts["pids"].values())
 
 
-def test_a_second_run_on_the_same_state_is_refused_in_one_line(start):
+def test_a_second_run_with_the_same_state_folder_is_refused_in_one_line(start):
     first = start()
     facts = first.facts()
     second = subprocess.run(
@@ -150,10 +150,10 @@ def test_a_second_run_on_the_same_state_is_refused_in_one_line(start):
     assert f"pid {first.process.pid}" in second.stderr
     assert first.process.poll() is None
     assert first.end(signal.SIGHUP) == 0
-    assert all(gone(pid) for pid in facts["pids"].values())
+    assert all(ended(pid) for pid in facts["pids"].values())
 
 
-def test_taken_ports_that_were_asked_for_are_refused_in_one_line(server_folder, port_base):
+def test_requested_ports_that_are_in_use_are_refused_in_one_line(server_folder, port_base):
     with socket.create_server(("127.0.0.1", port_base + 3)):
         run = subprocess.run(
             [SHORTCTL, "dev", "--state", server_folder / "s", "--port-base", str(port_base)],
@@ -163,10 +163,10 @@ def test_taken_ports_that_were_asked_for_are_refused_in_one_line(server_folder, 
         )
     assert run.returncode == 1
     assert run.stderr.count("\n") == 1
-    assert f"{port_base + 3} is taken" in run.stderr
+    assert f"{port_base + 3} is in use" in run.stderr
 
 
-def test_servers_of_ones_own_are_used_and_left_alone(start, blank_database_url, redis_url):
+def test_external_servers_are_used_and_not_stopped(start, blank_database_url, redis_url):
     run = start("--postgres-url", blank_database_url, "--redis-url", redis_url)
     facts = run.facts()
     assert set(facts["pids"]) == {"writer", "redirector", "relay"}

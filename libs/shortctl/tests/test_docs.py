@@ -2,25 +2,25 @@ from shortcore.settings import ALL
 from shortctl.docs import PAGE, configuration
 
 
-def test_every_setting_has_one_row_with_a_meaning():
+def test_every_setting_has_one_row_with_a_description():
     lines = configuration().splitlines()
     for name in {name for settings in ALL for name in settings.model_fields}:
         (row,) = [line for line in lines if line.startswith(f"| `SHORTLINKS_{name.upper()}` |")]
-        variable, kind, _unit, default, meaning, services = row.strip("| ").split(" | ")
+        variable, kind, _unit, default, description, services = row.strip("| ").split(" | ")
         assert variable
         assert kind
         assert default
-        assert meaning
+        assert description
         assert services
 
 
-def test_a_secret_shows_no_default():
+def test_the_default_of_a_secret_is_not_shown():
     for line in configuration().splitlines():
         if "| secret" in line:
             assert "| required |" in line or "| unset |" in line
 
 
-def test_the_page_is_written_and_a_stale_one_is_noticed(shortctl, tmp_path):
+def test_the_page_is_written_and_a_stale_page_fails_the_check(shortctl, tmp_path):
     assert shortctl("docs", "--check").exit_code == 1
     assert shortctl("docs").exit_code == 0
     assert shortctl("docs", "--check").exit_code == 0

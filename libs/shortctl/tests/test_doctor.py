@@ -4,7 +4,7 @@ from harness.databases import fetch
 from shortctl.embedded.ports import free_port
 
 
-def test_a_healthy_stack_passes_and_each_part_has_its_line(shortctl, writer):
+def test_a_healthy_stack_passes_with_one_line_per_part(shortctl, writer):
     done = shortctl("doctor")
     assert done.exit_code == 0, done.output
     for part in ("postgres", "redis", "schema", "outbox", "clocks", "coherence", "api"):
@@ -18,14 +18,14 @@ def test_no_password_is_shown(shortctl, writer):
     assert password not in shortctl("doctor").output
 
 
-def test_every_part_that_is_away_fails_with_advice(shortctl, writer, monkeypatch):
-    nowhere = f"127.0.0.1:{free_port()}"
+def test_every_unavailable_part_fails_with_advice(shortctl, writer, monkeypatch):
+    unused_address = f"127.0.0.1:{free_port()}"
     done = shortctl(
         "doctor",
-        "--postgres-url", f"postgresql://u:secret@{nowhere}/x",
-        "--redis-url", f"redis://{nowhere}",
-        "--redirector-url", f"http://{nowhere}",
-        "--url", f"http://{nowhere}",
+        "--postgres-url", f"postgresql://u:secret@{unused_address}/x",
+        "--redis-url", f"redis://{unused_address}",
+        "--redirector-url", f"http://{unused_address}",
+        "--url", f"http://{unused_address}",
     )  # fmt: skip
     assert done.exit_code == 1
     assert done.stdout.count("FAIL") == 4
@@ -33,19 +33,21 @@ def test_every_part_that_is_away_fails_with_advice(shortctl, writer, monkeypatch
     assert "secret" not in done.output
 
 
-def test_a_schema_that_is_too_old_names_the_command(shortctl, writer, blank_database_url):
+def test_an_old_schema_fails_with_the_command_that_upgrades_it(
+    shortctl, writer, blank_database_url
+):
     done = shortctl("doctor", "--postgres-url", blank_database_url)
     assert done.exit_code == 1
     assert "shortctl migrate" in done.stdout
 
 
-def test_a_wrong_key_is_told(shortctl, writer):
+def test_an_invalid_api_key_fails(shortctl, writer):
     done = shortctl("doctor", "--key", "sl_wrong")
     assert done.exit_code == 1
     assert "keys list" in done.stdout
 
 
-def test_changes_that_nobody_delivers_are_told(shortctl, writer):
+def test_an_old_outbox_entry_fails_with_advice_to_start_a_relay(shortctl, writer):
     fetch(
         writer.postgres_url,
         "INSERT INTO outbox (id, domain_id, host, code, version, created_at) "
@@ -57,7 +59,7 @@ def test_changes_that_nobody_delivers_are_told(shortctl, writer):
     assert "shortlinks-writer relay" in done.stdout
 
 
-def test_an_incoherent_cache_is_told(shortctl, writer, redis_prefix):
+def test_an_incoherent_cache_fails(shortctl, writer, redis_prefix):
     assert shortctl("links", "create", "https://example.com/", "--code", "x").exit_code == 0
     with redis.Redis.from_url(writer.redis_url) as client:
         client.set(f"{redis_prefix}l:{{go.example/x}}", b"\0" * 7 + b"\x7f\x92\x7f\x01")

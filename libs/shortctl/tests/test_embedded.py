@@ -1,4 +1,4 @@
-"""Embedded servers keep their data, die wholly, and cope with what a killed run left."""
+"""Embedded servers keep their data, end completely, and stop what a killed run left running."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def valkey(server_folder):
 
 
 @pytest.fixture
-def stranger():
+def other_process():
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
@@ -80,11 +80,11 @@ async def query(server, sql):
 def until(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.01)
 
 
-def gone(pid):
+def ended(pid):
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -108,7 +108,9 @@ async def test_rows_survive_a_stop_and_a_kill_under_every_account(server_folder,
         server.stop()
 
 
-async def test_another_object_finds_the_data_and_the_password_again(postgres, server_folder):
+async def test_a_new_object_for_the_same_folder_finds_the_data_and_the_password(
+    postgres, server_folder
+):
     postgres.start()
     await query(postgres, "CREATE TABLE kept AS SELECT 42 AS value")
     postgres.stop()
@@ -120,7 +122,7 @@ async def test_another_object_finds_the_data_and_the_password_again(postgres, se
         later.stop()
 
 
-async def test_the_database_is_utf8_with_a_password_that_only_we_can_read(postgres, server_folder):
+async def test_the_database_is_utf8_and_its_password_file_has_mode_0600(postgres, server_folder):
     postgres.start()
     assert await query(postgres, "SHOW server_encoding") == "UTF8"
     assert await query(postgres, "SELECT upper('ä')") == "Ä"
@@ -130,7 +132,7 @@ async def test_the_database_is_utf8_with_a_password_that_only_we_can_read(postgr
 
 
 @pytest.mark.skipif(not DEBIAN_15.exists(), reason="no PostgreSQL 15 on this machine")
-async def test_binaries_of_another_version_serve_as_well(server_folder):
+async def test_binaries_of_another_postgresql_version_can_be_used(server_folder):
     server = EmbeddedPostgres(server_folder / "postgres", options=FAST, binaries=DEBIAN_15)
     server.start()
     try:
@@ -140,13 +142,13 @@ async def test_binaries_of_another_version_serve_as_well(server_folder):
         server.stop()
 
 
-async def test_a_kill_takes_every_backend_along(postgres):
+async def test_a_kill_ends_every_backend(postgres):
     postgres.start()
     connection = await asyncpg.connect(postgres.url)
     family = [process.pid for process in psutil.Process(postgres.pid).children(recursive=True)]
     assert connection.get_server_pid() in family
     postgres.kill()
-    assert all(gone(pid) for pid in family)
+    assert all(ended(pid) for pid in family)
     connection.terminate()
 
 
@@ -162,10 +164,10 @@ async def test_a_paused_server_answers_only_after_it_is_resumed(postgres):
     await connection.close()
 
 
-@pytest.mark.parametrize("mark", ["kept", "lost"])
-def test_a_server_that_a_killed_run_left_is_stopped_first(postgres, server_folder, mark):
+@pytest.mark.parametrize("pid_file", ["kept", "lost"])
+def test_a_start_stops_the_server_that_a_killed_run_left_running(postgres, server_folder, pid_file):
     postgres.start()
-    if mark == "lost":  # then the server's own lock file tells
+    if pid_file == "lost":  # then the lock file of PostgreSQL names the server
         (server_folder / "postgres/postgres.pid").unlink()
     later = EmbeddedPostgres(server_folder / "postgres", options=FAST)
     later.start()
@@ -176,34 +178,39 @@ def test_a_server_that_a_killed_run_left_is_stopped_first(postgres, server_folde
         later.stop()
 
 
-def test_a_lock_file_with_a_strangers_pid_stops_neither_us_nor_the_stranger(
-    postgres, server_folder, stranger
+def test_a_lock_file_with_the_pid_of_another_process_prevents_no_start_and_that_process_survives(
+    postgres, server_folder, other_process
 ):
     postgres.start()
     lock = server_folder / "postgres/data/postmaster.pid"
     text = lock.read_text()
     postgres.kill()
-    lock.write_text(text.replace(str(postgres.pid), str(stranger.pid), 1))
+    lock.write_text(text.replace(str(postgres.pid), str(other_process.pid), 1))
     postgres.start()
     assert postgres.running
-    assert stranger.poll() is None
+    assert other_process.poll() is None
 
 
-def test_a_stranger_with_the_pid_of_a_former_run_is_left_alone(server_folder, stranger):
+def test_another_process_with_the_pid_of_an_earlier_run_is_not_stopped(
+    server_folder, other_process
+):
     child = Child("part", ["/bin/sleep", "60"], server_folder)
-    mark = {"pid": stranger.pid, "created": psutil.Process(stranger.pid).create_time() - 60}
-    (server_folder / "part.pid").write_text(json.dumps(mark))
+    identity = {
+        "pid": other_process.pid,
+        "created": psutil.Process(other_process.pid).create_time() - 60,
+    }
+    (server_folder / "part.pid").write_text(json.dumps(identity))
     assert not child.stop_left_over()
-    assert stranger.poll() is None
+    assert other_process.poll() is None
 
 
-def test_a_mark_that_a_crash_cut_off_is_no_left_over(server_folder):
+def test_a_pid_file_that_a_crash_truncated_is_ignored(server_folder):
     (server_folder / "part.pid").write_text('{"pid": 1')
     assert Child("part", ["/bin/sleep", "60"], server_folder).left_over() is None
 
 
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedValkey])
-def test_a_taken_port_that_was_asked_for_is_an_error_with_the_last_log_lines(server_folder, kind):
+def test_a_requested_port_in_use_is_an_error_with_the_last_log_lines(server_folder, kind):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = kind(server_folder / "server", port=taken.getsockname()[1])
         with pytest.raises(ServerError, match="Address already in use"):
@@ -211,7 +218,7 @@ def test_a_taken_port_that_was_asked_for_is_an_error_with_the_last_log_lines(ser
         assert not server.running
 
 
-def test_another_valkey_on_the_port_is_not_taken_for_ours(valkey, server_folder):
+def test_another_valkey_on_the_port_is_not_mistaken_for_this_one(valkey, server_folder):
     valkey.start()
     other = EmbeddedValkey(server_folder / "other", port=valkey.port)
     with pytest.raises(ServerError, match="Address already in use"):
@@ -219,9 +226,7 @@ def test_another_valkey_on_the_port_is_not_taken_for_ours(valkey, server_folder)
 
 
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedValkey])
-def test_a_port_that_is_taken_between_the_look_and_the_start_is_chosen_again(
-    server_folder, kind, monkeypatch
-):
+def test_a_port_that_is_taken_before_the_start_is_chosen_again(server_folder, kind, monkeypatch):
     module = sys.modules[kind.__module__]
     really_free = module.free_port
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -248,7 +253,7 @@ def test_valkey_is_empty_after_a_kill_and_keeps_its_port(server_folder, account)
         server.stop()
 
 
-def test_memory_pressure_takes_cached_links_and_never_a_stream(server_folder):
+def test_memory_pressure_evicts_cached_links_and_never_a_stream(server_folder):
     server = EmbeddedValkey(server_folder / "valkey", options={"maxmemory": "4mb"})
     server.start()
     try:
@@ -280,7 +285,7 @@ def test_a_sentinel_starts_from_its_configuration_file(valkey, server_folder):
 
 
 def test_a_cluster_node_starts_with_extra_arguments(server_folder):
-    bus = str(free_port())  # else it is the port + 10000, which may not exist
+    bus = str(free_port())  # the default is the port + 10000, which may not exist
     arguments = ("--cluster-enabled", "yes", "--cluster-port", bus)
     server = EmbeddedValkey(server_folder / "node", extra_args=arguments)
     server.start()
@@ -311,14 +316,14 @@ def test_servers_end_when_the_process_that_started_them_is_killed(server_folder)
         [sys.executable, "-c", script, str(server_folder / "valkey")], stdout=subprocess.PIPE
     )
     pid = int(parent.stdout.readline())
-    assert not gone(pid)
+    assert not ended(pid)
     parent.kill()
     parent.communicate()
-    until(lambda: gone(pid))
+    until(lambda: ended(pid))
 
 
-@pytest.mark.skipif(not ROOT, reason="every other test runs as an ordinary user already")
-def test_an_ordinary_user_needs_nothing_special(server_folder):
+@pytest.mark.skipif(not ROOT, reason="all other tests run as an ordinary user")
+def test_an_ordinary_user_can_run_both_servers(server_folder):
     folder = server_folder / "mine"
     folder.mkdir()
     environment = os.environ | {
@@ -343,7 +348,7 @@ def test_an_ordinary_user_needs_nothing_special(server_folder):
 
 
 def next_interpreter(environment):
-    """An interpreter that nobody can run: this one may lie below /root."""
+    """Return an interpreter that `nobody` can run; this one may be below /root."""
     for candidate in (sys.executable, "/usr/bin/python3"):
         try:
             subprocess.run(
@@ -363,7 +368,7 @@ def next_interpreter(environment):
     return None
 
 
-@pytest.mark.skipif(not ROOT, reason="only root has to give way")
+@pytest.mark.skipif(not ROOT, reason="only root changes the user")
 def test_binaries_in_a_folder_closed_to_nobody_are_copied_where_nobody_can_run_them(server_folder):
     closed = server_folder / "closed"
     (closed / "bin").mkdir(parents=True)
@@ -381,8 +386,8 @@ def test_binaries_in_a_folder_closed_to_nobody_are_copied_where_nobody_can_run_t
         shutil.rmtree(copy)
 
 
-@pytest.mark.skipif(not ROOT, reason="only root has to give way")
-async def test_data_in_a_folder_closed_to_nobody_is_kept_elsewhere_and_found_again(server_folder):
+@pytest.mark.skipif(not ROOT, reason="only root changes the user")
+async def test_data_in_a_folder_closed_to_nobody_is_stored_elsewhere_and_found_again(server_folder):
     closed = server_folder / "closed"
     closed.mkdir(mode=0o700)
     first = EmbeddedPostgres(closed / "postgres", options=FAST, account=NOBODY)
@@ -400,20 +405,20 @@ async def test_data_in_a_folder_closed_to_nobody_is_kept_elsewhere_and_found_aga
         shutil.rmtree(elsewhere)
 
 
-@pytest.mark.skipif(not ROOT, reason="only root has to give way")
-def test_data_that_became_closed_to_nobody_is_refused_with_what_to_do(server_folder):
+@pytest.mark.skipif(not ROOT, reason="only root changes the user")
+def test_data_that_became_closed_to_nobody_is_refused_with_advice(server_folder):
     folder = server_folder / "valkey"
     (folder / "data").mkdir(parents=True)
     folder.chmod(0o700)
-    with pytest.raises(AccountError, match="choose another place for the state"):
+    with pytest.raises(AccountError, match="choose another folder for the state"):
         EmbeddedValkey(folder, account=NOBODY).start()
 
 
-def test_a_child_that_does_not_listen_is_killed_after_its_time(server_folder):
+def test_a_child_that_ignores_the_signal_is_killed_after_the_timeout(server_folder):
     child = Child(
         "stubborn", ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"], server_folder
     )
     child.start()
     until(lambda: psutil.Process(child.pid).children())  # the trap is set
-    assert not child.stop(signal.SIGTERM, within_s=0.2)
+    assert not child.stop(signal.SIGTERM, timeout_s=0.2)
     assert not child.running

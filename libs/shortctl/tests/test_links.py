@@ -14,10 +14,11 @@ import httpx
 import pytest
 from harness.databases import fetch
 
-from shortctl.api.connection import Connection, NoAnswer
-from shortctl.links import importing
-from shortctl.links.importing import CheckpointFile, batches
-from shortctl.links.rows import FIELDS, Format, UnreadableError, read_rows, write_rows
+from shortcore.links.rows import FIELDS, Format, UnreadableError, read_rows
+from shortctl.api.connection import Connection, NoResponse
+from shortctl.links.importing import batches, importer, sender
+from shortctl.links.importing.checkpoint import CheckpointFile
+from shortctl.links.rows import write_rows
 
 
 def rows(text, form=Format.CSV):
@@ -38,7 +39,7 @@ def links_file(tmp_path, number, name="links.csv"):
 # --- rows
 
 
-def test_cells_become_the_fields_of_the_api():
+def test_cells_become_fields_of_the_api():
     (row,) = rows(
         "target,code,redirect_status,tags,forward_query,title\n"
         'https://a.example/,x,301,"a, b",yes,"two\nlines"\n'
@@ -53,7 +54,7 @@ def test_cells_become_the_fields_of_the_api():
     }
 
 
-def test_a_row_is_named_by_its_first_line():
+def test_the_line_of_a_row_is_its_first_line():
     found = rows('target,title\nhttps://a.example/,"1\n2"\n\nhttps://b.example/,x\n')
     assert [row.line for row in found] == [2, 5]
 
@@ -66,7 +67,7 @@ def test_a_row_is_named_by_its_first_line():
         ("target\nhttps://a.example/,extra\n", "", "columns"),
     ],
 )
-def test_a_cell_that_cannot_be_read_is_a_fault_of_its_row(text, field, rule):
+def test_an_invalid_cell_is_a_fault_of_its_row(text, field, rule):
     (row,) = rows(text)
     (fault,) = row.faults
     assert (fault.line, fault.field, fault.rule) == (2, field, rule)
@@ -81,7 +82,7 @@ def test_a_cell_that_cannot_be_read_is_a_fault_of_its_row(text, field, rule):
         ("", "target"),
     ],
 )
-def test_a_header_that_cannot_be_meant_stops_the_import(text, why):
+def test_an_invalid_header_stops_the_import(text, why):
     with pytest.raises(UnreadableError, match=why):
         rows(text)
 
@@ -93,25 +94,25 @@ def test_a_header_that_cannot_be_meant_stops_the_import(text, why):
         ('target,title\n,"two\nlines"\n,"not closed\n\n', "line 4"),
     ],
 )
-def test_a_quote_that_cannot_be_meant_stops_the_import_and_names_its_row(text, where):
+def test_an_invalid_quote_stops_the_import_with_the_line_of_its_row(text, where):
     with pytest.raises(UnreadableError, match=where):
         rows(text)
 
 
-def test_a_file_in_another_encoding_is_told(tmp_path):
+def test_a_file_that_is_not_utf8_stops_the_import(tmp_path):
     with pytest.raises(UnreadableError, match="UTF-8"):
         list(read_rows(io.BytesIO(b"target\nhttps://a.example/\xff\n"), Format.CSV))
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '"text"', "{"])
-def test_a_line_that_is_no_object_is_a_fault_of_its_row(line):
+def test_a_line_that_is_not_a_json_object_is_a_fault_of_its_row(line):
     first, second = rows(f'{line}\n{{"target": "https://a.example/"}}\n', Format.JSONL)
     assert first.faults[0].line == 1
     assert second.item == {"target": "https://a.example/"}
 
 
 @pytest.mark.parametrize("form", list(Format))
-def test_what_is_written_is_read_again(form):
+def test_rows_that_were_written_can_be_read_again(form):
     link = dict.fromkeys(FIELDS) | {
         "target": 'https://a.example/?q="x",y',
         "code": "a-b",
@@ -127,12 +128,14 @@ def test_what_is_written_is_read_again(form):
     assert row.item == {name: value for name, value in link.items() if value is not None}
 
 
-def test_equal_batches_at_two_places_have_two_keys_and_the_same_file_the_same_ones(monkeypatch):
-    monkeypatch.setattr(importing, "BATCH_ROWS", 2)
+def test_equal_batches_of_one_file_have_different_keys_and_the_same_file_has_the_same_keys(
+    monkeypatch,
+):
+    monkeypatch.setattr(batches, "BATCH_ROWS", 2)
     text = "target\n" + "https://a.example/\n" * 6
-    keys = [batch.key for batch in batches(rows(text))]
+    keys = [batch.key for batch in batches.batches(rows(text))]
     assert len(set(keys)) == 3
-    assert keys == [batch.key for batch in batches(rows(text))]
+    assert keys == [batch.key for batch in batches.batches(rows(text))]
 
 
 # --- one link
@@ -162,7 +165,7 @@ def test_a_link_is_created_shown_edited_deleted_and_restored(shortctl, writer):
     assert "mine" in shortctl("links", "list").stdout
 
 
-def test_a_refusal_names_the_field_and_no_traceback(shortctl, writer):
+def test_a_refusal_names_the_field_and_shows_no_traceback(shortctl, writer):
     refused = shortctl("links", "create", "not a url")
     assert refused.exit_code == 1
     assert "/target" in refused.stderr
@@ -171,17 +174,19 @@ def test_a_refusal_names_the_field_and_no_traceback(shortctl, writer):
     assert (missing.exit_code, missing.stdout) == (1, "")
 
 
-def test_a_missing_server_and_a_missing_key_are_sentences(shortctl):
+def test_a_missing_address_a_missing_key_and_an_unavailable_api_are_reported_in_a_sentence(
+    shortctl,
+):
     assert "SHORTCTL_URL" in shortctl("links", "list").stderr
     assert "SHORTCTL_KEY" in shortctl("links", "list", "--url", "http://127.0.0.1:1").stderr
-    away = shortctl("links", "list", "--url", "http://127.0.0.1:1", "--key", "k")
-    assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
+    unavailable = shortctl("links", "list", "--url", "http://127.0.0.1:1", "--key", "k")
+    assert (unavailable.exit_code, "does not answer" in unavailable.stderr) == (1, True)
 
 
 # --- import and export
 
 
-def test_an_import_creates_every_row_and_again_none(shortctl, writer, tmp_path):
+def test_an_import_creates_every_row_and_a_second_run_creates_none(shortctl, writer, tmp_path):
     path = links_file(tmp_path, 2345)
     done = shortctl("links", "import", path)
     assert done.exit_code == 0, done.output
@@ -190,20 +195,20 @@ def test_an_import_creates_every_row_and_again_none(shortctl, writer, tmp_path):
     again = shortctl("links", "import", path)
     assert again.exit_code == 0
     assert "0 links created, 0 rows failed" in again.stderr
-    assert "2345 links had been created by an earlier import" in again.stderr
+    assert "2345 links were already created by an earlier import" in again.stderr
     assert count(writer) == 2345
     assert not (tmp_path / "links.csv.import").exists()
 
 
-def test_an_import_can_be_meant_once_more_and_goes_on_as_such(
+def test_an_import_can_create_its_rows_again_and_be_resumed(
     shortctl, writer, tmp_path, monkeypatch
 ):
     path = links_file(tmp_path, 300)
-    monkeypatch.setattr(importing, "BATCH_ROWS", 100)
+    monkeypatch.setattr(batches, "BATCH_ROWS", 100)
     assert shortctl("links", "import", path).exit_code == 0
     with monkeypatch.context() as cut:
         cut.setattr(CheckpointFile, "remove", CheckpointFile.load)
-        done = shortctl("links", "import", path, "--once-more")
+        done = shortctl("links", "import", path, "--create-again")
     assert "300 links created, 0 rows failed" in done.stderr
     assert count(writer) == 600
     kept = tmp_path / "links.csv.import"
@@ -212,9 +217,7 @@ def test_an_import_can_be_meant_once_more_and_goes_on_as_such(
     assert count(writer) == 600
 
 
-def test_passwords_are_imported_by_the_hundred_that_the_api_takes_at_once(
-    shortctl, writer, tmp_path
-):
+def test_passwords_are_imported_in_batches_of_the_apis_limit(shortctl, writer, tmp_path):
     path = tmp_path / "links.csv"
     path.write_text(
         "target,password\n" + "".join(f"https://example.com/{n},p{n}\n" for n in range(230))
@@ -226,7 +229,7 @@ def test_passwords_are_imported_by_the_hundred_that_the_api_takes_at_once(
 
 
 @pytest.mark.parametrize("writer", [{"BODY_MAX_BYTES": 20_000}], indirect=True)
-def test_a_server_that_takes_less_gets_halves_and_a_row_too_long_for_it_is_named(
+def test_a_batch_over_the_limit_of_the_server_is_halved_and_a_row_over_it_is_reported(
     shortctl, writer, tmp_path
 ):
     path = tmp_path / "links.jsonl"
@@ -241,11 +244,11 @@ def test_a_server_that_takes_less_gets_halves_and_a_row_too_long_for_it_is_named
         faults = [(row["line"], row["rule"], row["detail"]) for row in csv.DictReader(file)]
     assert faults == [("251", "body-too-large", "The body may have at most 20000 bytes.")]
     again = shortctl("links", "import", path)
-    assert "299 links had been created" in again.stderr
+    assert "299 links were already created" in again.stderr
     assert count(writer) == 299
 
 
-def test_rows_that_fail_are_named_and_hold_up_no_other(shortctl, writer, tmp_path):
+def test_failed_rows_are_reported_and_all_others_are_imported(shortctl, writer, tmp_path):
     path = tmp_path / "links.csv"
     path.write_text(
         "target,code,max_visits\n"
@@ -269,7 +272,7 @@ def test_rows_that_fail_are_named_and_hold_up_no_other(shortctl, writer, tmp_pat
     ]
 
 
-def test_a_dry_run_finds_the_same_faults_and_sends_nothing(shortctl, tmp_path):
+def test_a_dry_run_reports_faults_and_sends_nothing(shortctl, tmp_path):
     path = tmp_path / "links.csv"
     path.write_text(
         "target,code,redirect_status\nhttps://example.com/1,one,301\nftp://x.example/,a b,303\n"
@@ -282,38 +285,40 @@ def test_a_dry_run_finds_the_same_faults_and_sends_nothing(shortctl, tmp_path):
     assert found == {("target", "scheme"), ("code", "charset"), ("redirect_status", "choice")}
 
 
-def test_an_import_that_was_cut_off_goes_on_and_repeats_nothing(
+def test_an_interrupted_import_is_resumed_and_creates_nothing_twice(
     shortctl, writer, tmp_path, monkeypatch
 ):
     path = links_file(tmp_path, 950)
-    monkeypatch.setattr(importing, "BATCH_ROWS", 100)
-    monkeypatch.setattr(importing, "TRIES", 1)
+    monkeypatch.setattr(batches, "BATCH_ROWS", 100)
+    monkeypatch.setattr(sender, "TRIES", 1)
     sent = []
-    ask = Connection.ask
+    send = Connection.send
 
     def failing(self, method, place, content, headers):
         sent.append(headers["idempotency-key"])
-        answer = ask(self, method, place, content, headers)
+        response = send(self, method, place, content, headers)
         if len(sent) > 5:
-            raise NoAnswer("cut")  # the answer is lost, the links are made
-        return answer
+            raise NoResponse("cut")  # the response is lost after the links were created
+        return response
 
     with monkeypatch.context() as cut:
-        cut.setattr(Connection, "ask", failing)
+        cut.setattr(Connection, "send", failing)
         broken = shortctl("links", "import", path)
     assert broken.exit_code == 1
     assert "--resume" in broken.stderr
     kept = json.loads((tmp_path / "links.csv.import").read_text())
-    assert 0 < kept["created"] < count(writer), "no batch was made whose answer was lost"
+    assert 0 < kept["created"] < count(writer), (
+        "no links were created by a batch whose response was lost"
+    )
     done = shortctl("links", "import", path, "--resume")
     assert done.exit_code == 0, done.output
     assert "950 links created" in done.stderr
     assert count(writer) == 950
 
 
-def test_a_changed_file_is_not_resumed(shortctl, writer, tmp_path, monkeypatch):
+def test_an_import_of_a_changed_file_is_not_resumed(shortctl, writer, tmp_path, monkeypatch):
     path = links_file(tmp_path, 300)
-    monkeypatch.setattr(importing, "BATCH_ROWS", 100)
+    monkeypatch.setattr(batches, "BATCH_ROWS", 100)
     (tmp_path / "links.csv.import").write_text('{"batches": 2, "key": "import-other"}')
     done = shortctl("links", "import", path, "--resume")
     assert done.exit_code == 1
@@ -339,7 +344,7 @@ def started_import(environment=None):
 
 
 def interrupted(process):
-    """Send Ctrl-C and return what was told; a second is long for a person who waits."""
+    """Send Ctrl-C and return the error output; the process must end within a second."""
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert process.wait(10) == 130
@@ -350,9 +355,9 @@ def interrupted(process):
     return told
 
 
-def test_an_import_from_a_pipe_that_stays_silent_ends_at_once_and_tells_how_far_it_came(writer):
-    size = importing.BATCH_ROWS
-    rows = [f"https://example.com/{n}" for n in range((importing.IN_FLIGHT + 2) * size + 1)]
+def test_ctrl_c_ends_an_import_from_a_silent_pipe_at_once_and_prints_its_progress(writer):
+    size = batches.BATCH_ROWS
+    rows = [f"https://example.com/{n}" for n in range((importer.IN_FLIGHT + 2) * size + 1)]
     rows[0] = rows[size] = "nowhere"
     with started_import() as process:
         process.stdin.write("target\n" + "\n".join(rows) + "\n")
@@ -360,11 +365,11 @@ def test_an_import_from_a_pipe_that_stays_silent_ends_at_once_and_tells_how_far_
         assert process.stderr.readline().startswith("line 2, target")
         assert process.stderr.readline().startswith(f"line {size + 2}, target")
         told = interrupted(process)
-    created = int(re.search(r"Cut off after (\d+) links created, \d+ rows failed", told)[1])
+    created = int(re.search(r"Interrupted after (\d+) links created, \d+ rows failed", told)[1])
     assert size - 1 <= created <= count(writer)
 
 
-def test_an_import_that_waits_for_a_silent_server_ends_at_once(shortctl):
+def test_ctrl_c_ends_an_import_that_waits_for_a_silent_server_at_once(shortctl):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = {"SHORTCTL_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "SHORTCTL_KEY": "k"}
         with started_import(place) as process, process.stdin as rows:
@@ -373,11 +378,11 @@ def test_an_import_that_waits_for_a_silent_server_ends_at_once(shortctl):
             server, _ = silent.accept()
             with server:
                 assert server.recv(4) == b"POST"
-                assert "Cut off after 0 links created" in interrupted(process)
+                assert "Interrupted after 0 links created" in interrupted(process)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_an_export_imported_elsewhere_keeps_every_public_field(shortctl, writer, tmp_path, form):
+def test_an_export_and_a_later_import_preserve_every_public_field(shortctl, writer, tmp_path, form):
     lines = [
         {
             "target": "https://example.com/ü?a=1,2",
@@ -402,7 +407,7 @@ def test_an_export_imported_elsewhere_keeps_every_public_field(shortctl, writer,
     done = shortctl("links", "export", first)
     assert done.exit_code == 0, done.output
     assert "250 links exported" in done.stderr
-    # The same links on another domain: what is compared is all but the domain.
+    # The same links on another domain: all fields except the domain are compared.
     moved = tmp_path / f"moved.{form}"
     moved.write_text(first.read_text().replace("go.example", "other.example"))
     headers = {"authorization": f"Bearer {writer.key}"}

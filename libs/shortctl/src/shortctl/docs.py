@@ -1,4 +1,4 @@
-"""`shortctl docs`: write docs/configuration.md from the settings in the code, or check it."""
+"""The command `shortctl docs`: generates docs/configuration.md from the settings in the code."""
 
 import re
 import types
@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from shortcore.runtime.dynamic_settings import EVERY_S
 from shortcore.settings import ALL, CONFIG_FILE, DYNAMIC, PREFIX
-from shortctl.api.client import die, say
+from shortctl.terminal import fail, print_result
 
 PAGE = Path("docs/configuration.md")
 
@@ -49,21 +49,21 @@ in `shortlinks_config_generation`, which is equal wherever the same content is.
 
 def docs(
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail if the page is out of date.")
+        bool, typer.Option("--check", help="Fail if the page is out of date; do not write it.")
     ] = False,
 ) -> None:
-    """Write docs/configuration.md from the settings in the code."""
+    """Generate docs/configuration.md from the settings in the code."""
     page = configuration()
     if not check:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page, "utf-8")
-        say(f"{PAGE} written")
+        print_result(f"{PAGE} written")
     elif not PAGE.is_file() or PAGE.read_text("utf-8") != page:
-        die(f"{PAGE} is out of date: run `make docs` and commit it.")
+        fail(f"{PAGE} is out of date: run `make docs` and commit it.")
 
 
 def configuration() -> str:
-    """Return the page: a table for each group of settings, in the order of the code."""
+    """Return the page: one table per group of settings, in the order of the code."""
     services: dict[str, list[str]] = {}
     fields: dict[str, FieldInfo] = {}
     groups: dict[str, list[str]] = {}
@@ -84,7 +84,7 @@ def configuration() -> str:
 
 
 def _group(settings: type, name: str) -> str:
-    # The class that declares it, as its docstring calls it.
+    # The docstring of the class that declares the setting.
     owner = next(
         each for each in reversed(settings.__mro__) if name in getattr(each, "__annotations__", {})
     )

@@ -1,4 +1,4 @@
-"""The `shortctl` command: each command, or group of them, is a module, named here by one line."""
+"""The `shortctl` command: a table of commands, each imported only when it is run."""
 
 from importlib import import_module
 from typing import Any
@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 COMMANDS = {
-    "dev": "shortctl.dev.stack:dev",
+    "dev": "shortctl.dev.command:dev",
     "migrate": "shortctl.admin.migrate:migrate",
     "keys": "shortctl.admin.keys:app",
     "links": "shortctl.links:app",
@@ -18,34 +18,34 @@ COMMANDS = {
 
 
 class _Commands(TyperGroup):
-    """Imports a command when it is asked for: each loads its own libraries, and no others."""
+    """Imports the module of a command when the command is run, and with it only its libraries."""
 
-    # Typer keeps the types of these arguments and answers to itself.
+    # Typer does not export the types of these arguments.
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all commands, as the help shows them."""
+        """Return the names of all commands, in the order of the help."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return the command `cmd_name`, or None when there is none."""
+        """Return the command `cmd_name`, or None if it does not exist."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
         found = getattr(import_module(module), name)
-        alone = typer.Typer()
+        group = typer.Typer()
         if isinstance(found, typer.Typer):
-            alone.add_typer(found, name=cmd_name)
+            group.add_typer(found, name=cmd_name)
         else:
-            alone.command(cmd_name)(found)
-        return typer.main.get_group(alone).commands[cmd_name]
+            group.command(cmd_name)(found)
+        return typer.main.get_group(group).commands[cmd_name]
 
 
 app = typer.Typer(
     cls=_Commands,
     help="Run, administer and inspect Shortlinks.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a traceback of ours is for a bug report: plain text
+    pretty_exceptions_enable=False,  # plain tracebacks, for bug reports
 )
 
 

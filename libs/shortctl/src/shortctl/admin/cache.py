@@ -1,89 +1,101 @@
-"""`shortctl cache`: give Redis all links again, and see whether it agrees with PostgreSQL."""
+"""The commands `shortctl cache`: rebuild the link cache in Redis, and verify it."""
 
 from typing import Annotated
 
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from shortctl.admin import coherence
+from shortctl.admin import coherence, rebuild
 from shortctl.admin.coherence import Difference
-from shortctl.admin.servers import PostgresUrl, RedisUrl, open_cache, open_database, run, settings
-from shortctl.api.client import say, tables, tell
+from shortctl.admin.servers import (
+    PostgresUrl,
+    RedisUrl,
+    open_cache,
+    open_database,
+    run,
+    settings,
+)
+from shortctl.admin.stored_links import every_link, sample_links
+from shortctl.terminal import console, print_message, print_result
 
-app = typer.Typer(help="Rebuild and verify what Redis holds.", no_args_is_help=True)
+app = typer.Typer(help="Rebuild or verify the link cache in Redis.", no_args_is_help=True)
 
 
-@app.command()
-def rebuild(
-    rate: Annotated[int, typer.Option(min=1, help="Links a second at the most.")] = 5000,
+@app.command("rebuild")
+def rebuild_(
+    rate: Annotated[int, typer.Option(min=1, help="Maximum number of links per second.")] = 5000,
     postgres_url: PostgresUrl = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Put every link into Redis again, from PostgreSQL; safe while serving."""
+    """Copy every link from PostgreSQL to Redis.
+
+    This is safe while the services run: a newer record in Redis is never replaced.
+    """
     found = settings(postgres_url, redis_url)
 
-    async def work() -> coherence.Rebuilt:
-        done = coherence.Rebuilt(0, 0)
+    async def work() -> rebuild.Progress:
+        done = rebuild.Progress()
         async with (
             open_database(found.postgres_url.get_secret_value()) as postgres,
             open_cache(found) as redis,
         ):
             with Progress(
-                TextColumn("{task.completed} links, {task.fields[taken]} taken"),
+                TextColumn("{task.completed} links, {task.fields[stored]} stored"),
                 TimeElapsedColumn(),
-                console=tables(err=True),
+                console=console(err=True),
                 transient=True,
             ) as bar:
-                task = bar.add_task("", total=None, taken=0)
-                async for done in coherence.rebuild(postgres, redis, rate):
-                    bar.update(task, completed=done.links, taken=done.taken)
+                task = bar.add_task("", total=None, stored=0)
+                async for done in rebuild.rebuild(postgres, redis, rate):
+                    bar.update(task, completed=done.links, stored=done.stored)
         return done
 
     done = run(work())
-    say(f"{done.links} links offered; Redis lacked or had older ones of {done.taken}")
+    print_result(f"{done.links} links read; {done.stored} were missing or older in Redis")
 
 
 @app.command()
 def verify(
-    sample: Annotated[int, typer.Option(min=1, help="How many links to look at.")] = 1000,
+    sample: Annotated[int, typer.Option(min=1, help="Number of links to compare.")] = 1000,
     every: Annotated[
-        bool, typer.Option("--all", help="Look at all of them, and at all keys of Redis.")
+        bool, typer.Option("--all", help="Compare all links, and scan all keys of Redis.")
     ] = False,
     postgres_url: PostgresUrl = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Compare Redis with PostgreSQL and print each difference; exit code 1 if there is any.
+    """Compare Redis with PostgreSQL and print each difference.
 
-    A link that Redis does not hold is no difference: it is read from PostgreSQL when needed.
+    The exit code is 1 if there is a difference. A link that Redis does not hold is no difference:
+    redirectors read it from PostgreSQL.
     """
     found = settings(postgres_url, redis_url)
 
     async def work() -> tuple[int, int]:
-        looked = differing = 0
+        compared = differing = 0
         async with (
             open_database(found.postgres_url.get_secret_value()) as postgres,
             open_cache(found) as redis,
         ):
             if not every:
-                records = await coherence.some_links(postgres, sample)
-                return len(records), _tell(await coherence.differences(postgres, redis, records))
-            async for records in coherence.every_link(postgres):
-                looked += len(records)
-                differing += _tell(await coherence.differences(postgres, redis, records))
+                records = await sample_links(postgres, sample)
+                return len(records), _print(await coherence.differences(postgres, redis, records))
+            async for records in every_link(postgres):
+                compared += len(records)
+                differing += _print(await coherence.differences(postgres, redis, records))
             async for orphan in coherence.orphans(postgres, redis, found.redis_prefix):
-                differing += _tell([orphan])
-        return looked, differing
+                differing += _print([orphan])
+        return compared, differing
 
-    looked, differing = run(work())
-    say(f"{looked} links compared, {differing} differ")
+    compared, differing = run(work())
+    print_result(f"{compared} links compared, {differing} differ")
     if differing:
-        tell("`shortctl cache rebuild` mends older records.", "yellow")
+        print_message("`shortctl cache rebuild` replaces older records.", "yellow")
         raise typer.Exit(1)
 
 
-def _tell(found: list[Difference]) -> int:
+def _print(found: list[Difference]) -> int:
     for each in found:
-        say(
+        print_result(
             f"{each.key}\n  redis:    {coherence.describe(each.redis)}"
             f"\n  postgres: {coherence.describe(each.postgres)}"
         )

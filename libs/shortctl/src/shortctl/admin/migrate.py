@@ -1,16 +1,19 @@
-"""`shortctl migrate`: bring the database schema to what this version needs."""
+"""The command `shortctl migrate`: upgrades the database schema to this version."""
 
 import asyncpg
 
 from shortcore.errors import ConfigurationError
 from shortcore.storage.schema import REVISION, revision
 from shortctl.admin.servers import PostgresUrl, run, settings
-from shortctl.api.client import die, say
+from shortctl.terminal import fail, print_result
 
 
 def migrate(postgres_url: PostgresUrl = None) -> None:
-    """Bring the database schema to what this version needs; does nothing when it is there."""
-    # Alembic and SQLAlchemy take as long to import as all the rest; no other command needs them.
+    """Upgrade the database schema to the version that the services need.
+
+    Does nothing if the schema is up to date.
+    """
+    # Only this command needs Alembic and SQLAlchemy, and their import is half of its time.
     from writer.migrations import upgrade  # noqa: PLC0415
 
     url = settings(postgres_url).postgres_url.get_secret_value()
@@ -18,13 +21,13 @@ def migrate(postgres_url: PostgresUrl = None) -> None:
     try:
         upgrade(url)
     except (OSError, asyncpg.PostgresError) as error:
-        die(f"PostgreSQL: {error}")
+        fail(f"PostgreSQL: {error}")
     except ConfigurationError as error:
-        die(str(error))
+        fail(str(error))
     after = run(revision(url))
     if before > REVISION:
-        say(f"schema: {before}, newer than what this version knows ({REVISION})")
+        print_result(f"schema: {before}, newer than this version of shortctl ({REVISION})")
     elif before == after:
-        say(f"schema: {after} already")
+        print_result(f"schema: already {after}")
     else:
-        say(f"schema: {before} → {after}")
+        print_result(f"schema: {before} → {after}")

@@ -1,7 +1,8 @@
-"""PostgreSQL and Redis as the administration's commands open them: patient, one at a time.
+"""Connections to PostgreSQL and Redis for commands of operators, with long timeouts.
 
-Options name them, then `SHORTLINKS_POSTGRES_URL`, `SHORTLINKS_REDIS_URL` and the other settings
-(or their files); what these leave out is taken from the stack that runs here.
+The addresses come from options, else from the settings of the services
+(`SHORTLINKS_POSTGRES_URL`, `SHORTLINKS_REDIS_URL`, `…_FILE`), else from the stack that
+`shortctl dev` runs in this working directory.
 """
 
 import asyncio
@@ -20,49 +21,58 @@ from shortcore.errors import ConfigurationError, ShortlinksError
 from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import Postgres, open_postgres
-from shortctl.api.client import dev_facts, die, explain
+from shortctl.api.client import fail_with
+from shortctl.running_stack import running_stack
+from shortctl.terminal import fail
 
 PostgresUrl = Annotated[
-    str | None, typer.Option("--postgres-url", help="The primary [SHORTLINKS_POSTGRES_URL].")
+    str | None,
+    typer.Option(
+        "--postgres-url",
+        help="URL of the PostgreSQL primary. The default is SHORTLINKS_POSTGRES_URL.",
+    ),
 ]
-RedisUrl = Annotated[str | None, typer.Option("--redis-url", help="Redis [SHORTLINKS_REDIS_URL].")]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option("--redis-url", help="URL of Redis. The default is SHORTLINKS_REDIS_URL."),
+]
 
 T = TypeVar("T")
 
 TIMEOUT_MS = 5000
-"""A person waits for these commands, no redirect does."""
+"""Long, because no redirect waits for these commands."""
 
 APPLICATION = "shortctl"
 
 
 def settings(postgres_url: str | None, redis_url: str | None = None) -> RelaySettings:
-    """Return the settings of the servers behind the API; ends with a line for each fault."""
-    facts = dev_facts()
-    if postgres_url is None and facts is not None and not _configured("postgres_url"):
-        postgres_url = facts.postgres_url
+    """Return the settings of the servers. Ends the command with one line for each invalid setting."""
+    stack = running_stack()
+    if postgres_url is None and stack is not None and not _configured("postgres_url"):
+        postgres_url = stack.postgres_url
     if redis_url is None and not _configured("redis_url"):
-        # A command that asks PostgreSQL alone must not fail for want of this address.
-        redis_url = facts.redis_url if facts is not None else "redis://127.0.0.1"
+        # The setting is required, but a command that uses only PostgreSQL must not fail without it.
+        redis_url = stack.redis_url if stack is not None else "redis://127.0.0.1"
     given = {"postgres_url": postgres_url, "redis_url": redis_url}
     try:
         return load(RelaySettings, None, **{name: url for name, url in given.items() if url})
     except ConfigurationError as error:
-        die(str(error))
+        fail(str(error))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` and return its result; ends with a sentence when a server is away."""
+    """Run `work` and return its result. Ends the command with an error if a server is unavailable."""
     try:
         return asyncio.run(work)
     except (ShortlinksError, ConfigurationError) as error:
-        explain(error)
+        fail_with(error)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        die(f"PostgreSQL: {type(error).__name__}: {error}")
+        fail(f"PostgreSQL: {type(error).__name__}: {error}")
 
 
 @contextlib.asynccontextmanager
 async def open_database(url: str, name: str = "postgres") -> AsyncIterator[Postgres]:
-    """Give the database at `url`; it connects when first asked."""
+    """Yield the database at `url`; the first query opens a connection."""
     database = await open_postgres(
         url,
         name=name,
@@ -80,7 +90,7 @@ async def open_database(url: str, name: str = "postgres") -> AsyncIterator[Postg
 
 @contextlib.asynccontextmanager
 async def open_cache(settings: RelaySettings) -> AsyncIterator[Cache]:
-    """Give Redis with the TTLs and under the prefix that the services use."""
+    """Yield Redis with the TTLs and the key prefix that the services use."""
     cache = wiring.open_cache(
         settings, _no_breaker(), APPLICATION, timeout_ms=TIMEOUT_MS, pool_size=4
     )
@@ -91,7 +101,7 @@ async def open_cache(settings: RelaySettings) -> AsyncIterator[Cache]:
 
 
 def _no_breaker() -> Breaker:
-    # A command tells of the first failure and ends; there is nobody to protect from the next.
+    # A command ends at the first failure, so a circuit breaker would be of no use.
     return Breaker(failures=1_000_000, open_s=0, clock=time.monotonic)
 
 

@@ -1,1 +1,1 @@
-"""The API as a client sees it."""
+"""The API as its clients use it: an HTTP connection, options, errors."""

@@ -1,39 +1,32 @@
-"""Where the API is and how to ask it: options, then environment, then a running stack.
+"""Requests to the API, whose address and key come from options, the environment or the local stack.
 
-`SHORTCTL_URL` and `SHORTCTL_KEY` name it; what they leave out is taken from `.state/dev.json`,
-which `shortctl dev` writes.
+`SHORTCTL_URL` and `SHORTCTL_KEY` set them. Without these variables, a command uses the stack that
+`shortctl dev` runs in this working directory.
 """
 
-import os
-import sys
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
 
 from shortcore.errors import ShortlinksError
-from shortctl.api.connection import Answer, Connection, NoAnswer
+from shortctl.api.connection import Connection, NoResponse, Response
+from shortctl.running_stack import running_stack
+from shortctl.terminal import fail
 
-# What few commands need is imported where it is used: the rest start in half the time.
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from shortctl.dev.state import Facts
-
-DEV_FILE = Path(".state/dev.json")
 BAD_REQUEST = 400
 
-Url = Annotated[str | None, typer.Option("--url", envvar="SHORTCTL_URL", help="The API's address.")]
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="SHORTCTL_URL", help="Address of the API.")
+]
 Key = Annotated[
-    str | None, typer.Option("--key", envvar="SHORTCTL_KEY", help="An API key.", show_envvar=True)
+    str | None, typer.Option("--key", envvar="SHORTCTL_KEY", help="API key.", show_envvar=True)
 ]
 
 
 class Refused(Exception):
-    """The API refused a request: its status, its sentence and the fields that it names."""
+    """The API refused a request, with a status, a sentence, and the errors of single fields."""
 
     def __init__(self, status: int, detail: str, errors: list[Mapping[str, str]]) -> None:
         super().__init__(detail)
@@ -42,56 +35,36 @@ class Refused(Exception):
         self.errors = errors
 
 
-def say(text: str) -> None:
-    """Print a line of what was asked for."""
-    typer.echo(text)
-
-
-def tell(text: str, colour: str | None = None) -> None:
-    """Print a line for the person on standard error, in colour if that is a terminal."""
-    typer.secho(text, fg=None if "NO_COLOR" in os.environ else colour, err=True)
-
-
-@cache
-def tables(*, err: bool = False) -> "Console":
-    """Return what prints tables, or on standard error shows how far a command has come."""
-    from rich.console import Console  # noqa: PLC0415  # see above
-
-    # A pipe has no width: what a script reads must not be cut at 80 columns.
-    width = None if err or sys.stdout.isatty() else 4000
-    return Console(stderr=err, highlight=False, soft_wrap=True, width=width)
-
-
-def die(message: str) -> NoReturn:
-    """End with a sentence on standard error and exit code 1."""
-    tell(message, "red")
-    raise typer.Exit(1)
-
-
-def dev_facts() -> "Facts | None":
-    """Return where the stack of this working directory is, or None when none runs."""
-    from shortctl.dev.state import Facts  # noqa: PLC0415  # see above
-
-    try:
-        return msgspec.json.decode(DEV_FILE.read_bytes(), type=Facts)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        die(f"{DEV_FILE}: {error}")
-
-
 def api(url: str | None, key: str | None) -> tuple[str, dict[str, str]]:
-    """Return the API's address and the headers of every request; ends when one is unknown."""
+    """Return the address of the API and the headers of every request.
+
+    Ends the command if the address or the key is not known.
+    """
     if url is None or key is None:
-        facts = dev_facts()
-        # The key of a local stack is no business of another server.
-        if facts is not None and url in (None, facts.writer_url):
-            url, key = facts.writer_url, key or facts.api_key
+        stack = running_stack()
+        # The key of a local stack must not be sent to another server.
+        if stack is not None and url in (None, stack.writer_url):
+            url, key = stack.writer_url, key or stack.api_key
     if url is None:
-        die("Where is the API? Give --url or SHORTCTL_URL, or start one with `shortctl dev`.")
+        fail(
+            "The address of the API is missing: set --url or SHORTCTL_URL, or start a local stack "
+            "with `shortctl dev`."
+        )
     if key is None:
-        die("Give an API key by SHORTCTL_KEY or --key; `shortctl keys create` makes one.")
+        fail(
+            "The API key is missing: set SHORTCTL_KEY or --key. `shortctl keys create` creates a "
+            "key."
+        )
     return url.rstrip("/"), {"authorization": f"Bearer {key}", "user-agent": "shortctl"}
+
+
+def open_api(url: str | None, key: str | None) -> Connection:
+    """Return a connection to the API; the first request opens it."""
+    base, headers = api(url, key)
+    try:
+        return Connection(base, headers)
+    except ValueError as error:
+        fail(str(error))
 
 
 def request(
@@ -100,46 +73,37 @@ def request(
     path: str,
     body: object = None,
     headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """Ask the API; raises Refused for an answer of 400 or above."""
+) -> Response:
+    """Send a request to the API. Raises Refused for a status of 400 or above, and NoResponse."""
     content = None if body is None else msgspec.json.encode(body)
     sent = {"content-type": "application/json"} if body is not None else {}
-    answer = server.ask(method, path, content, {**sent, **(headers or {})})
-    check(answer)
-    return answer
+    response = server.send(method, path, content, {**sent, **(headers or {})})
+    check(response)
+    return response
 
 
-def check(answer: Answer) -> None:
-    """Raise Refused for an answer of 400 or above."""
-    if answer.status < BAD_REQUEST:
+def check(response: Response) -> None:
+    """Raise Refused for a status of 400 or above."""
+    if response.status < BAD_REQUEST:
         return
     try:
-        problem = answer.json()
+        problem = response.json()
     except ValueError:
         problem = {}
     if not isinstance(problem, dict):
         problem = {}
-    detail = problem.get("detail") or f"{answer.status} {answer.reason}"
-    raise Refused(answer.status, str(detail), list(problem.get("errors", ())))
+    detail = problem.get("detail") or f"{response.status} {response.reason}"
+    raise Refused(response.status, str(detail), list(problem.get("errors", ())))
 
 
-def open_api(url: str | None, key: str | None) -> Connection:
-    """Return a connection to the API, which is made when it is used."""
-    base, headers = api(url, key)
-    try:
-        return Connection(base, headers)
-    except ValueError as error:
-        die(str(error))
-
-
-def explain(error: Exception) -> NoReturn:
-    """End with what `error` means to the person at the terminal."""
+def fail_with(error: Exception) -> NoReturn:
+    """Print what `error` means and end the command with exit code 1."""
     if isinstance(error, Refused):
         lines = [error.detail]
         lines += [f"  {each['pointer']}: {each['detail']}" for each in error.errors]
-        die("\n".join(lines))
-    if isinstance(error, NoAnswer):
-        die(f"The API does not answer: {error}")
+        fail("\n".join(lines))
+    if isinstance(error, NoResponse):
+        fail(f"The API does not answer: {error}")
     if isinstance(error, ShortlinksError):
-        die(error.detail)
-    die(str(error))
+        fail(error.detail)
+    fail(str(error))

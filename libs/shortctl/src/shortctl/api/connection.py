@@ -1,7 +1,7 @@
-"""HTTP as a command needs it: one connection that is kept, bodies in memory, deadlines.
+"""An HTTP client with one persistent connection, bodies in memory, and timeouts.
 
-It is the standard library's: a command pays for what it imports at every start, and httpx takes
-longer to import than a small import of links takes in all.
+It uses the standard library because every command imports it at its start: the import of httpx
+alone takes longer than a small `links import`.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ import msgspec
 
 CONNECT_S = 5.0
 TIMEOUT_S = 30.0
-"""How long each part of an answer may let wait."""
+"""Timeout in seconds of each wait for a part of a response."""
 
 
-class NoAnswer(Exception):  # what happened, as the sentence that tells it begins
-    """The server could not be reached, or went away before its answer was whole."""
+class NoResponse(Exception):
+    """The server is unavailable, or closed the connection before its response was complete."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What a server answered, with whatever status; headers are found in any case."""
+class Response(msgspec.Struct, frozen=True):
+    """The response of a server, of any status. Names of headers are case-insensitive."""
 
     status: int
     reason: str
@@ -33,19 +33,24 @@ class Answer(msgspec.Struct, frozen=True):
     content: bytes
 
     def json(self) -> Any:
-        """Return the content as what it is in JSON. Raises msgspec.DecodeError if it is none."""
+        """Decode the content as JSON. Raises msgspec.DecodeError if it is not JSON."""
         return msgspec.json.decode(self.content)
 
 
 class Connection:
-    """A connection to a server, made at the first request and made anew where it was lost."""
+    """A persistent connection to a server.
+
+    The first request opens it; a request that finds it closed opens a new one.
+    """
 
     def __init__(self, base: str, headers: Mapping[str, str]) -> None:
-        """Take an address such as `https://host:8000/below`; raises ValueError for no such one."""
+        """Accept a URL such as `https://host:8000/path` as `base`; raises ValueError for others."""
         parts = urlsplit(base)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{base!r} is no address: write it in full, as https://host.")
-        self._below = parts.path.rstrip("/")
+            raise ValueError(
+                f"{base!r} is not an HTTP URL: write it in full, such as https://host."
+            )
+        self._path = parts.path.rstrip("/")
         self._headers = headers
         if parts.scheme == "http":
             self._http = HTTPConnection(parts.hostname, parts.port)
@@ -58,37 +63,37 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send a request and return its answer. Raises NoAnswer."""
+    ) -> Response:
+        """Send a request and return its response. Raises NoResponse."""
         try:
             self._connect()
-            # A server that refuses a body may answer, and close, before it has read all of it.
+            # A server may refuse a body, and close the connection, before it has read all of it.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._http.request(
-                    method, self._below + path, content, {**self._headers, **(headers or {})}
+                    method, self._path + path, content, {**self._headers, **(headers or {})}
                 )
             response = self._http.getresponse()
-            return Answer(response.status, response.reason, response.msg, response.read())
-        # ValueError: a key that no header can hold, a host that is no name.
+            return Response(response.status, response.reason, response.msg, response.read())
+        # ValueError: a key that is not valid in a header, or a host that is not a valid name.
         except (OSError, HTTPException, ValueError) as error:
             self.close()
-            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+            raise NoResponse(f"{type(error).__name__}: {error}") from error
         except BaseException:
-            self.close()  # half an answer must not be read as the next one's
+            self.close()  # the rest of this response must not be read as the next one
             raise
 
     def close(self) -> None:
-        """Close it; the next request would make it anew."""
+        """Close the connection. A later request would open a new one."""
         self._http.close()
 
     def _connect(self) -> None:
-        # What can be read before anything was asked is the server's end of an idle connection.
+        # Before a request is sent, the socket is readable only if the server has closed it.
         if self._http.sock is not None and select.select([self._http.sock], (), (), 0)[0]:
             self.close()
         if self._http.sock is None:
@@ -102,4 +107,4 @@ class Connection:
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reads the machine's certificates: 30 ms
+    return ssl.create_default_context()  # takes 30 ms: it reads the certificates of the machine

@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Valkey servers from wheels, for development and for tests."""
+"""PostgreSQL and Valkey servers from wheels, as child processes, for development and tests."""
 
 from shortctl.embedded.account import Account
 from shortctl.embedded.child import Child, ServerError, stop_all

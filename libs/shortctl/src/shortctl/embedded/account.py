@@ -1,15 +1,16 @@
-"""Which user runs a server: PostgreSQL refuses root, and root's folders are closed to others.
+"""Chooses the user account that runs a server.
 
-As an ordinary user nothing is to be done, except in containers run as a bare number: initdb
-asks for a user's name, which a user namespace (below) gives. As root, in this order:
+PostgreSQL refuses to run as root, and other users cannot read the folders of root.
 
-1. A user namespace in which root is shown as an ordinary user. Nothing has to be copied,
-   opened up or given away: binaries below `/root` and a state folder of any mode work as
-   they are. Most containers and some hardened kernels forbid it, so it is tried out with the
-   server binary itself.
-2. Setuid to `nobody`, who must reach the binaries: where they lie in a closed folder (an
-   environment below `/root`), they are copied into one of root's in `/var/tmp`. Data that
-   would lie in a closed folder is put there as well, with a link at its place.
+An ordinary user runs the server itself. If its uid has no name, as in many containers, a user
+namespace (below) provides the name that initdb needs. Root tries, in this order:
+
+1. A user namespace in which root appears as an ordinary user. Binaries below `/root` and a state
+   folder with any permissions work as they are. Most containers and some hardened kernels forbid
+   user namespaces, so this is tested with the server binary.
+2. Setuid to `nobody`. If `nobody` cannot read the binaries (a Python environment below `/root`),
+   they are copied to a folder in `/var/tmp` that belongs to root. Data is also stored there if
+   `nobody` cannot enter its folder; a symbolic link replaces the folder.
 """
 
 import hashlib
@@ -26,24 +27,24 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SHARED = Path("/var/tmp")  # noqa: S108  # who owns what we find there is checked
-NOBODY_UID = 65534  # in every passwd file, and initdb asks for an entry there
+SHARED = Path("/var/tmp")  # noqa: S108  # the owner of an existing folder is checked
+NOBODY_UID = 65534  # every passwd file has it, and initdb needs an entry there
 
 
 @dataclass(frozen=True)
 class Account:
-    """Whom the server becomes; both None: who we are."""
+    """The account of a server; without values, the account of this process."""
 
     namespace_uid: int | None = None
     uid: int | None = None
 
     @property
     def file_owner(self) -> int:
-        """The uid, seen from outside, that must own the server's files."""
+        """The uid, outside any user namespace, that must own the files of the server."""
         return os.geteuid() if self.uid is None else self.uid
 
     def run(self, argv: list[str], text: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run a short program as this account, with `text` on its standard input."""
+        """Run a program as this account, with `text` as its standard input, and wait for its end."""
         launcher = Path(__file__).with_name("launch.py")
         order = {
             **asdict(self),
@@ -51,7 +52,7 @@ class Account:
             "parent": os.getpid(),
             "argv": argv,
         }
-        return subprocess.run(  # noqa: S603  # our own binaries
+        return subprocess.run(  # noqa: S603  # our binaries
             [sys.executable, "-I", "-S", str(launcher), json.dumps(order)],
             input=text,
             stdout=subprocess.PIPE,
@@ -63,11 +64,11 @@ class Account:
         )
 
     def can_run(self, program: Path) -> bool:
-        """Whether the account reaches `program` and all its libraries."""
+        """Whether the account can run `program` with all its libraries."""
         return self.run([str(program), "--version"]).returncode == 0
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether the account reaches `folder` and what lies in it."""
+        """Whether the account can enter `folder`."""
         return self.run(["/bin/sh", "-c", 'cd "$0"', str(folder)]).returncode == 0
 
 
@@ -77,41 +78,41 @@ NOBODY = Account(uid=NOBODY_UID)
 
 
 class AccountError(Exception):
-    """Root finds no unprivileged way to run a server; the message says what to change."""
+    """No unprivileged account can run the server; the message says what to change."""
 
 
 def choose(tree: Path, program: str) -> tuple[Account, Path]:
-    """Return the account to run `tree`/`program` with, and where the tree lies for it.
+    """Return the account that runs `tree`/`program`, and the `tree` or a copy that it can read.
 
-    Raises AccountError when there is no way.
+    Raises AccountError if no account can run the program.
     """
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return SELF, tree
     if NAMESPACE.can_run(tree / program):
         return NAMESPACE, tree
     if os.geteuid() != 0:
-        return SELF, tree  # initdb says what it misses
+        return SELF, tree  # initdb prints what is missing
     return NOBODY, reachable_by_nobody(tree, program)
 
 
 def reachable_by_nobody(tree: Path, program: str) -> Path:
-    """Return `tree`, or a copy of it that nobody can run.
+    """Return `tree`, or a copy of it that the user `nobody` can run.
 
-    Raises AccountError when not even the copy runs.
+    Raises AccountError if the copy does not run either.
     """
     if NOBODY.can_run(tree / program):
         return tree
     copy = _copied(tree)
     tried = NOBODY.run([str(copy / program), "--version"])
     if tried.returncode != 0:
-        raise AccountError(f"nobody cannot run {copy / program}: {tried.stdout.strip()}")
+        raise AccountError(f"the user `nobody` cannot run {copy / program}: {tried.stdout.strip()}")
     return copy
 
 
 def wheel(package: str) -> Path:
-    """Return the folder of an installed package without importing it.
+    """Return the folder of an installed package without importing the package.
 
-    The wheels' own modules start servers, pick folders and warn on import; we want the files.
+    On import, the packages of the server wheels start servers, create folders and log warnings.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -120,15 +121,18 @@ def wheel(package: str) -> Path:
 
 
 def data_place(link: Path, account: Account) -> Path:
-    """Return where the data of `link` really lies: elsewhere if the account cannot get there."""
+    """Return the folder for data at `link`: another folder if the account cannot enter its parent.
+
+    Then `link` becomes a symbolic link to that folder.
+    """
     if link.is_symlink():
         return link.readlink()
     if account.uid is None or account.can_enter(link.parent):
         return link
     if link.exists():
         raise AccountError(
-            f"{link} lies in a folder closed to the user nobody, whom root uses to run the "
-            "server here: choose another place for the state"
+            f"{link} is in a folder that the user `nobody` cannot enter, and root runs the server "
+            "as `nobody` here: choose another folder for the state"
         )
     folder = Path(tempfile.mkdtemp(prefix="shortlinks-data-", dir=SHARED))
     folder.chmod(0o711)
@@ -137,11 +141,11 @@ def data_place(link: Path, account: Account) -> Path:
 
 
 def give(path: Path, account: Account) -> None:
-    """Make a file, or a folder and all in it, the account's own."""
+    """Make the account the owner of a file, or of a folder and its content."""
     owner = account.file_owner
     if os.geteuid() == 0 and path.stat().st_uid != owner:
-        for one in [path, *path.rglob("*")]:
-            os.chown(one, owner, owner, follow_symlinks=False)
+        for each in [path, *path.rglob("*")]:
+            os.chown(each, owner, owner, follow_symlinks=False)
 
 
 def _has_name(uid: int) -> bool:
@@ -153,7 +157,7 @@ def _has_name(uid: int) -> bool:
 
 
 def _copied(tree: Path) -> Path:
-    # Named by what it was copied from, its time included: a new wheel makes a new copy.
+    # The name depends on the path, time and inode of the original: a new wheel gets a new copy.
     about = f"{tree}:{tree.stat().st_mtime_ns}:{tree.stat().st_ino}"
     digest = hashlib.sha256(about.encode()).hexdigest()[:12]
     target = SHARED / f"shortlinks-{tree.name}-{digest}"
@@ -166,8 +170,8 @@ def _copied(tree: Path) -> Path:
                 path.chmod(0o755 if executable else 0o644)
         try:
             staging.rename(target)
-        except OSError:  # another run of ours came first
+        except OSError:  # another process has made the copy meanwhile
             shutil.rmtree(staging)
     if target.lstat().st_uid != 0 or target.is_symlink():
-        raise AccountError(f"{target} belongs to somebody else: remove it")
+        raise AccountError(f"{target} does not belong to root: remove it")
     return target

@@ -1,9 +1,9 @@
-"""Become the right user, promise to die with the parent, then become the wanted program.
+"""Changes the user, asks for a signal when the parent ends, then executes a program.
 
-Run as a script (`python -I -S launch.py ORDER`), never imported: it is the short moment
-between fork and exec, spelled as a program so that nothing runs in a forked copy of a
-process with threads, and so that no `setpriv` or new `unshare` has to be installed. The pid
-stays the same throughout, as `exec` keeps it. Standard library only.
+This is a script (`python -I -S launch.py ORDER`) and not an importable module. It does the work
+between fork and exec: no code runs in a forked copy of a process with threads, and neither
+`setpriv` nor a recent `unshare` has to be installed. `exec` keeps the pid. The script uses only
+the standard library.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Follow the JSON order in the first argument; leaves only by exec or by an exception."""
+    """Execute the program that the first argument describes in JSON."""
     order = json.loads(sys.argv[1])
     libc = ctypes.CDLL(None, use_errno=True)
     if order["namespace_uid"] is not None:
@@ -27,18 +27,21 @@ def main() -> None:
         os.setresgid(order["uid"], order["uid"], order["uid"])
         os.setresuid(order["uid"], order["uid"], order["uid"])
     if order["death_signal"] is not None and sys.platform == "linux":
-        # After the change of user, which clears it.
+        # After the change of the user, which would reset it.
         libc.prctl(PR_SET_PDEATHSIG, order["death_signal"])
         if os.getppid() != order["parent"]:
-            sys.exit("the parent has gone before the start")
-    os.execv(order["argv"][0], order["argv"])  # noqa: S606  # the whole point
+            sys.exit("the parent process ended before the program started")
+    os.execv(order["argv"][0], order["argv"])  # noqa: S606  # the purpose of this script
 
 
 def enter_user_namespace(libc: ctypes.CDLL, uid: int) -> None:
-    """Show our own user as `uid` from now on: outside nothing changes, nor do file rights."""
+    """Enter a user namespace in which the current user has the id `uid`.
+
+    Outside the namespace nothing changes, and neither do the permissions of files.
+    """
     outer_uid, outer_gid = os.geteuid(), os.getegid()
     if libc.unshare(CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "no user namespace to be had")
+        raise OSError(ctypes.get_errno(), "user namespaces are not permitted")
     # user_namespaces(7): a gid map may be written only once setgroups is denied.
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {outer_uid} 1")

@@ -1,4 +1,4 @@
-"""Which TCP ports on the loopback interface are free."""
+"""Finds free TCP ports on the loopback interface."""
 
 import itertools
 import os
@@ -8,18 +8,17 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
-
 _FIRST = 10_000
 _SLICES = 64
 _numbers = itertools.count()
 
 
 def free_port() -> int:
-    """Return a port that is free now, though nobody holds it for us.
+    """Return a port that is free now. The port is not reserved.
 
-    It is below the ports that the kernel gives to outgoing connections, which could take it before
-    it is used. Each process takes its ports in turn from a slice of its own, so that two that run
-    side by side hardly ever choose the same.
+    The port is below those that the kernel assigns to outgoing connections: one of these could
+    take the port before the caller listens on it. Each process takes its ports in order from a
+    slice of the range, so that two processes rarely choose the same port.
     """
     size = (_first_outgoing() - _FIRST) // _SLICES
     start = _FIRST + os.getpid() % _SLICES * size
@@ -36,17 +35,17 @@ def _first_outgoing() -> int:
     try:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
     except (OSError, ValueError, IndexError):
-        return 32_768  # Linux's own
+        return 32_768  # the default of Linux
 
 
-def taken(ports: Iterable[int]) -> list[int]:
-    """Return those of `ports` that somebody listens on, or that we may not have."""
+def ports_in_use(ports: Iterable[int]) -> list[int]:
+    """Return those of `ports` that are in use or not permitted."""
     return [port for port in ports if not _is_free(port)]
 
 
 def _is_free(port: int, *, reuse: bool = True) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        if reuse:  # as servers do: connections of a former run in TIME_WAIT are no obstacle
+        if reuse:  # as servers do, so that connections in TIME_WAIT do not matter
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

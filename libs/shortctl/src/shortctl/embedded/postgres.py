@@ -1,8 +1,6 @@
-"""PostgreSQL as a child process, with its data in a folder that later runs find again."""
+"""PostgreSQL as a child process; later runs find its data in the same folder."""
 
-import re
 import secrets
-import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -11,27 +9,27 @@ from pathlib import Path
 import psutil
 
 from shortctl.embedded.account import Account, choose, data_place, give, reachable_by_nobody, wheel
-from shortctl.embedded.child import Child, ServerError, stop_process
+from shortctl.embedded.child import Child, ServerError
+from shortctl.embedded.initdb import NAME, create_data
 from shortctl.embedded.ports import free_port
+from shortctl.embedded.process_tree import stop_process
 
-NAME = "shortlinks"  # of the role and of the database
 DEFAULTS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",  # a socket's path is bounded at 107 bytes; a folder's is not
+    "unix_socket_directories": "",  # the path of a Unix socket must not exceed 107 bytes
     "max_connections": "200",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-START_WITHIN_S = 60  # recovery after a kill reads the WAL since the last checkpoint
-STOP_WITHIN_S = 30
-BUILTIN_LOCALE_SINCE = 17
+START_TIMEOUT_S = 60  # after a kill, PostgreSQL replays the WAL since the last checkpoint
+STOP_TIMEOUT_S = 30
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server on the loopback interface, database and superuser `shortlinks`.
+    """A PostgreSQL server on the loopback interface, with a database and superuser `shortlinks`.
 
-    `folder` keeps data, password (0600) and log; `options` are server settings; `binaries`
-    is the `bin` folder of another installation. The port stays the same over restarts.
+    `folder` holds the data, the password (0600) and the log. `options` are server settings.
+    `binaries` is the `bin` folder of another installation. A restart keeps the port.
     """
 
     def __init__(
@@ -53,44 +51,50 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id. Raises ServerError before the first start."""
+        """The process id of the postmaster. Raises ServerError before the first start."""
         return self._started().pid
 
     @property
     def port(self) -> int:
-        """The port. Raises ServerError before the first start, when the kernel is to pick it."""
+        """The port. Raises ServerError before the first start if no port was given."""
         if self._port is None:
             raise ServerError("PostgreSQL is not started")
         return self._port
 
     @property
     def url(self) -> str:
-        """How clients connect, password included."""
+        """The URL for clients, with the password."""
         return f"postgresql://{NAME}:{self._password()}@127.0.0.1:{self.port}/{NAME}"
 
     @property
     def log(self) -> Path:
-        """The server's log file."""
+        """The log file."""
         return self._folder / "postgres.log"
 
     @property
     def running(self) -> bool:
-        """Whether the postmaster lives."""
+        """Whether the postmaster runs."""
         return self._child is not None and self._child.running
 
     def start(self) -> None:
-        """Start it, making the database first where there is none; returns when it answers.
+        """Start the server and return when it accepts connections.
 
-        A server that a killed run left behind on the same folder is stopped first. Raises
-        ServerError with the last log lines.
+        The first start creates the database. A server that a killed run left running on this
+        folder is stopped. Raises ServerError with the last lines of the log.
         """
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         if self.running:
-            raise ServerError("PostgreSQL is started already")
+            raise ServerError("PostgreSQL is already started")
         self._data = data_place(self._folder / "data", self._account)
         self.stop_left_over()
         if not self._data.exists():
-            self._initialise()
+            create_data(
+                self._data,
+                self._password(),
+                account=self._account,
+                programs=self._bin,
+                sync=self._options.get("fsync") != "off",
+            )
         give(self._data, self._account)
         for _ in range(5):
             if self._port is None:
@@ -98,44 +102,44 @@ class EmbeddedPostgres:
             if self._serve():
                 return
             if self._given_port is None and "Address already in use" in self._started().tail():
-                self._port = None  # somebody took it between our look and the server's
+                self._port = None  # another process took the port after it was chosen
                 continue
             break
         raise ServerError(f"PostgreSQL does not start:\n{self._started().tail()}")
 
     def stop(self) -> None:
-        """Shut down fast: open transactions roll back, the data is written out."""
+        """Shut down in fast mode: open transactions roll back, and the data is flushed."""
         if self._child is not None:
-            self._child.stop(signal.SIGINT, within_s=STOP_WITHIN_S)
+            self._child.stop(signal.SIGINT, timeout_s=STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """Kill the postmaster and every backend at once, as a crash of the machine would."""
+        """Kill the postmaster and every backend at once, as a crash of the machine would end them."""
         self._started().kill()
 
     def pause(self) -> None:
-        """Freeze all its processes: connections stay open and hang."""
+        """Pause all processes with SIGSTOP: connections stay open and hang."""
         self._started().pause()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue after `pause`."""
         self._started().resume()
 
     def stop_left_over(self) -> bool:
-        """Stop a server that a killed run left on this folder; returns whether there was one."""
-        found = self._new_child().stop_left_over(signal.SIGINT, within_s=STOP_WITHIN_S)
+        """Stop a server that a killed run left running on this folder; returns whether there was one."""
+        found = self._new_child().stop_left_over(signal.SIGINT, timeout_s=STOP_TIMEOUT_S)
         lock = self._lock_lines()
         if lock and lock[0].isdigit():
             pid = int(lock[0])
             if _serves(pid, self._data):
-                stop_process(pid, signal.SIGINT, within_s=STOP_WITHIN_S)
+                stop_process(pid, signal.SIGINT, timeout_s=STOP_TIMEOUT_S)
                 found = True
-            # PostgreSQL takes any living process of our user with that pid for its postmaster
-            # and would refuse; in containers pids come again all the time.
+            # PostgreSQL does not start while a process of the same user has this pid, whatever
+            # the process is; containers often assign the same pids again.
             (self._data / "postmaster.pid").unlink(missing_ok=True)
         return found
 
     def tail(self) -> str:
-        """Return the end of the log."""
+        """Return the last lines of the log."""
         return self._started().tail()
 
     def _started(self) -> Child:
@@ -161,14 +165,14 @@ class EmbeddedPostgres:
     def _serve(self) -> bool:
         self._child = self._new_child()
         self._child.start()
-        deadline = time.monotonic() + START_WITHIN_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while self._child.running and time.monotonic() < deadline:
-            # pg_ctl's way of telling: the pid on line 1 and the state on line 8.
+            # As pg_ctl does: line 1 of the lock file is the pid, line 8 the state.
             lines = self._lock_lines()
             if lines[:1] == [str(self.pid)] and lines[7:8] == ["ready"]:
                 return True
             time.sleep(0.02)
-        self._child.stop(signal.SIGINT, within_s=STOP_WITHIN_S)
+        self._child.stop(signal.SIGINT, timeout_s=STOP_TIMEOUT_S)
         return False
 
     def _lock_lines(self) -> list[str]:
@@ -177,46 +181,6 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return []
         return [line.strip() for line in text.splitlines()]
-
-    def _initialise(self) -> None:
-        staging = self._data.with_name(
-            "data.new"
-        )  # renamed when whole: a killed start leaves no half
-        if staging.exists():
-            shutil.rmtree(staging)
-        staging.mkdir(mode=0o700)
-        password = self._data.with_name("initdb-password")
-        password.write_text(self._password())
-        give(staging, self._account)
-        give(password, self._account)
-        version = self._run("postgres", "--version")
-        major = int(re.findall(r"\) (\d+)", version)[0])
-        self._run(
-            "initdb",
-            f"--pgdata={staging}",
-            f"--username={NAME}",
-            f"--pwfile={password}",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            *(
-                ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-                if major >= BUILTIN_LOCALE_SINCE
-                else ("--locale=C.UTF-8",)
-            ),
-            *(("--no-sync",) if self._options.get("fsync") == "off" else ()),
-        )
-        password.unlink()
-        # Without a server there is nobody else: no password, no client library needed.
-        self._run(
-            "postgres", "--single", "-D", str(staging), "postgres", text=f"CREATE DATABASE {NAME}\n"
-        )
-        staging.rename(self._data)
-
-    def _run(self, program: str, *arguments: str, text: str = "") -> str:
-        done = self._account.run([str(self._bin / program), *arguments], text)
-        if done.returncode != 0 or "ERROR:" in done.stdout:
-            raise ServerError(f"{program} failed:\n{done.stdout.strip()}")
-        return done.stdout
 
     def _password(self) -> str:
         path = self._folder / "password"
@@ -227,7 +191,7 @@ class EmbeddedPostgres:
 
 
 def _place(binaries: Path | None, account: Account | None) -> tuple[Account, Path]:
-    # The wheel's libpq lies beside its package: both are taken along when copied.
+    # A copy of the wheel must include libpq, which is in the same tree.
     if binaries is not None:
         tree, inside = binaries.absolute().parent, Path("bin")
     else:

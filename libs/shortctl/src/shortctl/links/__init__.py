@@ -1,15 +1,20 @@
-"""`shortctl links`: create, look at, change, import and export links through the API."""
+"""The commands `shortctl links`, which use the API."""
 
 import typer
 
-from shortctl.links import many, one
+from shortctl.links import crud
+from shortctl.links.exporting import export
+from shortctl.links.importing.command import import_
+from shortctl.links.listing import list_
 
-app = typer.Typer(help="Create, look at, change, import and export links.", no_args_is_help=True)
-app.command("create")(one.create)
-app.command("get")(one.get)
-app.command("list")(many.list_)
-app.command("edit")(one.edit)
-app.command("delete")(one.delete)
-app.command("restore")(one.restore)
-app.command("import")(many.import_)
-app.command("export")(many.export)
+app = typer.Typer(
+    help="Create, show, list, edit, delete, import and export links.", no_args_is_help=True
+)
+app.command("create")(crud.create)
+app.command("get")(crud.get)
+app.command("list")(list_)
+app.command("edit")(crud.edit)
+app.command("delete")(crud.delete)
+app.command("restore")(crud.restore)
+app.command("import")(import_)
+app.command("export")(export)

@@ -1,4 +1,4 @@
-"""Rows of links in CSV and JSONL: the form that `shortcore.links.rows` reads, written."""
+"""Writes links as CSV or JSONL, in the form that `shortcore.links.rows` reads."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -6,13 +6,11 @@ from typing import TextIO
 
 import msgspec
 
-from shortcore.links.rows import FIELDS, Fault, Format, Row, UnreadableError, read_rows
-
-__all__ = ["FIELDS", "Fault", "Format", "Row", "UnreadableError", "read_rows", "write_rows"]
+from shortcore.links.rows import FIELDS, Format
 
 
 def write_rows(file: TextIO, form: Format, links: Iterable[Mapping[str, object]]) -> int:
-    """Write links of the API to `file`; returns how many."""
+    """Write links, as the API returns them, to `file`; returns their number."""
     count = 0
     table = csv.writer(file, lineterminator="\n")
     if form is Format.CSV:

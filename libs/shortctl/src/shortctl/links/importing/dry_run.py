@@ -1,17 +1,17 @@
-"""A dry run: what is wrong with rows as far as can be told without the API."""
+"""The validation of a dry run: the rules for links that can be checked without the API."""
 
 from collections.abc import Callable
 
 from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.record import REDIRECT_STATUSES
+from shortcore.links.rows import Fault, Row
 from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
-from shortctl.links.rows import Fault, Row
 
 _POLICY = TargetPolicy()
 
 
 def validate(row: Row) -> list[Fault]:
-    """Return what is wrong with a row as far as can be told without the API."""
+    """Return the faults of a row that can be found without the API."""
     if row.faults:
         return list(row.faults)
     checks: dict[str, Callable[[str], object]] = {
@@ -27,13 +27,13 @@ def validate(row: Row) -> list[Fault]:
         if value is None:
             continue
         if not isinstance(value, str):
-            faults.append(Fault(row.line, name, "type", "This field is a text."))
+            faults.append(Fault(row.line, name, "type", "This field must be a string."))
             continue
         try:
             rule_of(value)
         except (TargetError, CodeError) as error:
             faults.append(Fault(row.line, name, error.rule, str(error)))
     if row.item.get("redirect_status", 302) not in REDIRECT_STATUSES:
-        sentence = "A redirect's status is 301, 302, 307 or 308."
+        sentence = "The redirect status must be 301, 302, 307 or 308."
         faults.append(Fault(row.line, "redirect_status", "choice", sentence))
     return faults

@@ -1,4 +1,4 @@
-"""`shortctl links create|get|edit|delete|restore`: one link at a time."""
+"""The commands `shortctl links create|get|edit|delete|restore`, for a single link."""
 
 import enum
 from collections.abc import Mapping
@@ -8,27 +8,34 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import typer
 
-from shortctl.api.client import Key, Refused, Url, die, explain, open_api, request, say, tables
-from shortctl.api.connection import NoAnswer
+from shortctl.api.client import Key, Refused, Url, fail_with, open_api, request
+from shortctl.api.connection import NoResponse
+from shortctl.links.options import Json
+from shortctl.terminal import console, fail, print_result
 
-Link = Annotated[str, typer.Argument(help="host/code, or the short URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is.")]
-Target = Annotated[str | None, typer.Option("--target", help="Where it leads.")]
-Status = Annotated[int | None, typer.Option("--status", help="301, 302, 307 or 308.")]
-ValidFrom = Annotated[str | None, typer.Option(help="No redirect before (RFC 3339).")]
-ExpiresAt = Annotated[str | None, typer.Option(help="No redirect from then on (RFC 3339).")]
-ExpiredTarget = Annotated[str | None, typer.Option(help="Where it leads after its end.")]
-MaxVisits = Annotated[int | None, typer.Option(help="How many visits it serves.")]
-Password = Annotated[str | None, typer.Option(help="What visitors must enter first.")]
-ForwardQuery = Annotated[bool | None, typer.Option(help="Append the visitor's query.")]
-ForwardPath = Annotated[bool | None, typer.Option(help="Append the path after the code.")]
-Title = Annotated[str | None, typer.Option(help="A name for people.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")]
-Note = Annotated[str | None, typer.Option(help="A note for colleagues.")]
+Link = Annotated[str, typer.Argument(help="The link, as host/code or as its short URL.")]
+Target = Annotated[str | None, typer.Option("--target", help="URL that the link leads to.")]
+Status = Annotated[
+    int | None, typer.Option("--status", help="Redirect status: 301, 302, 307 or 308.")
+]
+ValidFrom = Annotated[str | None, typer.Option(help="Start of its validity (RFC 3339).")]
+ExpiresAt = Annotated[str | None, typer.Option(help="Time of its expiry (RFC 3339).")]
+ExpiredTarget = Annotated[str | None, typer.Option(help="URL that it leads to after its expiry.")]
+MaxVisits = Annotated[int | None, typer.Option(help="Maximum number of visits.")]
+Password = Annotated[str | None, typer.Option(help="Password that visitors must enter.")]
+ForwardQuery = Annotated[
+    bool | None, typer.Option(help="Append the query string of a visit to the target.")
+]
+ForwardPath = Annotated[
+    bool | None, typer.Option(help="Append the path after the code to the target.")
+]
+Title = Annotated[str | None, typer.Option(help="Title, shown in lists.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="Tag; may be repeated.")]
+Note = Annotated[str | None, typer.Option(help="Internal note.")]
 
 
 class Clearable(enum.StrEnum):
-    """Fields that an edit can take away."""
+    """Fields that `edit --clear` can remove."""
 
     VALID_FROM = "valid_from"
     EXPIRES_AT = "expires_at"
@@ -41,16 +48,20 @@ class Clearable(enum.StrEnum):
 
 
 class State(enum.StrEnum):
-    """What an owner can set."""
+    """States that `edit` can set."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
 
 
 def create(
-    target: Annotated[str, typer.Argument(help="Where the link leads.")],
-    code: Annotated[str | None, typer.Option(help="A code of your own.")] = None,
-    domain: Annotated[str | None, typer.Option(help="Its host; the default one if absent.")] = None,
+    target: Annotated[str, typer.Argument(help="URL that the link leads to.")],
+    code: Annotated[
+        str | None, typer.Option(help="Custom code; by default, the API generates one.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Domain; by default, that of the service.")
+    ] = None,
     status: Status = None,
     valid_from: ValidFrom = None,
     expires_at: ExpiresAt = None,
@@ -63,7 +74,10 @@ def create(
     tags: Tags = None,
     note: Note = None,
     reuse: Annotated[
-        bool | None, typer.Option("--reuse", help="Take an equal link if there is one.")
+        bool | None,
+        typer.Option(
+            "--reuse", help="Return an equal link of the domain instead, if there is one."
+        ),
     ] = None,
     json: Json = False,
     url: Url = None,
@@ -87,23 +101,23 @@ def create(
         note=note,
         find_if_exists=reuse,
     )
-    link = _ask(url, key, "POST", "/api/v1/links", body)
+    link = _request(url, key, "POST", "/api/v1/links", body)
     if json:
         show(link, json=True)
     else:
-        say(link["short_url"])
+        print_result(link["short_url"])
 
 
 def get(link: Link, json: Json = False, url: Url = None, key: Key = None) -> None:
     """Show a link."""
-    show(_ask(url, key, "GET", _path(link)), json=json)
+    show(_request(url, key, "GET", _path(link)), json=json)
 
 
 def edit(
     link: Link,
     target: Target = None,
     status: Status = None,
-    state: Annotated[State | None, typer.Option(help="Switch it on or off.")] = None,
+    state: Annotated[State | None, typer.Option(help="Enable or disable the link.")] = None,
     valid_from: ValidFrom = None,
     expires_at: ExpiresAt = None,
     expired_target: ExpiredTarget = None,
@@ -115,16 +129,16 @@ def edit(
     tags: Tags = None,
     note: Note = None,
     clear: Annotated[
-        list[Clearable] | None, typer.Option(help="Take a field away; may be repeated.")
+        list[Clearable] | None, typer.Option(help="Remove the value of a field; may be repeated.")
     ] = None,
     if_version: Annotated[
-        int | None, typer.Option(help="Only if the link is still at this version.")
+        int | None, typer.Option(help="Fail if the link has another version.")
     ] = None,
     json: Json = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Change fields of a link; those not named stay as they are."""
+    """Change fields of a link. Fields without an option keep their values."""
     body = _given(
         target=target,
         redirect_status=status,
@@ -142,40 +156,40 @@ def edit(
     )
     body |= {name.value: None for name in clear or ()}
     if not body:
-        die("Nothing to change: name a field, as in --title or --clear expires_at.")
+        fail("Nothing to change: set an option, such as --title or --clear expires_at.")
     headers = {"content-type": "application/merge-patch+json"}
     if if_version is not None:
         headers["if-match"] = f'"{if_version}"'
-    show(_ask(url, key, "PATCH", _path(link), body, headers), json=json)
+    show(_request(url, key, "PATCH", _path(link), body, headers), json=json)
 
 
 def delete(link: Link, url: Url = None, key: Key = None) -> None:
-    """Put a link into the trash: it answers 410 from now on, and can be restored."""
-    _ask(url, key, "DELETE", _path(link))
-    say(f"{link} is in the trash")
+    """Move a link to the trash: visitors get status 410 until it is restored."""
+    _request(url, key, "DELETE", _path(link))
+    print_result(f"{link} is in the trash")
 
 
 def restore(link: Link, json: Json = False, url: Url = None, key: Key = None) -> None:
-    """Take a link out of the trash."""
-    show(_ask(url, key, "POST", f"{_path(link)}:restore"), json=json)
+    """Restore a link from the trash."""
+    show(_request(url, key, "POST", f"{_path(link)}:restore"), json=json)
 
 
 def show(link: Mapping[str, Any], *, json: bool) -> None:
-    """Print a link for people, or as the API gave it."""
+    """Print a link as a table, or with `json` as the API returned it."""
     if json:
-        say(msgspec.json.encode(link).decode())
+        print_result(msgspec.json.encode(link).decode())
         return
-    from rich.table import Table  # noqa: PLC0415  # costs each start, and few print one
+    from rich.table import Table  # noqa: PLC0415  # imported only by commands that print a table
 
     table = Table(show_header=False, box=None)
     for name, value in link.items():
         if value not in (None, "", [], False) and name != "self":
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             table.add_row(name, shown, style=None)
-    tables().print(table)
+    console().print(table)
 
 
-def _ask(
+def _request(
     url: str | None,
     key: str | None,
     method: str,
@@ -185,10 +199,10 @@ def _ask(
 ) -> dict[str, Any]:
     with open_api(url, key) as server:
         try:
-            answer = request(server, method, path, body, headers)
-        except (Refused, NoAnswer) as error:
-            explain(error)
-    link: dict[str, Any] = answer.json() if answer.content else {}
+            response = request(server, method, path, body, headers)
+        except (Refused, NoResponse) as error:
+            fail_with(error)
+    link: dict[str, Any] = response.json() if response.content else {}
     return link
 
 
@@ -200,6 +214,6 @@ def _path(link: str) -> str:
     parts = urlsplit(link if "://" in link else f"//{link}")
     code = parts.path.removeprefix("/")
     if not parts.hostname or not code:
-        die(f"{link!r} names no link: write host/code or the short URL.")
+        fail(f"{link!r} is not a link: write host/code or its short URL.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"/api/v1/links/{quote(host, safe='[:]')}/{quote(code, safe='')}"

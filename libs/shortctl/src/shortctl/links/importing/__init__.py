@@ -1,0 +1,1 @@
+"""The command `shortctl links import`: batches, retries, checkpoints and reports."""
