@@ -20,7 +20,7 @@ from bench.machine import pin, roles
 from bench.plan import Plan
 from bench.requests import HOST, Stream
 from bench.world import World
-from shortcore.settings import RedirectorSettings
+from shortcore.settings.redirector import RedirectorSettings
 
 LAYERS = (("codes", "refused"), ("local", "hit"), ("redis", "hit"), ("redis", "negative"), ("postgres", "hit"),
           ("postgres", "negative"))  # fmt: skip

@@ -25,7 +25,7 @@ from redirector.responses.responses import Plain
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Phase
-from shortcore.settings import RedirectorSettings
+from shortcore.settings.redirector import RedirectorSettings
 
 LINKS = 10_000
 CALLS = 20_000

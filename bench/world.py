@@ -17,7 +17,7 @@ from bench.requests import HOST
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.record import encode_record
 from shortcore.links.codes import CodeSpace
-from shortcore.settings import CacheSettings
+from shortcore.settings.storage import CacheSettings
 from shortctl.admin.servers import open_database
 from shortctl.admin.stored_links import every_link
 from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey

@@ -14,8 +14,8 @@ import yaml
 from chart import rendering
 from chart.rendering import CASES, CHART, ROOT
 
-from shortcore import settings
 from shortcore.runtime import dynamic_settings
+from shortcore.settings.catalog import ALL, DYNAMIC
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -91,7 +91,7 @@ def test_every_value_is_used_by_a_template() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_settings_are_those_that_the_services_know(newest_helm: str, case: Any) -> None:
-    known = {f"SHORTLINKS_{name.upper()}" for each in settings.ALL for name in each.model_fields}
+    known = {f"SHORTLINKS_{name.upper()}" for each in ALL for name in each.model_fields}
     given = {
         name
         for each in rendering.manifests(rendering.template(newest_helm, case))
@@ -105,7 +105,7 @@ def test_settings_are_those_that_the_services_know(newest_helm: str, case: Any) 
 
 
 def test_the_dynamic_values_are_the_dynamic_settings_with_their_rules() -> None:
-    assert set(VALUES["dynamic"]) == settings.DYNAMIC
+    assert set(VALUES["dynamic"]) == DYNAMIC
     given = {name: value for name, value in VALUES["dynamic"].items() if value is not None}
     assert dynamic_settings.checked(yaml.safe_dump(given).encode()) == given
 

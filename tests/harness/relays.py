@@ -17,7 +17,8 @@ from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore
 from shortcore.cache.ttls import CacheTtls
 from shortcore.links.record import LinkId, link_key
-from shortcore.settings import RelaySettings, load
+from shortcore.settings.loader import load
+from shortcore.settings.relay import RelaySettings
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import open_postgres
 from shortcore.storage.redis import open_redis
@@ -28,7 +29,7 @@ from writer.relay.relay import Relay
 
 HOST = "go.example"
 RUN = (
-    "import asyncio; from shortcore.settings import RelaySettings, load;"
+    "import asyncio; from shortcore.settings.loader import load; from shortcore.settings.relay import RelaySettings;"
     "from writer.relay.process import run; asyncio.run(run(load(RelaySettings)))"
 )
 

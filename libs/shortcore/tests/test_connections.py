@@ -17,7 +17,7 @@ from shortcore.http.connection_metrics import ConnectionMetrics, Reason, Refusal
 from shortcore.http.connections import Connections
 from shortcore.http.networks import Networks, client_of
 from shortcore.runtime.drain import UvicornServer
-from shortcore.settings import ConnectionSettings
+from shortcore.settings.connections import ConnectionSettings
 
 BIG = 16 * 1024 * 1024
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 from shortcore.runtime import dynamic_settings
 from shortcore.runtime.dynamic_settings import DynamicFile, checked
 from shortcore.runtime.metrics import FromMemory
-from shortcore.settings import DYNAMIC, RedirectorSettings, WriterSettings
+from shortcore.settings.catalog import DYNAMIC
+from shortcore.settings.redirector import RedirectorSettings
+from shortcore.settings.writer import WriterSettings
 
 GIVEN = {
     "postgres_url": "postgresql://here/x",

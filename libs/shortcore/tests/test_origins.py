@@ -1,7 +1,8 @@
 import pytest
 
 from shortcore.origins import normalise_origin, normalise_origins
-from shortcore.settings import RedirectorSettings, WriterSettings
+from shortcore.settings.redirector import RedirectorSettings
+from shortcore.settings.writer import WriterSettings
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,12 @@ import os
 import pytest
 
 from shortcore.errors import ConfigurationError
-from shortcore.settings import (
-    ALL,
-    RedirectorSettings,
-    RelaySettings,
-    WriterSettings,
-    load,
-    redact_url,
-)
+from shortcore.settings.catalog import ALL
+from shortcore.settings.loader import load
+from shortcore.settings.redirector import RedirectorSettings
+from shortcore.settings.relay import RelaySettings
+from shortcore.settings.urls import redact_url
+from shortcore.settings.writer import WriterSettings
 
 REQUIRED = {
     "SHORTLINKS_POSTGRES_URL": "postgresql://u:p@db/links",
@@ -43,13 +41,13 @@ def test_each_missing_setting_is_a_line_that_names_both_its_sources(monkeypatch)
     for name in REQUIRED:
         monkeypatch.delenv(name)
     assert sorted(faults()) == [
-        f"{name}: required, but not set (nor {name}_FILE)" for name in sorted(REQUIRED)
+        f"{name}: required; set {name} or {name}_FILE" for name in sorted(REQUIRED)
     ]
 
 
 def test_an_unknown_setting_stops_the_start(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_REDIS_TIMEOUT", "50")
-    assert faults() == ["SHORTLINKS_REDIS_TIMEOUT: no such setting; see docs/configuration.md"]
+    assert faults() == ["SHORTLINKS_REDIS_TIMEOUT: unknown setting; see docs/configuration.md"]
 
 
 def test_a_setting_of_another_service_is_no_fault(monkeypatch):
@@ -128,7 +126,7 @@ def test_an_unknown_name_in_the_configuration_file_is_told(monkeypatch, tmp_path
     path = tmp_path / name
     path.write_text(text)
     monkeypatch.setenv("SHORTLINKS_CONFIG_FILE", str(path))
-    assert faults() == [f"{path}: typo: no such setting; see docs/configuration.md"]
+    assert faults() == [f"{path}: typo: unknown setting; see docs/configuration.md"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_a_broken_configuration_file_is_one_error_that_names_it(monkeypatch, tmp
 
 def test_a_configuration_file_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("SHORTLINKS_CONFIG_FILE", str(tmp_path / "none.toml"))
-    assert faults() == [f"SHORTLINKS_CONFIG_FILE: there is no file {tmp_path}/none.toml"]
+    assert faults() == [f"SHORTLINKS_CONFIG_FILE: the file {tmp_path}/none.toml does not exist"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 import asyncpg.connect_utils
 import pytest
 
-from shortcore.settings import PostgresSettings, RedisSettings, load
+from shortcore.settings.loader import load
+from shortcore.settings.storage import PostgresSettings, RedisSettings
 from shortcore.storage.redis import open_redis
 
 HOSTILE = "p@ss/w:rd?#[]% ü'\"\\"

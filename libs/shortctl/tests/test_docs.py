@@ -1,4 +1,4 @@
-from shortcore.settings import ALL
+from shortcore.settings.catalog import ALL
 from shortctl.docs import PAGE, configuration
 
 

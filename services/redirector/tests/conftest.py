@@ -12,7 +12,7 @@ import pytest
 
 from redirector.container import Redirector, open_redirector
 from redirector.http.asgi import application
-from shortcore.settings import RedirectorSettings
+from shortcore.settings.redirector import RedirectorSettings
 
 HOST = "go.example"
 SECRET = "0123456789abcdef0123456789abcdef"  # of the tests only

@@ -7,7 +7,7 @@ import pytest
 
 from redirector.container import open_redirector
 from shortcore.errors import ConfigurationError
-from shortcore.settings import RedirectorSettings
+from shortcore.settings.redirector import RedirectorSettings
 from writer.migrations import upgrade
 
 

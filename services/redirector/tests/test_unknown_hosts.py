@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from redirector.domains.unknown_hosts import MANY, SAMPLE_LENGTH, WINDOW_S, UnknownHosts, shown
 from shortcore.errors import ConfigurationError
-from shortcore.settings import RedirectorSettings, load
+from shortcore.settings.loader import load
+from shortcore.settings.redirector import RedirectorSettings
 
 STRANGE = {"host": "strange.example"}
 PATHS = ("/abc", "/abc?x=1", "/abc+", "/", "/none", "/robots.txt", "/a.b", "/abc/x")

@@ -15,7 +15,7 @@ import pytest
 from harness.contract import Contract
 from harness.relays import Links, Stack, stack
 
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from writer.app.application import create_app
 from writer.container import Container, open_container
 from writer.keys.service import create_key

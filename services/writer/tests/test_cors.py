@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from writer.app.cors import EXPOSED_HEADERS
 
 APP = "https://app.example.com"

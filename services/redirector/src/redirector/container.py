@@ -48,7 +48,7 @@ from shortcore.runtime.background import Background
 from shortcore.runtime.dynamic_settings import DynamicFile
 from shortcore.runtime.health import Health
 from shortcore.runtime.metrics import LATENCY_BUCKETS_S, FromMemory, new_registry
-from shortcore.settings import RedirectorSettings
+from shortcore.settings.redirector import RedirectorSettings
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import open_redis
 from shortcore.storage.wiring import make_breaker, open_primary, open_replica

@@ -19,7 +19,8 @@ from shortcore.runtime.admin import AdminApp
 from shortcore.runtime.drain import Server, UvicornServer
 from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.loop_lag import LoopLag
-from shortcore.settings import RedirectorSettings, load
+from shortcore.settings.loader import load
+from shortcore.settings.redirector import RedirectorSettings
 
 
 async def serve(settings: RedirectorSettings) -> None:

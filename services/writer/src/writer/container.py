@@ -14,7 +14,7 @@ from shortcore.links.codes import CodeSpace
 from shortcore.runtime.background import Background
 from shortcore.runtime.dynamic_settings import DynamicFile
 from shortcore.runtime.metrics import FromMemory, new_registry
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from shortcore.storage.wiring import make_breaker, open_primary, open_replica
 from writer.domains.cache import DomainCache

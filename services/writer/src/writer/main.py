@@ -16,7 +16,10 @@ import uvloop
 
 from shortcore.errors import ConfigurationError, SchemaOlder, TaskFailed
 from shortcore.runtime import logging
-from shortcore.settings import PostgresSettings, RelaySettings, WriterSettings, load
+from shortcore.settings.loader import load
+from shortcore.settings.relay import RelaySettings
+from shortcore.settings.storage import PostgresSettings
+from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import POSTGRES_UNAVAILABLE_ERRORS
 from shortcore.storage.schema import REVISION, revision
 from shortcore.storage.schema_wait import (

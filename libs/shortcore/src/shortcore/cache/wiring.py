@@ -8,7 +8,8 @@ from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore
 from shortcore.cache.ttls import CacheTtls
 from shortcore.clock import unix_ms
-from shortcore.settings import CacheSettings, ServiceSettings
+from shortcore.settings.shared import ServiceSettings
+from shortcore.settings.storage import CacheSettings
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.redis import Client, open_redis
 

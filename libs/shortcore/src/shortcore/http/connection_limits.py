@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from shortcore.errors import ConfigurationError
-from shortcore.settings import ConnectionSettings
+from shortcore.settings.connections import ConnectionSettings
 
 log = structlog.stdlib.get_logger(__name__)
 

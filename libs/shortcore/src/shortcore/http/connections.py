@@ -15,7 +15,7 @@ from shortcore.http.connection_metrics import ConnectionMetrics, Reason, Refusal
 from shortcore.http.deadlines import Connection, Watched
 from shortcore.http.incomplete import IncompleteRequests
 from shortcore.http.networks import Networks, client_of
-from shortcore.settings import ConnectionSettings
+from shortcore.settings.connections import ConnectionSettings
 
 SWEEP_S = 1.0
 """Maximum time between two looks at a connection: a deadline is exact to twice that."""

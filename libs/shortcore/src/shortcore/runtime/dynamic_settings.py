@@ -18,11 +18,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from shortcore.runtime.metrics import FromMemory
-from shortcore.settings import ALL, DYNAMIC, DynamicFileSettings
+from shortcore.settings.catalog import ALL, DYNAMIC
+from shortcore.settings.shared import DynamicFileSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
-EVERY_S = 2.0
+INTERVAL_S = 2.0
 """How often the file is read; it holds a few lines."""
 
 S = TypeVar("S", bound=DynamicFileSettings)
@@ -82,7 +83,7 @@ class DynamicFile(Generic[S]):
         """Read the file for ever."""
         while True:
             self.read()
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(INTERVAL_S)
 
     def export(self, figures: FromMemory) -> None:
         """Add its figures to what `/metrics` shows."""

@@ -8,7 +8,7 @@ from typing import Final, TextIO
 
 import structlog
 
-from shortcore.settings import LogFormat
+from shortcore.settings.shared import LogFormat
 
 MAX_VALUE: Final = 512
 """Characters of one value in a log line. A longer value is cut: clients choose paths and headers."""

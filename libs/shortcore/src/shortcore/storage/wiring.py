@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from shortcore.settings import PostgresSettings, RedisSettings
+from shortcore.settings.storage import PostgresSettings, RedisSettings
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import Postgres, open_postgres
 

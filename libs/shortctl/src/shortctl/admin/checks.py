@@ -9,7 +9,8 @@ import httpx
 from shortcore.cache.wiring import Cache
 from shortcore.clock import unix_ms
 from shortcore.errors import ConfigurationError, ShortlinksError
-from shortcore.settings import RelaySettings, redact_url
+from shortcore.settings.relay import RelaySettings
+from shortcore.settings.urls import redact_url
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS
 from shortcore.storage.schema import check_schema

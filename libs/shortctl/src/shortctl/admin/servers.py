@@ -18,7 +18,9 @@ import typer
 from shortcore.cache import wiring
 from shortcore.cache.wiring import Cache
 from shortcore.errors import ConfigurationError, ShortlinksError
-from shortcore.settings import CONFIG_FILE, PREFIX, RelaySettings, load
+from shortcore.settings.loader import load
+from shortcore.settings.relay import RelaySettings
+from shortcore.settings.sources import CONFIG_FILE, PREFIX
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import Postgres, open_postgres
 from shortctl.api.client import fail_with

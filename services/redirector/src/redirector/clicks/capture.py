@@ -20,7 +20,7 @@ from shortcore.clicks.wire import partition_of
 from shortcore.links.record import LinkRecord
 from shortcore.runtime.background import Background
 from shortcore.runtime.metrics import FromMemory
-from shortcore.settings import RedirectorSettings
+from shortcore.settings.redirector import RedirectorSettings
 from shortcore.storage.redis import Client
 
 Capture: TypeAlias = Callable[[LinkRecord, Any, Headers, Peer, int], None]

@@ -23,7 +23,7 @@ from shortcore.http.framing import is_host
 from shortcore.links.folded_codes import fold_code
 from shortcore.links.record import absent
 from shortcore.links.targets import normalise_host
-from shortcore.settings import UnknownHostPolicy
+from shortcore.settings.redirector import UnknownHostPolicy
 
 _REMEMBERED = 1024
 """Spellings of hosts (with ports, in capitals) whose domain is remembered."""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from redirector.client_address import ClientAddresses
 from shortcore.http.framing import is_host
-from shortcore.settings import ForwardedHeader
+from shortcore.settings.redirector import ForwardedHeader
 
 MAX_LENGTH = 2048
 """Bytes of a forwarded header; a longer one is malformed."""

@@ -8,7 +8,7 @@ origin. An answer that depends on a forwarded host says so as well, for caches i
 from typing import Final
 
 from shortcore.origins import ANY_ORIGIN
-from shortcore.settings import ForwardedHeader
+from shortcore.settings.redirector import ForwardedHeader
 
 EXPOSED: Final = "Retry-After"
 """What a script may read of an answer beside the headers that it always may."""

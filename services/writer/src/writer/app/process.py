@@ -9,7 +9,8 @@ from shortcore.runtime.admin import AdminApp
 from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
-from shortcore.settings import WriterSettings, redact_url
+from shortcore.settings.urls import redact_url
+from shortcore.settings.writer import WriterSettings
 from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 from writer.app.application import create_app
 from writer.container import Container, open_container

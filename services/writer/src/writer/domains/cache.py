@@ -8,7 +8,7 @@ import structlog
 
 from shortcore.errors import DomainNotFound
 from shortcore.links.targets import TargetPolicy, normalise_host
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS, Postgres
 from writer.domains import repository
 from writer.domains.repository import Domain, DomainValues

@@ -9,7 +9,7 @@ from typing import Final
 
 from shortcore.errors import FieldError, MalformedRequest
 from shortcore.links.json_size import has_more_values
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from writer.http.problems import invalid
 
 BATCH: Final = "/api/v1/links:batch"

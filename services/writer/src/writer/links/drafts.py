@@ -8,7 +8,7 @@ from shortcore.clock import Now
 from shortcore.errors import DomainNotFound, FieldError
 from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.targets import is_normal
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from writer.domains.cache import DomainCache
 from writer.domains.repository import Domain
 from writer.http.problems import error_of_validation, invalid

@@ -12,7 +12,7 @@ from shortcore.errors import Conflict, LinkDeleted, LinkNotFound, ShortlinksErro
 from shortcore.links.custom_codes import CodeError, check_custom_code
 from shortcore.links.record import LinkState, absent, link_key
 from shortcore.links.targets import normalise_host
-from shortcore.settings import WriterSettings
+from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import Connection, Postgres
 from writer.domains.cache import DomainCache
 from writer.http.entity_tags import etag, require_match

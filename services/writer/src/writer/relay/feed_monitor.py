@@ -7,7 +7,7 @@ import structlog
 from shortcore.cache.change_feed import ChangeFeed, FeedUnreadable, entry_order
 from shortcore.clock import unix_ms
 from shortcore.errors import CacheUnavailable
-from shortcore.settings import RelaySettings
+from shortcore.settings.relay import RelaySettings
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client, servers_of
 from writer.relay import outbox

@@ -13,7 +13,7 @@ from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
 from shortcore.runtime.metrics import FromMemory, new_registry
-from shortcore.settings import RelaySettings
+from shortcore.settings.relay import RelaySettings
 from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 from shortcore.storage.wiring import make_breaker, open_primary
 from writer.relay import metrics

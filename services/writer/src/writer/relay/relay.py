@@ -11,8 +11,8 @@ from shortcore.cache.change_feed import ChangeFeed
 from shortcore.cache.store import CacheStore
 from shortcore.cache.wiring import cache_ttls
 from shortcore.runtime.background import Background
-from shortcore.runtime.dynamic_settings import EVERY_S, DynamicFile
-from shortcore.settings import RelaySettings
+from shortcore.runtime.dynamic_settings import INTERVAL_S, DynamicFile
+from shortcore.settings.relay import RelaySettings
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import Client
 from writer.relay.delivery import Delivery
@@ -118,4 +118,4 @@ class Relay:
     async def _watch_settings(self) -> None:
         while not self.stopping:
             self.dynamic.read()
-            await self.stopping.pause(EVERY_S)
+            await self.stopping.pause(INTERVAL_S)
