@@ -107,7 +107,7 @@ def test_settings_are_those_that_the_services_know(newest_helm: str, case: Any) 
 def test_the_dynamic_values_are_the_dynamic_settings_with_their_rules() -> None:
     assert set(VALUES["dynamic"]) == DYNAMIC
     given = {name: value for name, value in VALUES["dynamic"].items() if value is not None}
-    assert dynamic_settings.checked(yaml.safe_dump(given).encode()) == given
+    assert dynamic_settings.parse(yaml.safe_dump(given).encode()) == given
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert(newest_helm: str) -> None:

@@ -1,4 +1,4 @@
-"""The admin port: GET and HEAD alike, and every other method is told which there are."""
+"""The admin port: GET, HEAD and OPTIONS; other methods get 405 with the permitted ones."""
 
 import httpx
 import pytest
@@ -20,7 +20,7 @@ async def http():
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics", "/none"])
-async def test_head_has_the_status_and_the_headers_of_get_and_no_body(http, path):
+async def test_head_has_the_status_and_headers_of_get_without_a_body(http, path):
     with_body, head = await http.get(path), await http.head(path)
     assert head.status_code == with_body.status_code
     assert set(head.headers) == set(with_body.headers) >= {"content-length", "content-type"}
@@ -28,7 +28,7 @@ async def test_head_has_the_status_and_the_headers_of_get_and_no_body(http, path
     assert int(with_body.headers["content-length"]) == len(with_body.content) > 0
 
 
-async def test_options_and_a_refusal_name_the_methods(http):
+async def test_options_and_405_name_the_permitted_methods(http):
     for path in ("/livez", "/metrics"):
         options = await http.options(path)
         assert (options.status_code, options.headers["allow"]) == (204, METHODS)

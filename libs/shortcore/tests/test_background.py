@@ -1,4 +1,4 @@
-"""A background task that ends makes the process end in order; nothing else does."""
+"""A background task that must run forever ends the process if it ends."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ def failures(background):
 
 
 @pytest.mark.parametrize("work", [broken, quick])
-async def test_a_task_that_must_run_for_ever_and_ends_is_a_failure(work):
+async def test_the_end_of_a_task_that_must_run_forever_is_a_failure(work):
     background = Background()
     background.run_forever("well", idle())
     assert background.check().ok
@@ -40,20 +40,20 @@ async def test_a_task_that_must_run_for_ever_and_ends_is_a_failure(work):
     await background.close()
 
 
-async def test_a_cancellation_that_nobody_meant_is_a_failure():
+async def test_an_unexpected_cancellation_is_a_failure():
     background = Background()
     background.run_forever("task", idle()).cancel()
     await asyncio.wait_for(background.failed.wait(), 5)
     assert background.check().detail == "task: was cancelled"
 
 
-async def test_a_task_of_another_owner_is_watched_alike():
+async def test_the_end_of_a_watched_task_of_another_owner_is_a_failure():
     background = Background()
     background.watch("port", asyncio.create_task(quick()))
     await asyncio.wait_for(background.failed.wait(), 5)
 
 
-async def test_an_end_on_purpose_is_no_failure():
+async def test_close_cancels_all_tasks_without_a_failure():
     background = Background()
     tasks = [background.run_forever("task", idle()), background.spawn("once", idle())]
     await background.close()
@@ -62,7 +62,7 @@ async def test_an_end_on_purpose_is_no_failure():
     assert background.check().ok
 
 
-async def test_a_task_that_ends_by_itself_may_fail_without_ending_the_process():
+async def test_the_failure_of_a_task_that_may_end_is_counted_and_does_not_end_the_process():
     background = Background()
     task = background.spawn("once", broken())
     await asyncio.wait([task])

@@ -16,7 +16,7 @@ from shortcore.http.connection_limits import Limits, public_limits
 from shortcore.http.connection_metrics import ConnectionMetrics, Reason, Refusals
 from shortcore.http.connections import Connections
 from shortcore.http.networks import Networks, client_of
-from shortcore.runtime.drain import UvicornServer
+from shortcore.runtime.server import UvicornServer
 from shortcore.settings.connections import ConnectionSettings
 
 BIG = 16 * 1024 * 1024

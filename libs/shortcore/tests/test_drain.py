@@ -1,4 +1,4 @@
-"""The end of a process, with a real one: signals, a port, clients that keep connections."""
+"""The drain of a real process: signals, ports, and clients with persistent connections."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,9 @@ import time
 import httpx
 import pytest
 
-from shortcore.runtime.drain import UvicornServer, bind, closing
+from shortcore.runtime.connection_close import close_while_draining
 from shortcore.runtime.health import Health, Phase
+from shortcore.runtime.server import UvicornServer, bind
 from shortctl.embedded.ports import free_port
 
 SERVER = """
@@ -19,7 +20,8 @@ import asyncio, sys
 from prometheus_client import CollectorRegistry
 from shortcore.runtime.admin import AdminApp
 from shortcore.runtime.background import Background
-from shortcore.runtime.drain import UvicornServer, run
+from shortcore.runtime.drain import run
+from shortcore.runtime.server import UvicornServer
 from shortcore.runtime.health import Health
 from shortcore.runtime.logging import configure
 from shortcore.runtime.loop_lag import LoopLag
@@ -112,14 +114,14 @@ def running():
         each.process.stdout.close()
 
 
-async def test_a_server_under_load_ends_without_failing_a_request(running):
+async def test_a_server_under_load_drains_without_a_failed_request(running):
     server = running(delay_ms=700)
     await server.until_readiness(200)
     draining = asyncio.Event()
     answers = []
 
     async def client():
-        # As a load balancer: it leaves when the server says so, and comes no more.
+        # Like a load balancer: it closes its connection when the server asks for it.
         async with httpx.AsyncClient(trust_env=False) as http:
             while True:
                 response = await http.get(f"http://127.0.0.1:{server.port}/")
@@ -140,7 +142,7 @@ async def test_a_server_under_load_ends_without_failing_a_request(running):
     assert code == 0
 
 
-async def test_it_serves_on_but_is_not_ready_during_the_delay(running):
+async def test_a_process_serves_but_is_not_ready_during_the_drain_delay(running):
     server = running(delay_ms=1500)
     await server.until_readiness(200)
     server.process.send_signal(signal.SIGTERM)
@@ -161,7 +163,7 @@ async def test_a_request_in_flight_is_finished_before_the_flush(running):
     assert (await server.end())[0] == 0
 
 
-async def test_every_flush_runs_although_one_before_it_broke(running):
+async def test_every_flush_step_runs_even_if_one_before_it_failed(running):
     server = running(delay_ms=0)
     await server.until_readiness(200)
     server.process.send_signal(signal.SIGINT)
@@ -178,7 +180,7 @@ async def test_a_second_signal_skips_the_delay(running):
     assert (await server.end())[0] == 0
 
 
-async def test_a_signal_during_the_start_ends_it(running):
+async def test_a_signal_during_the_start_ends_the_process(running):
     server = running(delay_ms=0, start="hang")
     assert await asyncio.to_thread(server.process.stdout.readline) == "starting\n"
     assert await server.readiness() == 503
@@ -187,7 +189,7 @@ async def test_a_signal_during_the_start_ends_it(running):
     assert (code, lines[:2]) == (0, ["broken flush", "flushed"])
 
 
-async def test_a_failed_background_task_ends_the_process_once_requests_are_answered(running):
+async def test_a_failed_background_task_ends_the_process_after_the_requests_in_flight(running):
     server = running(delay_ms=0)
     await server.until_readiness(200)
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -201,7 +203,7 @@ async def test_a_failed_background_task_ends_the_process_once_requests_are_answe
     assert lines[-3:-1] == ["broken flush", "flushed"]
 
 
-async def test_a_failed_background_task_leaves_load_balancers_their_time(running):
+async def test_a_failed_background_task_ends_the_process_only_after_the_drain_delay(running):
     server = running(delay_ms=1500)
     await server.until_readiness(200)
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -215,7 +217,7 @@ async def test_a_failed_background_task_leaves_load_balancers_their_time(running
     assert (await server.end())[0] == 1
 
 
-def test_a_taken_port_is_named():
+def test_the_error_of_a_port_in_use_names_the_port():
     taken = bind("127.0.0.1", 0)
     taken.listen()
     port = taken.getsockname()[1]
@@ -224,7 +226,7 @@ def test_a_taken_port_is_named():
     taken.close()
 
 
-async def test_while_it_drains_clients_are_told_to_close_their_connections():
+async def test_responses_during_the_drain_ask_clients_to_close_their_connections():
     health = Health()
     sent = []
 
@@ -235,9 +237,9 @@ async def test_while_it_drains_clients_are_told_to_close_their_connections():
     async def send(message):
         sent.append(message)
 
-    telling = closing(app, health)
+    wrapped = close_while_draining(app, health)
     for phase in (Phase.READY, Phase.DRAINING):
         health.phase = phase
-        await telling({"type": "http"}, None, send)
+        await wrapped({"type": "http"}, None, send)
     assert sent[0]["headers"] == [(b"a", b"b")]
     assert sent[2]["headers"] == [(b"a", b"b"), (b"connection", b"close")]

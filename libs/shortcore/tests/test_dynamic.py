@@ -1,4 +1,4 @@
-"""The file of dynamic settings: all of it or nothing, within seconds, seen in the metrics."""
+"""The dynamic file: it is applied as a whole or not at all, within seconds, and shown in metrics."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from shortcore.runtime import dynamic_settings
-from shortcore.runtime.dynamic_settings import DynamicFile, checked
+from shortcore.runtime.dynamic_settings import DynamicFile, parse
 from shortcore.runtime.metrics import FromMemory
 from shortcore.settings.catalog import DYNAMIC
 from shortcore.settings.redirector import RedirectorSettings
@@ -33,84 +33,84 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "dynamic.yaml"
 
 
-def watched(file: Path, **more: object) -> tuple[DynamicFile[RedirectorSettings], list[float]]:
-    taken: list[float] = []
+def dynamic_file(file: Path, **more: object) -> tuple[DynamicFile[RedirectorSettings], list[float]]:
+    applied: list[float] = []
     settings = RedirectorSettings(dynamic_file=file, **GIVEN | more)
-    return DynamicFile(settings, lambda now: taken.append(now.l1_ttl_s)), taken
+    return DynamicFile(settings, lambda now: applied.append(now.l1_ttl_s)), applied
 
 
-def test_what_the_file_says_goes_before_the_start_and_what_it_leaves_out_is_as_at_the_start(file):
-    source, taken = watched(file, l1_ttl_s=20)
+def test_the_file_overrides_the_settings_of_the_start_and_a_missing_setting_restores_them(file):
+    source, applied = dynamic_file(file, l1_ttl_s=20)
     file.write_text("l1_ttl_s: 7\nlog_level: error\n")
     assert source.read()
     assert logging.getLogger().level == logging.ERROR
     file.write_text("l1_ttl_s: null\n")
     assert source.read()
-    assert taken == [7, 20]
+    assert applied == [7, 20]
     assert logging.getLogger().level == logging.INFO
 
 
-def test_an_unchanged_file_is_taken_once(file):
-    source, taken = watched(file)
+def test_an_unchanged_file_is_applied_once(file):
+    source, applied = dynamic_file(file)
     file.write_text("l1_ttl_s: 7\n")
     assert [source.read(), source.read()] == [True, False]
-    assert taken == [7]
+    assert applied == [7]
 
 
 @pytest.mark.parametrize(
-    ("text", "faults"),
+    ("text", "errors"),
     [
         ("l1_ttl_s: -1\nlog_level: loud\ncache_ttl_s: 60\n", ["l1_ttl_s", "log_level"]),
         ("l1_ttl_s: 9\ntypo: 1\n", ["typo"]),
         ("default_redirect_status: 404\n", ["default_redirect_status"]),
         ("postgres_url: postgresql://elsewhere/\n", ["postgres_url"]),
-        ("- a list\n", ["not a mapping"]),
+        ("- a list\n", ["the file must be a mapping"]),
         ("l1_ttl_s: [\n", ["while parsing"]),
     ],
 )
-def test_a_faulty_file_changes_nothing_is_a_line_a_fault_and_is_counted_once(
-    file, text, faults, monkeypatch
+def test_an_invalid_file_changes_nothing_is_counted_once_and_each_error_is_logged(
+    file, text, errors, monkeypatch
 ):
-    said: list[str] = []
+    logged: list[str] = []
     monkeypatch.setattr(
-        dynamic_settings.log, "error", lambda _, **fields: said.append(fields["fault"])
+        dynamic_settings.log, "error", lambda _, **fields: logged.append(fields["error"])
     )
-    source, taken = watched(file)
+    source, applied = dynamic_file(file)
     file.write_text("l1_ttl_s: 7\n")
     source.read()
     good = source.generation
     file.write_text(text)
     assert [source.read(), source.read()] == [False, False]
-    assert [line.startswith(fault) for line, fault in zip(sorted(said), faults, strict=True)] == [
-        True for _ in faults
+    assert [line.startswith(error) for line, error in zip(sorted(logged), errors, strict=True)] == [
+        True for _ in errors
     ]
-    assert (taken, source.generation, source.errors) == ([7], good, 1)
+    assert (applied, source.generation, source.errors) == ([7], good, 1)
     file.unlink()
     assert not source.read()
     assert source.errors == 2
     file.write_text("l1_ttl_s: 8\n")
     assert source.read()
-    assert taken == [7, 8]
+    assert applied == [7, 8]
 
 
-def test_a_swapped_link_is_noticed_as_kubernetes_swaps_it(tmp_path):
+def test_the_replacement_of_a_symbolic_link_as_by_kubernetes_is_noticed(tmp_path):
     for name, ttl in (("one", 7), ("two", 8)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "dynamic.yaml").write_text(f"l1_ttl_s: {ttl}\n")
     (tmp_path / "..data").symlink_to("one")
     (tmp_path / "dynamic.yaml").symlink_to("..data/dynamic.yaml")
-    source, taken = watched(tmp_path / "dynamic.yaml")
+    source, applied = dynamic_file(tmp_path / "dynamic.yaml")
     source.read()
     (tmp_path / "..new").symlink_to("two")
     (tmp_path / "..new").rename(tmp_path / "..data")
     source.read()
-    assert taken == [7, 8]
+    assert applied == [7, 8]
 
 
 def test_equal_files_have_equal_generations_in_different_services(tmp_path):
     file = tmp_path / "dynamic.yaml"
     file.write_text("cache_ttl_s: 60\nl1_ttl_s: 5\n")
-    redirector, _ = watched(file)
+    redirector, _ = dynamic_file(file)
     writer = DynamicFile(WriterSettings(dynamic_file=file, **GIVEN), lambda _: None)
     assert redirector.read()
     assert writer.read()
@@ -120,12 +120,12 @@ def test_equal_files_have_equal_generations_in_different_services(tmp_path):
     assert redirector.generation != writer.generation
 
 
-def test_the_metrics_say_what_is_in_force_since_when_and_how_often_it_was_faulty(file):
-    source, _ = watched(file)
-    figures = FromMemory()
-    source.export(figures)
+def test_the_metrics_show_the_generation_the_time_of_the_last_change_and_the_errors(file):
+    source, _ = dynamic_file(file)
+    memory = FromMemory()
+    source.export(memory)
     registry = CollectorRegistry()
-    registry.register(figures)
+    registry.register(memory)
     assert registry.get_sample_value("shortlinks_config_generation") == 0
     file.write_text("l1_ttl_s: 7\n")
     source.read()
@@ -137,17 +137,17 @@ def test_the_metrics_say_what_is_in_force_since_when_and_how_often_it_was_faulty
     assert sample("shortlinks_config_applied_timestamp_seconds") == source.applied_at > 0
 
 
-def test_every_dynamic_setting_is_one_of_a_service_and_words_may_be_a_list():
+def test_every_dynamic_setting_can_be_in_the_file_and_words_may_be_a_list():
     text = (
         "cache_ttl_s: 60\ndefault_redirect_status: 301\nl1_negative_ttl_s: 1\nl1_ttl_s: 2\n"
         "log_level: debug\nreserved_codes: [a, b]\n"
     )
-    found = checked(text.encode())
+    found = parse(text.encode())
     assert set(found) == DYNAMIC
     assert found["reserved_codes"] == {"a", "b"}
 
 
-def test_without_a_file_nothing_is_watched():
+def test_without_a_file_nothing_is_applied():
     source = DynamicFile(RedirectorSettings(**GIVEN), lambda _: None)
     assert not source.read()
     assert (source.generation, source.errors) == (0, 0)

@@ -11,7 +11,7 @@ import pytest
 
 from shortcore.http.framing import refused
 from shortcore.http.protocol import MAX_HEAD
-from shortcore.runtime.drain import UvicornServer
+from shortcore.runtime.server import UvicornServer
 
 POST = b"POST /first HTTP/1.1\r\nHost: a.example\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: anything\r\n"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shortcore.http import lingering, refusing_protocol
-from shortcore.runtime.drain import UvicornServer
+from shortcore.runtime.server import UvicornServer
 
 MIB = 2**20
 

@@ -1,4 +1,4 @@
-"""What a client chooses cannot fill the logs, break their lines or speak to a terminal."""
+"""Values that a client chooses cannot fill the logs, add lines or control the terminal."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ FORMATS = pytest.mark.parametrize("log_format", ["json", "console"])
 
 
 def logged(log_format: str, statement: str) -> str:
-    """Return what a process of its own logs, as pytest captures loggers of this one."""
+    """Return the log of a separate process, because pytest captures the loggers of this one."""
     program = f"""
 import logging
 import structlog
@@ -32,14 +32,14 @@ log = structlog.stdlib.get_logger("t")
     "value",
     ["'/' + 'a' * 60_000", "b'\\xff' * 60_000", "['x' * 60_000]", "{'k': 'y' * 60_000}"],
 )
-def test_a_long_value_is_cut_and_the_line_says_so(log_format, value):
+def test_a_long_value_is_cut_with_the_number_of_missing_characters(log_format, value):
     line = logged(log_format, f"log.info('request', path={value})")
     assert len(line) < 8 * MAX_VALUE  # JSON writes six characters for one beyond ASCII
     assert "more characters)" in line
 
 
 @FORMATS
-def test_a_line_of_another_library_is_cut(log_format):
+def test_a_long_message_of_another_library_is_cut(log_format):
     line = logged(log_format, "logging.getLogger('uvicorn.error').warning('bad: %s', 'b' * 60_000)")
     assert len(line) < 2 * MAX_VALUE
     assert "more characters)" in line
@@ -58,8 +58,8 @@ def test_control_characters_of_a_value_do_not_reach_the_terminal(log_format):
 
 def test_short_values_keep_their_types():
     line = logged("json", "log.info('e', status=200, names=['a', 'b'], ms=1.5, nothing=None)")
-    told = json.loads(line)
-    assert [told[name] for name in ("status", "names", "ms", "nothing")] == [
+    event = json.loads(line)
+    assert [event[name] for name in ("status", "names", "ms", "nothing")] == [
         200,
         ["a", "b"],
         1.5,
@@ -79,6 +79,6 @@ def test_a_traceback_that_repeats_a_long_input_is_cut(log_format):
     assert len(line) < 2 * MAX_TRACEBACK
 
 
-def test_a_bounded_value_says_how_much_is_missing():
+def test_a_cut_value_ends_with_the_number_of_missing_characters():
     assert bounded("a" * MAX_VALUE) == "a" * MAX_VALUE
     assert bounded("a" * (MAX_VALUE + 7)) == "a" * MAX_VALUE + "… (7 more characters)"

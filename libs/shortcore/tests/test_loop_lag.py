@@ -1,4 +1,4 @@
-"""A held event loop shows in the metric and in the log, however often it is held."""
+"""A held event loop is measured each time, and logged at most once in ten seconds."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ async def test_a_task_that_holds_the_loop_is_measured_and_logged(registry):
     assert logs[0]["lag_s"] > 0.55
 
 
-async def test_a_calm_loop_is_measured_and_not_logged(registry):
+async def test_a_small_lag_is_measured_and_not_logged(registry):
     lag = LoopLag(registry, interval_s=0.01)
     with capture_logs() as logs:
         task = asyncio.create_task(lag.watch())
@@ -42,7 +42,7 @@ async def test_a_calm_loop_is_measured_and_not_logged(registry):
     assert logs == []
 
 
-def test_a_loop_that_is_held_again_and_again_logs_one_line_in_ten_seconds(registry):
+def test_a_loop_that_is_held_repeatedly_logs_one_line_in_ten_seconds(registry):
     lag = LoopLag(registry)
     with capture_logs() as logs:
         for tenth in range(int(LOG_INTERVAL_S * 20)):

@@ -26,31 +26,31 @@ def environment(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def faults(kind=WriterSettings):
+def errors(kind=WriterSettings):
     with pytest.raises(ConfigurationError) as caught:
         load(kind)
     return str(caught.value).splitlines()
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_what_is_required_is_enough(kind):
+def test_the_required_settings_are_enough(kind):
     assert load(kind).redis_url.get_secret_value() == "redis://cache"
 
 
-def test_each_missing_setting_is_a_line_that_names_both_its_sources(monkeypatch):
+def test_each_missing_setting_is_reported_with_both_of_its_variables(monkeypatch):
     for name in REQUIRED:
         monkeypatch.delenv(name)
-    assert sorted(faults()) == [
+    assert sorted(errors()) == [
         f"{name}: required; set {name} or {name}_FILE" for name in sorted(REQUIRED)
     ]
 
 
-def test_an_unknown_setting_stops_the_start(monkeypatch):
+def test_an_unknown_setting_is_an_error(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_REDIS_TIMEOUT", "50")
-    assert faults() == ["SHORTLINKS_REDIS_TIMEOUT: unknown setting; see docs/configuration.md"]
+    assert errors() == ["SHORTLINKS_REDIS_TIMEOUT: unknown setting; see docs/configuration.md"]
 
 
-def test_a_setting_of_another_service_is_no_fault(monkeypatch):
+def test_a_setting_of_another_service_is_no_error(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_L1_TTL_S", "3")
     monkeypatch.setenv("SHORTLINKS_RELAY_BATCH_SIZE", "7")
     assert load(WriterSettings)
@@ -58,30 +58,30 @@ def test_a_setting_of_another_service_is_no_fault(monkeypatch):
     assert load(RelaySettings).relay_batch_size == 7
 
 
-def test_all_faults_are_told_at_once_one_line_each(monkeypatch):
+def test_all_errors_are_reported_at_once_with_one_line_each(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_WRITER_PORT", "eighty")
     monkeypatch.setenv("SHORTLINKS_LOG_LEVEL", "loud")
     monkeypatch.setenv("SHORTLINKS_CODE_SECRET", "short")
     monkeypatch.setenv("SHORTLINKS_NONSENSE", "1")
-    lines = faults()
+    lines = errors()
     assert len(lines) == 4
     for name in ("WRITER_PORT", "LOG_LEVEL", "CODE_SECRET", "NONSENSE"):
         assert any(line.startswith(f"SHORTLINKS_{name}: ") for line in lines)
 
 
 @pytest.mark.parametrize("rate", ["0", "1e-300", "1001", "nan"])
-def test_a_rate_of_password_checks_that_no_timer_can_keep_is_refused(monkeypatch, rate):
+def test_a_rate_of_password_checks_out_of_range_is_refused(monkeypatch, rate):
     monkeypatch.setenv("SHORTLINKS_PASSWORD_LINK_CHECKS_PER_S", rate)
-    (line,) = faults(RedirectorSettings)
+    (line,) = errors(RedirectorSettings)
     assert line.startswith("SHORTLINKS_PASSWORD_LINK_CHECKS_PER_S: ")
 
 
-def test_no_fault_shows_a_secret(monkeypatch):
+def test_errors_do_not_show_secrets(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_CODE_SECRET", "hush")
-    assert "hush" not in "\n".join(faults())
+    assert "hush" not in "\n".join(errors())
 
 
-def test_a_secret_comes_from_its_file_without_the_last_line_break(monkeypatch, tmp_path):
+def test_a_secret_is_read_from_its_file_without_the_last_line_break(monkeypatch, tmp_path):
     path = tmp_path / "url"
     path.write_text("redis://from-a-file\n")
     monkeypatch.delenv("SHORTLINKS_REDIS_URL")
@@ -89,17 +89,17 @@ def test_a_secret_comes_from_its_file_without_the_last_line_break(monkeypatch, t
     assert load(WriterSettings).redis_url.get_secret_value() == "redis://from-a-file"
 
 
-def test_the_environment_goes_before_a_file_of_secrets(monkeypatch, tmp_path):
+def test_an_environment_variable_takes_precedence_over_a_secret_file(monkeypatch, tmp_path):
     path = tmp_path / "url"
     path.write_text("redis://from-a-file")
     monkeypatch.setenv("SHORTLINKS_REDIS_URL_FILE", str(path))
     assert load(WriterSettings).redis_url.get_secret_value() == "redis://cache"
 
 
-def test_a_file_of_secrets_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+def test_the_error_of_an_unreadable_secret_file_names_its_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("SHORTLINKS_REDIS_URL")
     monkeypatch.setenv("SHORTLINKS_REDIS_URL_FILE", str(tmp_path / "none"))
-    (line,) = faults()
+    (line,) = errors()
     assert line.startswith("SHORTLINKS_REDIS_URL_FILE: cannot read ")
 
 
@@ -111,7 +111,7 @@ def test_a_file_of_secrets_that_cannot_be_read_is_named(monkeypatch, tmp_path):
         ("c.yml", "writer_port: 8123\nlog_level: debug\n"),
     ],
 )
-def test_a_configuration_file_gives_what_the_environment_does_not(
+def test_a_configuration_file_sets_what_the_environment_does_not_set(
     monkeypatch, tmp_path, name, text
 ):
     (tmp_path / name).write_text(text)
@@ -122,27 +122,27 @@ def test_a_configuration_file_gives_what_the_environment_does_not(
 
 
 @pytest.mark.parametrize(("name", "text"), [("c.toml", "typo = 1"), ("c.yaml", "typo: 1")])
-def test_an_unknown_name_in_the_configuration_file_is_told(monkeypatch, tmp_path, name, text):
+def test_an_unknown_name_in_the_configuration_file_is_an_error(monkeypatch, tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text)
     monkeypatch.setenv("SHORTLINKS_CONFIG_FILE", str(path))
-    assert faults() == [f"{path}: typo: unknown setting; see docs/configuration.md"]
+    assert errors() == [f"{path}: typo: unknown setting; see docs/configuration.md"]
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [("c.toml", "this is = = no toml"), ("c.yaml", "a: [1"), ("c.yaml", "- a\n- list\n")],
 )
-def test_a_broken_configuration_file_is_one_error_that_names_it(monkeypatch, tmp_path, name, text):
+def test_the_error_of_a_broken_configuration_file_names_the_file(monkeypatch, tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text)
     monkeypatch.setenv("SHORTLINKS_CONFIG_FILE", str(path))
-    assert faults()[0].startswith(f"{path}: ")
+    assert errors()[0].startswith(f"{path}: ")
 
 
-def test_a_configuration_file_that_is_not_there_is_named(monkeypatch, tmp_path):
+def test_the_error_of_a_missing_configuration_file_names_the_file(monkeypatch, tmp_path):
     monkeypatch.setenv("SHORTLINKS_CONFIG_FILE", str(tmp_path / "none.toml"))
-    assert faults() == [f"SHORTLINKS_CONFIG_FILE: the file {tmp_path}/none.toml does not exist"]
+    assert errors() == [f"SHORTLINKS_CONFIG_FILE: the file {tmp_path}/none.toml does not exist"]
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_a_configuration_file_that_is_not_there_is_named(monkeypatch, tmp_path):
         "SHORTLINKS_POSTGRESQL_PORT",
     ],
 )
-def test_what_kubernetes_adds_for_services_is_let_pass(monkeypatch, name):
+def test_variables_that_kubernetes_sets_for_services_are_ignored(monkeypatch, name):
     monkeypatch.setenv(name, "tcp://10.0.0.1:80")
     assert load(WriterSettings)
 
 
 @pytest.mark.parametrize("name", ["WRITER_PORT", "REDIRECTOR_PORT"])
-def test_a_service_link_that_has_the_name_of_a_setting_is_not_taken_for_it(monkeypatch, name):
+def test_a_service_address_under_the_name_of_a_setting_is_ignored(monkeypatch, name):
     # With a Service called shortlinks-writer, Kubernetes sets SHORTLINKS_WRITER_PORT itself.
     monkeypatch.setenv(f"SHORTLINKS_{name}", "tcp://10.0.0.1:8000")
     kind = WriterSettings if name == "WRITER_PORT" else RedirectorSettings
@@ -176,15 +176,15 @@ def test_lists_are_separated_by_commas(monkeypatch):
     assert load(WriterSettings).target_schemes == {"https", "mailto"}
 
 
-def test_domains_are_normalised_and_refused_by_the_url_standard(monkeypatch):
+def test_domains_are_normalised_and_validated_by_the_url_standard(monkeypatch):
     monkeypatch.setenv("SHORTLINKS_DEFAULT_DOMAIN", "Bücher.Example.")
     assert load(WriterSettings).default_domain == "xn--bcher-kva.example"
     monkeypatch.setenv("SHORTLINKS_DEFAULT_DOMAIN", "https://go.example/")
-    (line,) = faults()
+    (line,) = errors()
     assert line.startswith("SHORTLINKS_DEFAULT_DOMAIN: ")
 
 
-def test_what_is_given_goes_before_the_environment():
+def test_a_given_setting_takes_precedence_over_the_environment():
     found = load(RelaySettings, redis_url="redis://given")
     assert found.redis_url.get_secret_value() == "redis://given"
 
@@ -197,5 +197,5 @@ def test_what_is_given_goes_before_the_environment():
         ("redis://cache", "redis://cache"),
     ],
 )
-def test_urls_are_shown_without_their_credentials(url, shown):
+def test_redacted_urls_have_no_credentials(url, shown):
     assert redact_url(url) == shown

@@ -1,4 +1,4 @@
-"""A password may stand apart from its URL, in a file of its own, and hold any character."""
+"""A password may be separate from its URL, in its own file, and contain any character."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def read_by_asyncpg(url: str) -> tuple[object, ...]:
 
 
 @pytest.mark.usefixtures("password")
-def test_a_password_from_a_file_reaches_postgres_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_from_a_file_reaches_postgres_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORTLINKS_POSTGRES_READ_URL", "postgresql://app@replica/links")
     settings = load(PostgresSettings)
     url = settings.postgres_url.get_secret_value()
@@ -61,7 +61,7 @@ def test_a_password_from_a_file_reaches_postgres_as_it_is(monkeypatch: pytest.Mo
     ("url", "user"),
     [("redis://cache:6379/0", None), ("redis://app@cache:6379/0", "app")],
 )
-def test_a_password_from_a_file_reaches_redis_as_it_is(
+def test_a_password_from_a_file_reaches_redis_unchanged(
     monkeypatch: pytest.MonkeyPatch, url: str, user: str | None
 ) -> None:
     monkeypatch.setenv("SHORTLINKS_REDIS_URL", url)
@@ -72,19 +72,19 @@ def test_a_password_from_a_file_reaches_redis_as_it_is(
 
 
 @pytest.mark.usefixtures("password")
-def test_addresses_of_sentinels_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_addresses_of_sentinels_are_preserved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORTLINKS_REDIS_URL", "redis+sentinel://a:1,b:2/links/3")
     url = load(RedisSettings).redis_url.get_secret_value()
     assert url.endswith("@a:1,b:2/links/3")
 
 
 @pytest.mark.usefixtures("password")
-def test_a_password_in_the_url_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_url_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORTLINKS_POSTGRES_URL", "postgresql://app:own@db/links")
     assert load(PostgresSettings).postgres_url.get_secret_value() == "postgresql://app:own@db/links"
 
 
 @pytest.mark.usefixtures("password")
-def test_no_password_is_shown(password: Path) -> None:
+def test_the_representation_of_settings_shows_no_password(password: Path) -> None:
     assert HOSTILE not in repr(load(PostgresSettings))
     assert password.read_text("utf-8").strip() not in repr(load(RedisSettings))

@@ -16,9 +16,9 @@ from shortcore.http.connections import Connections
 from shortcore.http.joined_writes import JoinedProtocol
 from shortcore.runtime import drain, logging
 from shortcore.runtime.admin import AdminApp
-from shortcore.runtime.drain import Server, UvicornServer
 from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.loop_lag import LoopLag
+from shortcore.runtime.server import Server, UvicornServer
 from shortcore.settings.loader import load
 from shortcore.settings.redirector import RedirectorSettings
 

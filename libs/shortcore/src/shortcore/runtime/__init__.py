@@ -1,1 +1,1 @@
-"""What every process has: admin port, health, drain, background tasks, logs, metrics."""
+"""The parts of every process: server, drain, background tasks, admin port, logs, metrics."""

@@ -1,8 +1,8 @@
-"""The admin port: probes, health for people, metrics; plain ASGI, no framework.
+"""The admin port: probes, the state of dependencies, and metrics, as a plain ASGI application.
 
-`/livez` says that the process answers, `/readyz` that it has started and does not drain,
-`/health` shows every dependency, `/metrics` speaks OpenMetrics. Never exposed by the chart's
-Ingress.
+`/livez` answers while the process runs. `/readyz` answers 200 if the process has started and is not
+draining. `/health` shows the state of each dependency, for people. `/metrics` returns metrics in the
+OpenMetrics format. The chart never exposes this port by its Ingress.
 """
 
 import time
@@ -20,18 +20,19 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-Answer: TypeAlias = tuple[int, str, bytes]
+Response: TypeAlias = tuple[int, str, bytes]
+"""Status, content type and body."""
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 class AdminApp:
-    """Answers the four paths from memory; none of them waits for anything."""
+    """Answers the four paths from memory, without any I/O."""
 
     def __init__(self, health: Health, registry: CollectorRegistry, service: str) -> None:
         self._health = health
         self._service = service
-        self._routes: dict[str, Callable[[], Answer]] = {
+        self._routes: dict[str, Callable[[], Response]] = {
             "/livez": lambda: (200, _TEXT, b"alive\n"),
             "/readyz": self._readyz,
             "/health": self._report,
@@ -39,23 +40,27 @@ class AdminApp:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Answer one request."""
         del receive
         if scope["type"] != "http":
             return
         route = self._routes.get(scope["path"])
         if route is None:
-            status, kind, body = 404, _TEXT, b"here are /livez /readyz /health /metrics\n"
+            status, kind, body = (
+                404,
+                _TEXT,
+                b"not found: the paths are /livez, /readyz, /health and /metrics\n",
+            )
         elif scope["method"] == "OPTIONS":
             status, kind, body = 204, _TEXT, b""
         elif scope["method"] not in {"GET", "HEAD"}:
-            status, kind, body = 405, _TEXT, b"GET or HEAD\n"
+            status, kind, body = 405, _TEXT, b"method not allowed: use GET or HEAD\n"
         else:
             status, kind, body = route()
         headers = [(b"cache-control", b"no-store")]
         if status in {204, 405}:
             headers.append((b"allow", b"GET, HEAD, OPTIONS"))
-        if status != 204:  # noqa: PLR2004  # has no body, nor a length (RFC 9110, section 8.6)
+        if status != 204:  # noqa: PLR2004  # 204 has neither a body nor a length (RFC 9110, section 8.6)
             headers.append((b"content-type", kind.encode()))
             headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -63,11 +68,11 @@ class AdminApp:
             {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
         )
 
-    def _readyz(self) -> Answer:
+    def _readyz(self) -> Response:
         status = 200 if self._health.ready else 503
         return status, _TEXT, f"{self._health.phase.value}\n".encode()
 
-    def _report(self) -> Answer:
+    def _report(self) -> Response:
         dependencies = self._health.dependencies()
         body = {
             "service": self._service,
@@ -77,5 +82,5 @@ class AdminApp:
                 each.name: {"ok": each.ok, "detail": each.detail} for each in dependencies
             },
         }
-        # Always 200: it is for people; probes read /readyz.
+        # Always 200, because people read it; probes use /readyz.
         return 200, "application/json", msgspec.json.encode(body) + b"\n"

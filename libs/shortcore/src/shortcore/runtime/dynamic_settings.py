@@ -1,8 +1,8 @@
-"""Settings that change while a service runs: one watched file over the settings of the start.
+"""Settings that change while a service runs, from a YAML file.
 
-The file is checked as a whole, by the same rules as at the start, before any of it counts: a
-faulty one changes nothing. It is read again and again, not watched by inotify, as Kubernetes
-swaps the symbolic link above the file and never touches the file itself.
+The file is validated as a whole, by the same rules as the settings at the start. An invalid file
+changes nothing. The file is polled, because inotify would not notice its changes: Kubernetes
+replaces a symbolic link above the file and never writes to the file itself.
 """
 
 import asyncio
@@ -24,104 +24,111 @@ from shortcore.settings.shared import DynamicFileSettings
 log = structlog.stdlib.get_logger(__name__)
 
 INTERVAL_S = 2.0
-"""How often the file is read; it holds a few lines."""
+"""Polling interval of the file, which has only a few lines."""
 
 S = TypeVar("S", bound=DynamicFileSettings)
 
 
 class DynamicFile(Generic[S]):
-    """Holds the settings in force; `take` gets them at each change, and must not wait.
+    """Applies the dynamic file over the settings of the start.
 
-    `read()` looks at the file once and never raises for what stands in it: a fault is logged, a
-    line each, and counted, and the last good settings stay.
+    `apply` is called with the new settings at each change; it must not block.
     """
 
-    def __init__(self, settings: S, take: Callable[[S], None]) -> None:
+    def __init__(self, settings: S, apply: Callable[[S], None]) -> None:
         self.generation = 0
-        """A number made of the content in force: equal in all processes with the same; 0: none."""
+        """A hash of the content in effect, equal in all processes with the same content; 0: none."""
         self.applied_at = 0.0
+        """Unix time of the last change in seconds; 0: none yet."""
         self.errors = 0
-        self._given = settings
+        """Times that the file was invalid or could not be read."""
+        self._start_settings = settings
         self._path = settings.dynamic_file
-        self._take = take
+        self._apply = apply
         self._seen = ""
 
     def read(self) -> bool:
-        """Take over what stands in the file; returns whether that changed the settings."""
+        """Read the file and apply it if it changed; returns whether settings were applied.
+
+        Raises nothing if the file is invalid: each error is logged and the file is counted once. The
+        last valid settings stay in effect.
+        """
         if self._path is None:
             return False
         try:
             content = self._path.read_bytes()
         except OSError as error:
-            return self._fault(f"unreadable: {error.strerror}", [str(error)])
+            return self._invalid(f"unreadable: {error.strerror}", [str(error)])
         digest = hashlib.sha256(content).hexdigest()
         if digest == self._seen:
             return False
         try:
-            changed = checked(content)
+            changed = parse(content)
         except ValidationError as error:
             lines = [
                 f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
                 for fault in error.errors(include_url=False)
             ]
-            return self._fault(digest, lines)
+            return self._invalid(digest, lines)
         except (ValueError, yaml.YAMLError) as error:
-            return self._fault(digest, [" ".join(str(error).split())])
-        known = type(self._given).model_fields
-        settings = self._given.model_copy(
+            return self._invalid(digest, [" ".join(str(error).split())])
+        known = type(self._start_settings).model_fields
+        settings = self._start_settings.model_copy(
             update={name: value for name, value in changed.items() if name in known}
         )
-        logging.getLogger().setLevel(str(changed.get("log_level", _level(self._given))).upper())
-        self._take(settings)
+        logging.getLogger().setLevel(
+            str(changed.get("log_level", _level(self._start_settings))).upper()
+        )
+        self._apply(settings)
         self._seen = digest
         self.generation = int(digest[:12], 16)
         self.applied_at = time.time()
-        log.info("dynamic settings in force", generation=self.generation, names=sorted(changed))
+        log.info("dynamic settings applied", generation=self.generation, names=sorted(changed))
         return True
 
     async def watch(self) -> None:
-        """Read the file for ever."""
+        """Poll the file until cancelled."""
         while True:
             self.read()
             await asyncio.sleep(INTERVAL_S)
 
-    def export(self, figures: FromMemory) -> None:
-        """Add its figures to what `/metrics` shows."""
-        figures.gauge(
+    def export(self, metrics: FromMemory) -> None:
+        """Export the metrics of the dynamic file."""
+        metrics.gauge(
             "shortlinks_config_generation",
-            "Made of the dynamic settings in force, so that equal ones have equal numbers; 0: none",
+            "Hash of the dynamic settings in effect, equal in all processes with the same settings; 0: none.",
             lambda: self.generation,
         )
-        figures.gauge(
+        metrics.gauge(
             "shortlinks_config_applied_timestamp_seconds",
-            "When they were taken over, in Unix time; 0: never",
+            "Unix time at which the dynamic settings were last applied; 0: never.",
             lambda: self.applied_at,
         )
-        figures.counter(
+        metrics.counter(
             "shortlinks_config_errors",
-            "Times that the file of dynamic settings was found faulty or unreadable",
+            "Times that the file of dynamic settings was invalid or could not be read.",
             lambda: self.errors,
         )
 
-    def _fault(self, seen: str, lines: list[str]) -> bool:
-        if seen != self._seen:  # the same fault again is no news
+    def _invalid(self, seen: str, lines: list[str]) -> bool:
+        if seen != self._seen:  # the same content was not reported before
             self._seen = seen
             self.errors += 1
             for line in lines:
-                log.error("dynamic settings are faulty", file=str(self._path), fault=line)
+                log.error("dynamic settings are invalid", file=str(self._path), error=line)
         return False
 
 
-def checked(content: bytes) -> Mapping[str, Any]:
-    """Return the settings in a YAML text; those that are null are left out.
+def parse(content: bytes) -> Mapping[str, Any]:
+    """Return the settings in a YAML text, without those that are null.
 
-    Raises ValidationError, yaml.YAMLError, or ValueError when it is no mapping or not UTF-8.
+    Raises ValidationError, yaml.YAMLError, or ValueError if the text is not UTF-8 or not a mapping.
     """
     found = yaml.safe_load(content.decode())
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ValueError("not a mapping of names to values")  # noqa: TRY004  # a fault of the file, not of the caller
+        raise ValueError("the file must be a mapping of names to values")  # noqa: TRY004  # the file is invalid, not the argument's type
     given = {name: value for name, value in found.items() if value is not None}
     values = _MODEL.model_validate(given)
     return {name: getattr(values, name) for name in values.model_fields_set}
@@ -140,8 +147,8 @@ def _declared() -> dict[str, Any]:
     }
 
 
-# Every service checks the whole file, also what only its neighbours read: a file that one of
-# them refuses is refused by all.
+# Every service validates all dynamic settings, also those of other services, so that all services
+# accept or refuse the same file.
 _MODEL: type[BaseModel] = create_model(
     "Dynamic", __config__=ConfigDict(extra="forbid"), **_declared()
 )

@@ -1,12 +1,12 @@
-"""Python's collector of cycles, for servers whose requests leave none behind."""
+"""Tunes the garbage collector for servers whose requests create no reference cycles."""
 
 import gc
 
 
 def collect_seldom() -> None:
-    """Collect seldom from now on; what is there now is there for good."""
-    # Each full collection walks all that is kept (cached links, a batch under way): with Python's
-    # own thresholds that is a tenth of the time, in pauses of tens of milliseconds.
+    """Make collections rare, and exclude all objects that exist now from them."""
+    # A full collection visits all objects, such as cached links. With the default thresholds this
+    # takes a tenth of the time of the process, in pauses of tens of milliseconds.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

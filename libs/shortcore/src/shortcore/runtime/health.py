@@ -1,4 +1,4 @@
-"""What a process knows of itself and its dependencies, for probes and for people."""
+"""The phase of a process and the state of its dependencies, for probes and for people."""
 
 import enum
 import time
@@ -9,7 +9,7 @@ from shortcore.storage.dependency import Dependency
 
 
 class Phase(enum.Enum):
-    """Where a process is in its life."""
+    """The phases of a process."""
 
     STARTING = "starting"
     READY = "ready"
@@ -18,11 +18,11 @@ class Phase(enum.Enum):
 
 @dataclass(slots=True)
 class Health:
-    """The state behind `/livez`, `/readyz` and `/health`.
+    """The state that `/livez`, `/readyz` and `/health` report.
 
-    Readiness is «started and not draining» and nothing else: a redirector whose database is
-    away still answers from its caches, and taking every pod out of the Service at once would
-    turn a slow dependency into an outage.
+    A process is ready if it has started and is not draining; dependencies do not matter. A
+    redirector whose database is down still answers from its caches. If a slow dependency made all
+    pods unready at once, it would cause an outage.
     """
 
     phase: Phase = Phase.STARTING
@@ -30,14 +30,14 @@ class Health:
     checks: list[Callable[[], Dependency]] = field(default_factory=list)
 
     def add(self, check: Callable[[], Dependency]) -> None:
-        """Show `check` in `/health`; it must answer from memory, at once."""
+        """Show the result of `check` in `/health`; it must not block."""
         self.checks.append(check)
 
     @property
     def ready(self) -> bool:
-        """Whether traffic should come here."""
+        """Whether load balancers should send requests to this process."""
         return self.phase is Phase.READY
 
     def dependencies(self) -> list[Dependency]:
-        """Return the state of every dependency."""
+        """Return the state of each dependency."""
         return [check() for check in self.checks]

@@ -1,4 +1,4 @@
-"""Logs: JSON lines on servers, readable lines on a terminal, with the request's id on each."""
+"""Log output: JSON or lines for people, with bounded values and the id of the request."""
 
 import io
 import logging
@@ -11,18 +11,19 @@ import structlog
 from shortcore.settings.shared import LogFormat
 
 MAX_VALUE: Final = 512
-"""Characters of one value in a log line. A longer value is cut: clients choose paths and headers."""
+"""Maximum length of a value in characters. Longer values are cut, because clients choose some of them,
+such as paths and headers."""
 
 MAX_TRACEBACK: Final = 16_384
-"""Characters of a traceback in a log line."""
+"""Maximum length of a traceback in characters."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def bounded(text: str) -> str:
-    """Return `text` on one line, without control characters, cut after `MAX_VALUE` characters.
+    """Return `text` without control characters or line breaks, cut after `MAX_VALUE` characters.
 
-    A cut value ends with the number of characters that are missing.
+    A cut value ends with the number of missing characters.
     """
     clean = _CONTROL.sub("\ufffd", text[:MAX_VALUE])
     missing = len(text) - MAX_VALUE
@@ -30,9 +31,9 @@ def bounded(text: str) -> str:
 
 
 def configure(level: str, log_format: LogFormat, service: str) -> None:
-    """Send the standard library's and structlog's records to standard error in one form.
+    """Write the messages of structlog and of the standard library to standard error in one format.
 
-    Context variables (`request_id`) bound with structlog.contextvars appear on every line.
+    Each message has the context variables of structlog, such as `request_id`.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
@@ -63,7 +64,7 @@ def configure(level: str, log_format: LogFormat, service: str) -> None:
         [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
-                # The default one, of rich, prints local variables: URLs with their passwords.
+                # The default formatter (rich) prints local variables, such as URLs with passwords.
                 exception_formatter=_plain_traceback,
             )
         ]
@@ -91,7 +92,7 @@ def configure(level: str, log_format: LogFormat, service: str) -> None:
 def _without_colour(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    event.pop("color_message", None)  # uvicorn's message once more, with escape codes
+    event.pop("color_message", None)  # the message again, with escape codes, from uvicorn
     return event
 
 
@@ -110,12 +111,12 @@ def _bound_values(
 
 _SHORT = (int, float, type(None), BaseException)
 _OWN = frozenset({"exc_info", "stack", "_record", "_from_structlog"})
-"""What the logging libraries themselves put into an event; a traceback has its own bound."""
+"""Keys that the logging libraries add themselves. Tracebacks have their own limit."""
 
 
 def _bounded_object(value: object) -> object:
     text = value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else repr(value)
-    # A short list stays a list in JSON.
+    # JSON keeps the type of a short value, such as a list.
     return value if len(text) <= MAX_VALUE and not isinstance(value, bytes) else bounded(text)
 
 
@@ -136,5 +137,5 @@ def _plain_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
 def _bounded_traceback(trace: str) -> str:
     if len(trace) <= MAX_TRACEBACK:
         return trace
-    half = MAX_TRACEBACK // 2  # the error stands at the end, or begins there
+    half = MAX_TRACEBACK // 2  # the end has the error, or the start of a long one
     return f"{trace[:half]}\n… (cut)\n{trace[-half:]}"

@@ -1,4 +1,4 @@
-"""Measures how late the event loop runs what is due: the time for which one task held it."""
+"""Measures the lag of the event loop: the time for which one task held it."""
 
 import asyncio
 import time
@@ -13,22 +13,22 @@ INTERVAL_S: Final = 0.25
 """Time between two measurements."""
 
 HELD_S: Final = 0.5
-"""Lag that is logged: probes of the admin port and deadlines are late by then, too."""
+"""Lag above which a line is logged: probes of the admin port and timeouts are then late, too."""
 
 LOG_INTERVAL_S: Final = 10.0
-"""Shortest time between two log lines: whatever holds the loop may do so again at once."""
+"""Minimum time between two log lines, because the loop may be held many times in a row."""
 
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class LoopLag:
-    """Sleeps and observes by how much too late it wakes, about four times a second."""
+    """Sleeps for a fixed interval and measures how much later it wakes."""
 
     def __init__(self, registry: CollectorRegistry, interval_s: float = INTERVAL_S) -> None:
         self._interval_s = interval_s
         self._lag = Histogram(
             "shortlinks_event_loop_lag_seconds",
-            "Delay of a timer of the event loop, measured four times a second.",
+            "Delay of a timer in the event loop, measured four times per second.",
             buckets=_BUCKETS_S,
             registry=registry,
         )
@@ -44,7 +44,7 @@ class LoopLag:
             self.observe(max(0.0, now - due), now)
 
     def observe(self, lag_s: float, now: float) -> None:
-        """Take one measurement, made at `now` (seconds of a monotonic clock)."""
+        """Record a lag that was measured at `now`, in seconds of a monotonic clock."""
         self._lag.observe(lag_s)
         if lag_s <= HELD_S:
             return

@@ -1,6 +1,7 @@
-"""The registry, the bucket bounds and the names that all services share.
+"""The metrics registry, the buckets of latencies, and metrics that are read from memory.
 
-Names are a promise to dashboards and alerts: `shortlinks_` first, the unit last.
+Dashboards and alerts depend on the names of metrics. A name starts with `shortlinks_` and ends with
+its unit.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 def new_registry() -> CollectorRegistry:
-    """Return a registry with the process's own figures."""
+    """Return a registry with the metrics of the process: CPU, memory, garbage collection."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -30,7 +31,7 @@ def new_registry() -> CollectorRegistry:
     memory = FromMemory()
     memory.counter(
         "shortlinks_http_refused",
-        "HTTP requests refused before the application saw them",
+        "HTTP requests that were refused before they reached the application, by rule.",
         lambda: {rule: refused[rule] for rule in RULES},
         "rule",
     )
@@ -39,15 +40,15 @@ def new_registry() -> CollectorRegistry:
 
 
 def exposition(registry: CollectorRegistry) -> bytes:
-    """Return all metrics as OpenMetrics text."""
+    """Return all metrics in the OpenMetrics text format."""
     return bytes(generate_latest(registry))
 
 
 class FromMemory(Collector):
-    """Exports plain numbers that the code keeps anyway, read only when somebody scrapes.
+    """Exports numbers that other objects hold in memory, and reads them only at a scrape.
 
-    `counters` and `gauges` map a name to (help, function); the function returns a number, or a
-    dict of label value to number together with the label's name given in `labels`.
+    A source is a function that returns a number, or a dict of label values to numbers if the metric
+    has a label.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class FromMemory(Collector):
         self._sources.append(("gauge", name, documentation, label, source))
 
     def collect(self) -> Iterable[Metric]:
-        """Read every source now."""
+        """Read all sources."""
         for kind, name, documentation, label, source in self._sources:
             labels = [label] if label else []
             family: CounterMetricFamily | GaugeMetricFamily = (
@@ -81,5 +82,7 @@ class FromMemory(Collector):
             elif isinstance(value, (int, float)):
                 family.add_metric([], float(value))
             else:
-                raise TypeError(f"{name}: the source gave {value!r}, not a number or a dict")
+                raise TypeError(
+                    f"{name}: the source returned {value!r}, which is neither a number nor a dict"
+                )
             yield family

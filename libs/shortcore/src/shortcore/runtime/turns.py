@@ -1,18 +1,18 @@
-"""Long work in short pieces: the event loop serves others after every few milliseconds."""
+"""Divides long work into turns, so that the event loop can run other tasks in between."""
 
 import asyncio
 import time
 from typing import Final
 
 TURN_S: Final = 0.005
-"""Time after which work gives way; its pieces in between must be far shorter than 50 ms."""
+"""Maximum duration of a turn. The work between two checks must take far less than 50 ms."""
 
 
 class Turn:
-    """Knows when the work that holds it has had the event loop for `TURN_S`.
+    """A turn of long work in the event loop, `over` after `TURN_S`.
 
-    Count time, not items: one row may cost a microsecond or, with every rule broken, a
-    millisecond.
+    It is measured in time, not in items: a valid row takes a microsecond, a row that breaks every
+    rule takes a millisecond.
     """
 
     __slots__ = ("_began",)
@@ -22,10 +22,10 @@ class Turn:
 
     @property
     def over(self) -> bool:
-        """Say whether to give way now."""
+        """Whether the turn is over, so that the work must call `give_way`."""
         return time.perf_counter() - self._began > TURN_S
 
     async def give_way(self) -> None:
-        """Let everything that is ready run once, then begin the next turn."""
+        """Let all other ready tasks run once, then start the next turn."""
         await asyncio.sleep(0)
         self._began = time.perf_counter()

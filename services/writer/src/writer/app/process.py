@@ -6,9 +6,11 @@ from shortcore.errors import ConfigurationError, DatabaseUnavailable
 from shortcore.http import connections
 from shortcore.runtime import drain
 from shortcore.runtime.admin import AdminApp
+from shortcore.runtime.connection_close import close_while_draining
 from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
+from shortcore.runtime.server import UvicornServer
 from shortcore.settings.urls import redact_url
 from shortcore.settings.writer import WriterSettings
 from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
@@ -38,14 +40,14 @@ async def run(settings: WriterSettings) -> None:
             settings, container.registry
         )
         try:
-            admin_server = drain.UvicornServer(
+            admin_server = UvicornServer(
                 admin,
                 settings.writer_host,
                 settings.writer_admin_port,
                 connections=admin_connections,
             )
-            public_server = drain.UvicornServer(
-                drain.closing(create_app(container), health),
+            public_server = UvicornServer(
+                close_while_draining(create_app(container), health),
                 settings.writer_host,
                 settings.writer_port,
                 connections=public_connections,

@@ -13,6 +13,7 @@ from shortcore.runtime.gc_tuning import collect_seldom
 from shortcore.runtime.health import Health
 from shortcore.runtime.loop_lag import LoopLag
 from shortcore.runtime.metrics import FromMemory, new_registry
+from shortcore.runtime.server import UvicornServer
 from shortcore.settings.relay import RelaySettings
 from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_schema
 from shortcore.storage.wiring import make_breaker, open_primary
@@ -39,7 +40,7 @@ async def run(settings: RelaySettings) -> None:
     source = FromMemory()
     metrics.export(relay, source)
     registry.register(source)
-    admin = drain.UvicornServer(
+    admin = UvicornServer(
         AdminApp(health, registry, "relay"),
         "0.0.0.0",  # noqa: S104  # a server in a container
         settings.relay_admin_port,
