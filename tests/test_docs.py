@@ -147,6 +147,7 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
     assert terms == sorted(set(terms), key=str.casefold)
 
 
+@pytest.mark.timeout(300)  # it starts a whole stack, on a machine that may be busy
 @pytest.mark.skipif(not shutil.which("curl"), reason="the picture shows curl")
 def test_the_picture_shows_what_a_running_stack_answers() -> None:
     """`make picture` draws it anew."""
