@@ -150,9 +150,8 @@ def test_the_glossary_is_in_alphabetical_order() -> None:
 @pytest.mark.timeout(300)  # it starts a whole stack, on a machine that may be busy
 @pytest.mark.skipif(not shutil.which("curl"), reason="the picture shows curl")
 def test_the_picture_shows_what_a_running_stack_answers() -> None:
-    """`make picture` draws it anew."""
     drawn = picture.read(picture.PICTURE.read_text("utf-8"))
-    assert picture.stable(drawn) == picture.stable(picture.record())
+    assert picture.stable(drawn) == picture.stable(picture.record()), "`make picture` draws it anew"
 
 
 def test_the_sample_of_the_readme_has_only_fields_of_a_link() -> None:

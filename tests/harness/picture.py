@@ -40,7 +40,7 @@ VARIES = (
     (re.compile(r"sl_\S+…"), "KEY"),
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT"), "DATE"),
     (re.compile(r"[+-]?\d+(\.\d+)?(?= (ms|s)\b)"), "N"),
-    (re.compile(r"\d+(?= changes wait)"), "N"),
+    (re.compile(r"\d+(?= changes? in the outbox)"), "N"),
     (re.compile(r"(?<=change feed at )\d+-\d+"), "ID"),
     (re.compile(r"(?<=schema) +revision \d+"), "REVISION"),
     (re.compile(r"(?<=: version )[\d.]+"), "VERSION"),
