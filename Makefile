@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-images soak fault-table bench compare scale steps soak-memory lint format docs picture lock images compose-secrets cluster-test clean
+.PHONY: help run test test-faults test-images soak fault-table bench compare scale soak-memory lint format docs picture lock images compose-secrets cluster-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -55,21 +55,21 @@ soak: $(VENV)/.dev ## The consistency and fault tests for about an hour
 fault-table: $(VENV)/.dev ## Measure every fault anew into docs/operations/disaster-drills.md
 	@WRITE_FAULT_TABLE=1 $(VENV)/bin/python -m pytest -q tests/faults/test_dependencies.py
 
-# Two results must be compared on a quiet machine; the ratios of one result hold on any.
-bench: $(VENV)/.run ## Measure redirects and creates; BENCH=quick or full for less or more
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench
+# Results of one run can be compared with each other, results of two runs only if the machine was quiet.
+# LINKS, ROUNDS, SECONDS (MINUTES of soak-memory) and CASES make a run shorter or longer: see bench/.
+BENCH      = PYTHONPATH=.:tests $(VENV)/bin/python -m
 
-scale: $(VENV)/.run ## Measure what 1k, 1M and 10M links cost (SCALE=1000,1000000)
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.scale
+bench: $(VENV)/.run ## Measure redirects and creates
+	@$(BENCH) bench
 
-compare: $(VENV)/.run ## Measure a redirect before and after a change (BEFORE=another checkout)
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.compare
+compare: $(VENV)/.run ## Measure redirects before and after a change (BEFORE=another checkout)
+	@$(BENCH) bench.compare
 
-steps: $(VENV)/.run ## Measure what a redirect costs, step by step
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.steps
+scale: $(VENV)/.run ## Measure how costs grow with the number of links (LINKS=1000,1000000)
+	@$(BENCH) bench.scale
 
 soak-memory: $(VENV)/.run ## Measure whether a redirector's memory grows (MINUTES=10)
-	@PYTHONPATH=.:tests $(VENV)/bin/python -m bench.soak
+	@$(BENCH) bench.soak
 
 lint: $(VENV)/.dev ## Style, types, import rules, generated docs
 	@$(VENV)/bin/ruff format --check .

@@ -1,19 +1,20 @@
-"""What the redirector is measured against: no-op applications on its servers, and nginx."""
+"""What the redirector is compared with: a no-op ASGI application on uvicorn, and nginx."""
 
 import contextlib
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import pin, roles
+from harness.waiting import until
+
+from bench.cases import Case, Server
+from bench.machine import SERVER_CORES, pin
+from bench.traffic import Stream
 from shortctl.embedded import Child, stop_all
 from shortctl.embedded.ports import LOOPBACK, free_port
 
-ROOT = Path(__file__).parent.parent
 NGINX = """
 worker_processes 1; master_process off; daemon off; pid {folder}/nginx.id; error_log stderr crit;
 events {{ worker_connections 1024; }}
@@ -27,47 +28,31 @@ http {{
 """
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A running server that answers each request with the same redirect."""
-
-    name: str
-    port: int
-    child: Child
-
-
 @contextlib.contextmanager
-def open_baselines(folder: Path, servers: list[str]) -> Iterator[list[Baseline]]:
-    """Start a no-op for each of `servers`, and nginx where it is installed."""
-    found: list[Baseline] = []
+def open_baselines(folder: Path, stream: Stream) -> Iterator[list[Server]]:
+    """Start the no-op application, and nginx if it is installed."""
+    children: list[Child] = []
+
+    def start(name: str, port: int, argv: list[str]) -> Server:
+        child = Child(name.replace(" ", "-"), argv, folder)
+        children.append(child)
+        child.start()
+        until(lambda: _listens(port), f"{name} listens", within_s=15)
+        pin(child.pid, SERVER_CORES)
+        return Server(Case(name, stream), "", port, child.pid)
+
     try:
-        for server in servers:
-            port = free_port()
-            argv = [sys.executable, "-m", f"bench.noop_{server}", str(port)]
-            found.append(_start(f"noop {server}", port, argv, folder))
+        port = free_port()
+        found = [start("no-op ASGI", port, [sys.executable, "-m", "bench.noop", str(port)])]
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if nginx:
             port = free_port()
             configuration = folder / "nginx.conf"
             configuration.write_text(NGINX.format(folder=folder, port=port))
-            argv = [nginx, "-p", str(folder), "-c", str(configuration)]
-            found.append(_start("nginx", port, argv, folder))
+            found.append(start("nginx", port, [nginx, "-p", str(folder), "-c", str(configuration)]))
         yield found
     finally:
-        stop_all([each.child for each in found])
-
-
-def _start(name: str, port: int, argv: list[str], folder: Path) -> Baseline:
-    child = Child(name.replace(" ", "-"), argv, folder, environment={"PYTHONPATH": str(ROOT)})
-    child.start()
-    deadline = time.monotonic() + 15
-    while not _listens(port):
-        if not child.running or time.monotonic() > deadline:
-            child.stop()
-            raise RuntimeError(f"{name} does not start:\n{child.tail()}")
-        time.sleep(0.02)
-    pin(child.pid, roles().server)
-    return Baseline(name, port, child)
+        stop_all(children)
 
 
 def _listens(port: int) -> bool:

@@ -1,67 +1,52 @@
-"""`make compare BEFORE=…`: what a change costs a redirect, measured in one interleaved run.
+"""`make compare BEFORE=…`: redirects before and after a change, measured in one interleaved run.
 
-BEFORE is another checkout whose `.venv` exists (`make .venv/.run` there). Its redirectors and those of
-this checkout run over the same stores, and every round measures both in turn. ROUNDS sets the number
-of rounds (20: about six minutes).
+BEFORE is another checkout with an environment (`make .venv/.run` there). Its services and those of this
+checkout run on the same servers, each on databases of their own. Every round measures each case on both
+sides. LINKS, ROUNDS, SECONDS and CASES are as for `make bench`.
 """
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from bench import load, machine, report
-from bench.measure import Measured, measure
-from bench.plan import PLANS
-from bench.ratios import before_and_after
-from bench.redirects import BRIEF, Streams, redirector_cases
-from bench.world import open_world
-from shortctl.embedded import stop_all
+from bench import machine, report
+from bench.cases import redirect_cases, selected, start
+from bench.deployment import deploy, generated_codes, open_servers, shuffled
+from bench.rounds import Plan, measure
 
-PLAN = replace(PLANS["quick"], name="compare", seconds=1.0, warm_s=0.3, latency_s=1.0)
+CASES = ("local hit", "Redis hit", "unknown code")
 
 
 def main() -> int:
-    """Measure and print; returns the exit code: 1 if a case became slower than the bound."""
-    folder = os.environ.get("BEFORE", "")
-    program = Path(folder).resolve() / ".venv" / "bin" / "shortlinks-redirector"
-    rounds = int(os.environ.get("ROUNDS") or 20)
-    if not folder or not program.is_file():
-        say(f"BEFORE names no checkout with an environment: there is no {program}")
+    """Measure and print; returns the exit code: 1 if a case became more than 3% slower."""
+    before = Path(os.environ.get("BEFORE") or "none").resolve()
+    if not (before / ".venv" / "bin" / "shortlinks-redirector").is_file():
+        print(f"BEFORE={before} has no environment: run `make .venv/.run` in that checkout.")
         return 2
-    plan = replace(PLAN, rounds=rounds, latency_rounds=max(1, rounds // 2))
-    conditions = machine.conditions(f"make compare ROUNDS={rounds}") | load.tools()
-    programs = {"before": str(program), "after": "shortlinks-redirector"}
-    with open_world(plan.links) as world:
-        streams = Streams.write(world, plan)
-        cases = redirector_cases(world, plan, streams, BRIEF, programs)
-        try:
-            found = measure(cases, plan, say)
-        finally:
-            stop_all([case.part.child for case in cases if case.part is not None])
-    ratios = before_and_after(found)
-    say("")
-    print(text(conditions, found, report.ratio_table(ratios)))
-    return 0 if all(each.met for each in ratios) else 1
-
-
-def text(conditions: dict[str, str], found: Sequence[Measured], ratios: str) -> str:
-    """Return the result as Markdown."""
-    tables = [
-        "# Before and after\n",
-        report.redirect_table(found),
-        "",
-        ratios,
-        "",
-        "## Conditions\n",
-    ]
-    return "\n".join([*tables, *(f"- {name}: {value}" for name, value in conditions.items())])
-
-
-def say(message: str) -> None:
-    """Report progress on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    plan = Plan.read(links=100_000, rounds=20, seconds=1)
+    conditions = machine.conditions(f"make compare BEFORE=… {plan}")
+    codes = [*generated_codes(plan.links)]
+    with (
+        open_servers() as servers,
+        deploy(servers, "before", 0, before) as old,
+        deploy(servers, "after", 1) as new,
+    ):
+        sides = {"before": old, "after": new}
+        for side in sides.values():
+            side.start(codes)
+        wanted = selected(*CASES)
+        cases = [
+            each for each in redirect_cases(servers.folder, shuffled(codes)) if each.name in wanted
+        ]
+        running = [start(case, side, label) for case in cases for label, side in sides.items()]
+        found = measure(running, plan)
+    ratios = report.before_and_after(found)
+    tables = {
+        "Before and after": report.redirect_table(found),
+        "Ratios": report.ratio_table(ratios),
+    }
+    report.print_result(tables, conditions)
+    return 0 if all(each.met is not False for each in ratios) else 1
 
 
 if __name__ == "__main__":

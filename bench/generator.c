@@ -1,12 +1,12 @@
-/* A load generator: closed loop, or open loop corrected for coordinated omission.
+/* The load generator: sends the requests of a file over keep-alive connections.
  *
- * Open loop is that of wrk2: each connection has a timetable, a late answer delays the next
- * request but not its due time, and latency counts from the due time (G. Tene, "How NOT to
- * Measure Latency"). Requests come from a file in its order, which none of the packaged tools
- * can do at tens of thousands a second on one core. bench/generator.py is its twin in Python:
- * same arguments, same file, same JSON.
+ * RATE 0 is the closed loop: a connection sends its next request after a response. Any other rate is
+ * the open loop: each connection has a schedule. A late response delays the next request, but not the
+ * time at which that request is due, and latency counts from that time. So a server that stalls cannot
+ * hide the requests that it delayed (G. Tene, "How NOT to Measure Latency"; wrk2 does the same).
+ * Packaged load generators cannot send the requests of a file in order at the rates needed here.
  *
- * generator HOST PORT CONNECTIONS SECONDS WARM_SECONDS RATE OFFSET FILE    (RATE 0: closed loop)
+ * generator PORT CONNECTIONS SECONDS WARM_SECONDS RATE OFFSET FILE    (see load.py and traffic.py)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,14 +19,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define HEAD 4096
 #define BUFFER 65536
-#define GRACE_NS 1000000000ull
+#define GRACE_NS 1000000000ull /* for responses that are due at the end */
 
 typedef struct { char *data; size_t size; } Request;
 
@@ -35,7 +34,7 @@ typedef struct {
     uint64_t due;
     const Request *request;
     size_t sent, have;
-    long left; /* bytes of the body still to come; -1 while in the head */
+    long left; /* bytes of the body to come; -1 while reading the head */
     int status;
     char head[HEAD + 1];
 } Connection;
@@ -65,10 +64,10 @@ static void load(const char *path) {
         if (request_count == room) requests = realloc(requests, (room = room ? 2 * room : 1024) * sizeof *requests);
         Request *r = &requests[request_count++];
         r->data = malloc(r->size = size);
-        if (fread(r->data, 1, size, file) != size) fail("the request file is cut off");
+        if (fread(r->data, 1, size, file) != size) fail("the request file is truncated");
     }
     fclose(file);
-    if (!request_count) fail("no requests");
+    if (!request_count) fail("the request file is empty");
 }
 
 static void record(uint64_t from, uint64_t at) {
@@ -77,31 +76,31 @@ static void record(uint64_t from, uint64_t at) {
     latencies[latency_count++] = (uint32_t)((at - from) / 100);
 }
 
-static void watch(Connection *c, int writing) {
+static void watch_fd(Connection *c, int writing) {
     struct epoll_event e = {.events = EPOLLIN | (writing ? EPOLLOUT : 0), .data.ptr = c};
     if (epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e)) fail("epoll_ctl");
     c->writing = writing;
 }
 
-static void push(Connection *c) {
+static void send_rest(Connection *c) {
     ssize_t n = send(c->fd, c->request->data + c->sent, c->request->size - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) fail("send");
     if (n > 0) c->sent += n;
     int more = c->sent < c->request->size;
-    if (more != c->writing) watch(c, more);
+    if (more != c->writing) watch_fd(c, more);
 }
 
-static void begin(Connection *c) {
+static void start_request(Connection *c) {
     c->request = &requests[next_request];
     next_request = (next_request + 1) % request_count;
     c->sent = c->have = 0;
     c->left = -1;
     c->busy = 1;
-    push(c);
+    send_rest(c);
 }
 
-/* Returns 1 when the answer is whole. */
-static int take(Connection *c, const char *data, size_t size) {
+/* Returns 1 when the response is complete. */
+static int receive(Connection *c, const char *data, size_t size) {
     if (c->left < 0) {
         size_t fits = HEAD - c->have < size ? HEAD - c->have : size;
         memcpy(c->head + c->have, data, fits);
@@ -109,13 +108,13 @@ static int take(Connection *c, const char *data, size_t size) {
         c->head[c->have] = 0;
         char *body = strstr(c->head, "\r\n\r\n");
         if (!body) {
-            if (c->have == HEAD) fail("the head of an answer is too long");
+            if (c->have == HEAD) fail("the head of a response is too long");
             return 0;
         }
         size_t in_head = body + 4 - c->head, before = c->have - fits;
         c->status = atoi(c->head + 9);
         char *length = strcasestr(c->head, "\r\ncontent-length:");
-        if (!length || length > body) fail("an answer without Content-Length");
+        if (!length || length > body) fail("a response without Content-Length");
         c->left = atol(length + 17) - (long)(size - (in_head - before));
     } else {
         c->left -= size;
@@ -123,7 +122,7 @@ static int take(Connection *c, const char *data, size_t size) {
     return c->left <= 0;
 }
 
-static void done(Connection *c, uint64_t at, uint64_t interval) {
+static void finish(Connection *c, uint64_t at, uint64_t interval) {
     c->busy = 0;
     total++;
     if (at >= measure_from && (interval ? c->due >= measure_from : at < end_at)) {
@@ -145,13 +144,13 @@ static double percentile(double share) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) { fprintf(stderr, "usage: generator HOST PORT CONNECTIONS SECONDS WARM RATE OFFSET FILE\n"); return 2; }
-    int count = atoi(argv[3]);
-    double seconds = atof(argv[4]), warm = atof(argv[5]), rate = atof(argv[6]);
-    load(argv[8]);
-    next_request = strtoull(argv[7], 0, 10) % request_count;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
-    if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) fail("HOST is no IPv4 address");
+    if (argc != 8) { fprintf(stderr, "usage: generator PORT CONNECTIONS SECONDS WARM RATE OFFSET FILE\n"); return 2; }
+    int count = atoi(argv[2]);
+    double seconds = atof(argv[3]), warm = atof(argv[4]), rate = atof(argv[5]);
+    load(argv[7]);
+    next_request = strtoull(argv[6], 0, 10) % request_count;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     Connection *all = calloc(count, sizeof *all);
     struct epoll_event events[256];
     static char buffer[BUFFER];
@@ -166,18 +165,17 @@ int main(int argc, char **argv) {
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].fd, &e)) fail("epoll_ctl");
     }
     uint64_t interval = rate > 0 ? (uint64_t)(1e9 * count / rate) : 0, start = now();
-    struct rusage before, after;
-    getrusage(RUSAGE_SELF, &before);
+    clock_t cpu_before = clock();
     measure_from = start + (uint64_t)(warm * 1e9);
     end_at = measure_from + (uint64_t)(seconds * 1e9);
     for (int i = 0; i < count; i++) all[i].due = start + interval * i / count;
     for (;;) {
         uint64_t at = now(), next = end_at;
-        int waiting = 0;
+        int waiting = 0; /* for a response */
         if (at < end_at) {
             for (int i = 0; i < count; i++) {
                 if (all[i].busy) continue;
-                if (all[i].due <= at) begin(&all[i]);
+                if (all[i].due <= at) start_request(&all[i]);
                 else if (all[i].due < next) next = all[i].due;
             }
             at = now();
@@ -194,30 +192,26 @@ int main(int argc, char **argv) {
         }
         for (int i = 0; i < n; i++) {
             Connection *c = events[i].data.ptr;
-            if (c->writing && events[i].events & EPOLLOUT) push(c);
+            if (c->writing && events[i].events & EPOLLOUT) send_rest(c);
             if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))) continue;
             ssize_t size = recv(c->fd, buffer, BUFFER, MSG_DONTWAIT);
             if (size < 0 && errno == EAGAIN) continue;
             if (size <= 0) fail("the server closed a connection");
-            if (!c->busy) fail("an answer that nobody asked for");
-            if (take(c, buffer, size)) done(c, now(), interval);
+            if (!c->busy) fail("a response without a request");
+            if (receive(c, buffer, size)) finish(c, now(), interval);
         }
     }
-    /* What should have been sent or answered by now counts as at least this late. */
+    double cpu = (double)(clock() - cpu_before) / CLOCKS_PER_SEC, ran = (now() - start) / 1e9;
+    /* A request that was due and has no response has waited at least until now. */
     long unanswered = 0;
-    uint64_t at = now();
-    getrusage(RUSAGE_SELF, &after);
     for (int i = 0; interval && i < count; i++)
-        for (uint64_t due = all[i].due; due < end_at; due += interval) {
-            if (due >= measure_from) record(due, at), unanswered++;
-        }
-    double cpu = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) + (after.ru_stime.tv_sec - before.ru_stime.tv_sec)
-        + ((after.ru_utime.tv_usec - before.ru_utime.tv_usec) + (after.ru_stime.tv_usec - before.ru_stime.tv_usec)) / 1e6;
+        for (uint64_t due = all[i].due; due < end_at; due += interval)
+            if (due >= measure_from) record(due, now()), unanswered++;
     qsort(latencies, latency_count, sizeof *latencies, by_size);
-    printf("{\"answers\": %zu, \"total\": %zu, \"seconds\": %.6f, \"unanswered\": %ld, \"cpu_share\": %.4f, \"us\": {\"p50\": %.1f, "
+    printf("{\"rate\": %.1f, \"total\": %zu, \"unanswered\": %ld, \"client_cpu\": %.4f, \"us\": {\"p50\": %.1f, "
            "\"p99\": %.1f, \"p99.9\": %.1f, \"max\": %.1f}, \"statuses\": {",
-           latency_count - unanswered, total, seconds, unanswered, cpu / ((at - start) / 1e9), percentile(0.5),
-           percentile(0.99), percentile(0.999), percentile(1));
+           seconds > 0 ? (latency_count - unanswered) / seconds : 0, total, unanswered, cpu / ran,
+           percentile(0.5), percentile(0.99), percentile(0.999), percentile(1));
     const char *comma = "";
     for (int i = 0; i < 600; i++)
         if (statuses[i]) printf("%s\"%d\": %ld", comma, i, statuses[i]), comma = ", ";

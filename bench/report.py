@@ -1,161 +1,188 @@
-"""Writes what was found: a table for the terminal and for Markdown, JSON, and a chart."""
+"""Ratios of what was measured in the same round, and the tables and files of a result."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench.chart import Bar, chart
+import msgspec
+
 from bench.creates import Created
-from bench.measure import Measured
-from bench.ratios import Ratio
+from bench.rounds import Measured
 
-RESULTS = Path(__file__).parent / "results"
-NOTES = """\
-Closed loop with 64 keep-alive connections for throughput; open loop at 60% of it for latency,
-counted from the time a request was due (coordinated omission corrected). Median over the rounds,
-which are interleaved; `±` is half of max - min. «per CPU s»: answers for each second of the
-server's processor time, which others on the machine disturb least. A client core near 100% means
-that the client, not the server, was the limit. «Delivered
-after»: the longest that Redis and the redirectors had to be told of the last links once all were
-answered; PostgreSQL has them from the answer on. Creates: see the text of
-`bench/creates.py`; «start» is an import of one row.
-"""
+CHANGE_MIN = 0.97
+"""A change may cost a redirect 3% of its responses per CPU second."""
+
+REDIRECT_TARGETS = (
+    ("local hit", "no-op ASGI", 0.90),
+    ("local hit", "nginx", 0.45),
+    ("Redis hit", "local hit", 0.45),
+    ("unknown code", "local hit", 0.90),
+)
+CREATE_TARGETS = (
+    ("create, 16 connections", "pgbench insert, 16 connections", 0.30),
+    ("create, 64 connections", "pgbench insert, 64 connections", 0.30),
+    ("batches of 1,000", "COPY", 0.35),
+    ("import of a CSV", "COPY", 0.50),
+)
+P99_TARGETS_MS = (("local hit", 2.0), ("Redis hit", 6.0), ("nginx", None))
+RSS_TARGET_MIB = 150.0
 
 
 @dataclass(frozen=True)
-class Result:
-    """Everything about one run."""
+class Ratio:
+    """A value per round, and the target for its median, if there is one."""
 
-    conditions: dict[str, str]
-    redirects: Sequence[Measured]
-    creates: Sequence[Created]
-    ratios: Sequence[Ratio]
+    name: str
+    values: Sequence[float]
+    target: float | None = None
+    at_least: bool = True
+    unit: str = ""
 
-
-def write(result: Result) -> str:
-    """Write latest.{json,md,svg}; returns the Markdown, which reads well on a terminal."""
-    RESULTS.mkdir(exist_ok=True)
-    data = asdict(result) | {"ratios": [asdict(each) | {"met": each.met} for each in result.ratios]}
-    (RESULTS / "latest.json").write_text(json.dumps(data, indent=1) + "\n")
-    text = markdown(result)
-    (RESULTS / "latest.md").write_text(text)
-    (RESULTS / "latest.svg").write_text(_svg(result))
-    return text
+    @property
+    def met(self) -> bool | None:
+        """Whether the median meets the target."""
+        if self.target is None:
+            return None
+        value = median(self.values)
+        return value >= self.target if self.at_least else value <= self.target
 
 
-def markdown(result: Result) -> str:
-    """Return the tables."""
-    parts = ["# Benchmark\n"]
-    if result.redirects:
-        parts += ["## Redirects\n", redirect_table(result.redirects)]
-        parts += ["", "Where the answers came from:\n", *_layers(result.redirects), ""]
-    if result.creates:
-        parts += ["## Creates\n", _table(_CREATE_HEAD, map(_create_row, result.creates)), ""]
-    if result.ratios:
-        parts += ["## Targets\n", ratio_table(result.ratios), ""]
-    parts += [NOTES, "## Conditions\n"]
-    parts += [f"- {name}: {value}" for name, value in result.conditions.items()]
-    return "\n".join(parts) + "\n"
+def ratio(
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    target: float | None = None,
+    *,
+    at_least: bool = True,
+) -> Ratio:
+    """Divide round by round: other load that slowed one side of a round slowed the other, too."""
+    return Ratio(name, [a / b for a, b in zip(ours, theirs, strict=True)], target, at_least)
+
+
+def of_redirects(found: Sequence[Measured]) -> list[Ratio]:
+    """Return the ratios of all measured cases, and the values that have a target."""
+    by_name = {each.name: each for each in found}
+    ratios = [
+        ratio(f"{ours} / {theirs}, per CPU second",
+              by_name[ours].per_cpu_s, by_name[theirs].per_cpu_s, target)
+        for ours, theirs, target in REDIRECT_TARGETS
+        if ours in by_name and theirs in by_name
+    ]  # fmt: skip
+    for name, most_ms in P99_TARGETS_MS:
+        if name in by_name:
+            p99_ms = [us / 1000 for us in by_name[name].us["p99"]]
+            title = f"p99 of {name} at 60% load"
+            ratios.append(Ratio(title, p99_ms, most_ms, at_least=False, unit="ms"))
+    if "Zipf mix" in by_name:
+        values = by_name["Zipf mix"].rss_mib
+        ratios.append(Ratio("RSS, Zipf mix", values, RSS_TARGET_MIB, at_least=False, unit="MiB"))
+    return ratios
+
+
+def of_creates(found: Sequence[Created]) -> list[Ratio]:
+    """Return the ratios of creates."""
+    rates = {each.name: each.rates for each in found}
+    return [
+        ratio(f"{ours} / {theirs}", rates[ours], rates[theirs], target)
+        for ours, theirs, target in CREATE_TARGETS
+        if ours in rates
+    ]
+
+
+def before_and_after(found: Sequence[Measured]) -> list[Ratio]:
+    """Return the ratios of each case after a change to the same case before the change."""
+    by_case = {(each.name, each.label): each for each in found}
+    ratios: list[Ratio] = []
+    for name in dict.fromkeys(each.name for each in found):
+        after, before = by_case[name, "after"], by_case[name, "before"]
+        title = f"{name}: after / before"
+        ratios += [
+            ratio(f"{title}, per CPU second", after.per_cpu_s, before.per_cpu_s, CHANGE_MIN),
+            ratio(title, after.rates, before.rates),
+            ratio(f"{title}, p99", after.us["p99"], before.us["p99"]),
+        ]
+    return ratios
 
 
 def redirect_table(found: Sequence[Measured]) -> str:
-    """Return a row for each case of the redirectors and the baselines."""
-    return _table(_REDIRECT_HEAD, map(_redirect_row, found))
+    """Return a row per server: medians of throughput, latency at 60% load, and memory."""
+    head = ("case", "server", "per s", "±", "per CPU s", "p50 ms", "p99 ms", "RSS MiB",
+            "load generator's CPU", "answered by")  # fmt: skip
+    rows = [
+        (
+            each.name, each.label, f"{median(each.rates):,.0f}", _spread(each.rates),
+            f"{median(each.per_cpu_s):,.0f}", _ms(each.us, "p50"), _ms(each.us, "p99"),
+            f"{max(each.rss_mib):,.0f}", f"{max(each.client_cpu):.0%}", _shares(each.lookups),
+        )
+        for each in found
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def create_table(found: Sequence[Created]) -> str:
+    """Return a row per way to create links."""
+    head = ("way", "links per s", "±", "p50 ms", "p99 ms", "delivered after s (max)")
+    rows = [
+        (
+            each.name, f"{median(each.rates):,.0f}", _spread(each.rates), _ms(each.us, "p50"),
+            _ms(each.us, "p99"), f"{max(each.delivered_s):.1f}",
+        )
+        for each in found
+    ]  # fmt: skip
+    return table(head, rows)
 
 
 def ratio_table(ratios: Sequence[Ratio]) -> str:
-    """Return a row for each ratio, with its target."""
-    return _table(_RATIO_HEAD, map(_ratio_row, ratios))
+    """Return a row per ratio, with its target."""
+    rows = []
+    for each in ratios:
+        sign = "≥" if each.at_least else "≤"
+        target = "" if each.target is None else f"{sign} {each.target:g} {each.unit}".rstrip()
+        values = (median(each.values), min(each.values), max(each.values))
+        met = {True: "yes", False: "no", None: ""}[each.met]
+        rows.append((each.name, *(f"{value:.2f}" for value in values), target, met))
+    return table(("what", "median", "min", "max", "target", "met"), rows)
 
 
-_REDIRECT_HEAD = ("case", "server", "per s", "±", "per CPU s", "p50 ms", "p99 ms", "p99.9 ms",
-                  "CPU", "RSS MiB", "client")  # fmt: skip
-_CREATE_HEAD = ("way", "links per s", "±", "p50 ms", "p99 ms", "delivered after s",
-                "start ms")  # fmt: skip
-_RATIO_HEAD = ("what", "median", "least", "most", "target", "met")
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table that is also readable in a terminal."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
+    ]
+    padded.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _redirect_row(found: Measured) -> list[str]:
-    return [
-        found.name, "" if found.name.endswith(found.server) else found.server,
-        f"{median(found.rates):,.0f}", _spread(found.rates), f"{median(found.per_cpu_s):,.0f}",
-        *(_ms(found.us.get(name)) for name in ("p50", "p99", "p99.9")),
-        f"{median(found.cpu):.0%}", f"{max(found.rss_mib):,.0f}",
-        f"{max(found.client_cpu):.0%}",
-    ]  # fmt: skip
+def print_result(
+    tables: Mapping[str, str], conditions: Mapping[str, str], name: str = "", data: Any = None
+) -> None:
+    """Print a result as Markdown, and write `data` to `name`.json in the folder RESULTS."""
+    for title, text in tables.items():
+        print(f"## {title}\n\n{text}\n")
+    print("## Conditions\n")
+    for key, value in conditions.items():
+        print(f"- {key}: {value}")
+    if name:
+        folder = Path(os.environ.get("RESULTS") or Path(__file__).with_name("results"))
+        folder.mkdir(exist_ok=True)
+        encoded = msgspec.json.encode({"conditions": conditions} | data)
+        (folder / f"{name}.json").write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
 
-def _create_row(found: Created) -> list[str]:
-    latencies = (_ms(found.us.get(name)) for name in ("p50", "p99"))
-    delivered = f"{max(found.delivered_s):.1f}" if found.delivered_s else ""
-    start = f"{median(found.start_s) * 1000:,.0f}" if found.start_s else ""
-    rate = f"{median(found.rates):,.0f}"
-    return [found.name, rate, _spread(found.rates), *latencies, delivered, start]
+def _shares(lookups: Mapping[str, int]) -> str:
+    total = sum(lookups.values())
+    shares = {name: count / total for name, count in lookups.items() if count / total > 0.0005}
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
 
 
-def _ratio_row(ratio: Ratio) -> list[str]:
-    sign = "≥" if ratio.at_least else "≤"
-    numbers = (f"{value:.2f}" for value in (ratio.value, ratio.least, ratio.most))
-    bound = "" if ratio.bound is None else f"{sign} {ratio.bound:g} {ratio.unit}".rstrip()
-    return [ratio.name, *numbers, bound, {True: "yes", False: "no", None: ""}[ratio.met]]
-
-
-def _layers(found: Sequence[Measured]) -> list[str]:
-    lines = []
-    for each in found:
-        total = sum(each.layers.values())
-        if total:
-            shares = [
-                f"{name} {n / total:.1%}" for name, n in each.layers.items() if n / total > 0.0005
-            ]
-            lines.append(f"- {each.name} ({each.server}): {', '.join(shares)}")
-    return lines
-
-
-def _ms(values: Sequence[float] | None) -> str:
-    return f"{median(values) / 1000:.2f}" if values else ""
+def _ms(us: Mapping[str, Sequence[float]], name: str) -> str:
+    return f"{median(us[name]) / 1000:.2f}" if name in us else ""
 
 
 def _spread(values: Sequence[float]) -> str:
     return f"{(max(values) - min(values)) / 2:,.0f}"
-
-
-def _table(head: Sequence[str], rows: "map[list[str]]") -> str:
-    lines = [list(head), *rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    numeric = [at > 0 and head[at] not in {"server", "target", "met"} for at in range(len(head))]
-
-    def put(line: Sequence[str]) -> str:
-        cells = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        )
-        return "| " + " | ".join(cells) + " |"
-
-    rule = [
-        "-" * (width - 1) + (":" if right else "-")
-        for width, right in zip(widths, numeric, strict=True)
-    ]
-    return "\n".join([put(lines[0]), put(rule), *map(put, lines[1:])])
-
-
-def _svg(result: Result) -> str:
-    def bar(name: str, rates: Sequence[float], *, ours: bool) -> Bar:
-        return Bar(name, median(rates), min(rates), max(rates), ours=ours)
-
-    groups = {
-        "Redirects a second, one core": [
-            bar(each.name if each.name.endswith(each.server) else f"{each.name}, {each.server}",
-                each.rates, ours=bool(each.layers))
-            for each in result.redirects
-        ],
-        "Creates: links a second": [
-            bar(each.name, each.rates, ours=each.name != "COPY" and "pgbench" not in each.name)
-            for each in result.creates
-        ],
-    }  # fmt: skip
-    shown = ("date", "commit", "processor", "cores")
-    foot = ", ".join(f"{result.conditions[name]}" for name in shown if name in result.conditions)
-    return chart({name: bars for name, bars in groups.items() if bars}, foot + " cores")

@@ -1,231 +1,209 @@
-"""What grows with the number of links: look-ups, creates, indexes, bytes, rebuild, cold start.
+"""`make scale`: what grows with the number of links: lookups, creates, bytes, rebuild, start.
 
-`SCALE=1000,1000000,10000000` names the sizes; each has a database of its own on one server, filled
-by PostgreSQL itself, with codes about as long and as scattered as ours. They are measured in turns:
-look-ups use the redirector's own statement for one key, creates a plain insert; one client sends
-one after the other, so that they show what a size costs and not how well clients share a server.
-PostgreSQL runs on its defaults: the links of the largest size do not fit into its `shared_buffers`.
-`SCALE_FOLDER` keeps the databases for another run; `SCALE_ONLY=fill` ends when they are filled.
+LINKS names the sizes, separated by commas. Each size has a database of its own on one PostgreSQL with
+its default settings, so the links of the largest size do not fit into `shared_buffers`. The sizes are
+measured in turns. A lookup is the redirector's own statement for one key, a create is a plain insert.
+One client sends one statement after another: this shows what a size costs, not how clients share a
+server.
 """
 
 import asyncio
-import contextlib
-import json
 import os
-import subprocess
+import random
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from statistics import median
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import median, quantiles
 
+import asyncpg
 import httpx
 import redis
-from harness.stack import Stack
 
-from bench import machine, requests, table
-from bench.load import Order, own
-from bench.plan import CONNECTIONS
-from bench.report import RESULTS
-from bench.requests import HOST
-from bench.world import PREFIX, SECRET, fill_redis, open_stores, server_settings
-from shortctl.dev.services import command
-from shortctl.embedded import EmbeddedValkey
+from bench import machine, report, traffic
+from bench.deployment import Deployment, deploy, generated_codes, open_servers
+from bench.load import send_all
+from bench.report import ratio
+from bench.rounds import progress
+from bench.traffic import HOST, LETTERS
+from redirector.lookup import repository
+from shortcore.links.record import LinkKey
+from shortctl.servers import open_database
 
-SIZES = "1000,1000000,10000000"
-ROUNDS = 5
+LOOKUPS = 4000
+SAMPLE = 2000
+CREATES = 500
+CACHED = 100_000
 REBUILT = 1_000_000
-"""Links up to which Redis is filled and rebuilt as well."""
+"""Up to this size, links are also put into Valkey and into a local cache."""
 
-CACHED = table.GENERATED
 LOOKUP_MAX = 1.2
-"""A look-up in the largest table may cost so many times one in the smallest."""
+"""A lookup at the largest size may cost so many times a lookup at the smallest."""
+
+CREATE = "INSERT INTO links (id, domain_id, code, target) VALUES ($1, 1, $2, $3)"
+INDEXES = """
+SELECT indexrelid::regclass::text AS name, pg_relation_size(indexrelid) AS bytes
+FROM pg_index WHERE indrelid = 'links'::regclass ORDER BY 1
+"""
 
 
-@dataclass
-class Scale:
-    """What was found at one size: µs a statement (median, p99), seconds, and bytes a link.
+class Size:
+    """One number of links: its deployment, and the values measured, by what they are."""
 
-    `lookup_us` and `create_us` have a median a round; `lookup_cpu_us` is PostgreSQL's own share.
-    """
+    def __init__(self, links: int, deployment: Deployment) -> None:
+        self.links = links
+        self.values: dict[str, list[float]] = defaultdict(list)
+        self._deployment = deployment
+        self._url = deployment.stack.postgres_url
 
-    links: int
-    fill_s: float
-    sizes: table.Sizes
-    lookup_us: list[float] = field(default_factory=list)
-    lookup_p99_us: list[float] = field(default_factory=list)
-    lookup_cpu_us: list[float] = field(default_factory=list)
-    create_us: list[float] = field(default_factory=list)
-    create_p99_us: list[float] = field(default_factory=list)
-    cold_start_s: float | None = None
-    redis_bytes: float | None = None
-    rebuild_s: float | None = None
-    rebuild_again_s: float | None = None
+    def fill(self) -> None:
+        """Add the links to PostgreSQL and measure the sizes of table and indexes."""
+        self._timed(
+            "filling PostgreSQL, s", lambda: self._deployment.fill(generated_codes(self.links))
+        )
+        asyncio.run(self._bytes())
+
+    async def _bytes(self) -> None:
+        connection = await asyncpg.connect(self._url)
+        sizes = {"the table": await connection.fetchval("SELECT pg_table_size('links')")}
+        sizes |= {row["name"]: row["bytes"] for row in await connection.fetch(INDEXES)}
+        await connection.close()
+        for name, total in sizes.items():
+            self.values[f"PostgreSQL, {name}: bytes per link"] = [total / self.links]
+
+    def statements(self, turn: int) -> None:
+        """Measure lookups and creates."""
+        choose = random.Random(f"{self.links} {turn}")
+        for name, work in (("lookup", self._lookups), ("create", self._creates)):
+            times = [seconds * 1e6 for seconds in asyncio.run(work(choose))]
+            self.values[f"{name}, µs"].append(median(times))
+            self.values[f"{name}, p99 µs"].append(quantiles(times, n=100)[-1])
+
+    async def _lookups(self, choose: random.Random) -> list[float]:
+        numbers = choose.sample(range(self.links), min(self.links, SAMPLE))
+        times: list[float] = []
+        async with open_database(self._url) as postgres:
+            async with postgres.connection() as connection:
+                rows = await connection.fetch(
+                    "SELECT code FROM links WHERE id = ANY($1::bigint[])", numbers, timeout=600
+                )
+                server = await connection.fetchval("SELECT pg_backend_pid()")
+            keys = [LinkKey(f"{HOST}/{row['code']}") for row in rows]
+            for key in keys:  # the first pass warms the caches of PostgreSQL
+                if not await repository.find_links(postgres, [key]):
+                    raise RuntimeError(f"{key} is not found")
+            cpu_s = machine.cpu_seconds(server)
+            for number in range(LOOKUPS):
+                start = time.perf_counter()
+                await repository.find_links(postgres, [keys[number % len(keys)]])
+                times.append(time.perf_counter() - start)
+            cpu_s = machine.cpu_seconds(server) - cpu_s
+        self.values["lookup, µs of PostgreSQL's CPU"].append(cpu_s * 1e6 / LOOKUPS)
+        return times
+
+    async def _creates(self, choose: random.Random) -> list[float]:
+        connection = await asyncpg.connect(self._url)
+        statement = await connection.prepare(CREATE)
+        times = []
+        for number in range(CREATES):
+            code = "".join(choose.choices(LETTERS, k=9))
+            start = time.perf_counter()
+            await statement.fetch(-1 - number, code, f"https://example.com/new/{number}")
+            times.append(time.perf_counter() - start)
+        # Removed again, so that each size stays as large as its name says.
+        await connection.execute("DELETE FROM links WHERE id < 0")
+        await connection.close()
+        return times
+
+    def rebuild(self) -> None:
+        """Measure how long Valkey takes to fill, and what a link takes there."""
+        with redis.Redis.from_url(self._deployment.stack.redis_url) as client:
+            before = client.info("memory")["used_memory"]
+            self._timed("rebuilding an empty Valkey, s", self._deployment.fill_redis)
+            used = client.info("memory")["used_memory"] - before
+        self.values["Valkey: bytes per link"] = [used / self.links]
+        self._timed("rebuilding a full Valkey, s", self._deployment.fill_redis)
+
+    def local_cache(self) -> None:
+        """Measure how much a redirector's memory grows per cached link."""
+        paths = [f"/{code}" for code in generated_codes(min(CACHED, self.links))]
+        part = self._deployment.stack.redirector(
+            L1_MAX_ENTRIES=str(CACHED), L1_MAX_BYTES=str(2**30)
+        )
+        found = []
+        for requested in (paths[: len(paths) // 100], paths):
+            stream = traffic.gets(self._deployment.servers.folder / "cache.requests", requested)
+            send_all(int(part.url.rpartition(":")[2]), stream)
+            entries = part.metric("shortlinks_local_cache_entries")
+            found.append((machine.rss_mib(part.child.pid) * 2**20, entries))
+        part.child.stop()
+        (before, few), (after, many) = found
+        self.values["local cache: bytes per link"] = [(after - before) / (many - few)]
+
+    def start(self) -> None:
+        """Measure a redirector's start, up to its first redirect."""
+        self._timed("start of a redirector, s", self._first_redirect)
+
+    def _first_redirect(self) -> None:
+        part = self._deployment.stack.redirector()
+        url = f"{part.url}/{next(generated_codes(1))}"
+        response = httpx.get(url, headers={"host": HOST}, trust_env=False)
+        if response.status_code != 302:
+            raise RuntimeError(f"{url}: {response.status_code}")
+
+    def _timed(self, name: str, work: Callable[[], object]) -> None:
+        start = time.monotonic()
+        work()
+        self.values[name].append(time.monotonic() - start)
 
 
 def main() -> int:
-    """Fill a database for each size, then measure them in turns."""
-    numbers = sorted(int(size) for size in os.environ.get("SCALE", SIZES).split(","))
-    conditions = machine.conditions("make scale SCALE=" + ",".join(map(str, numbers)))
-    with _folder() as folder, open_stores(folder) as (postgres, valkey):
-        urls = {size: asyncio.run(table.open_database(postgres.url, size)) for size in numbers}
-        found = []
-        for size, url in urls.items():
-            fill_s = asyncio.run(table.fill(url, size))
-            found.append(Scale(size, fill_s, asyncio.run(table.sizes(url))))
-            say(f"{size:,} links filled in {fill_s:.0f} s")
-        if os.environ.get("SCALE_ONLY") == "fill":
-            return 0
-        conditions |= asyncio.run(server_settings(postgres.url))
-        for turn in range(ROUNDS):
-            for one in found:
-                _statements(urls[one.links], one, turn)
-        local = None
-        for one in found:
-            url = urls[one.links]
-            one.cold_start_s = _cold_start(folder, url, valkey)
-            if one.links <= REBUILT:
-                _redis(url, valkey, one)
-            if local is None and one.links >= CACHED:
-                local = _local_bytes(folder, url, valkey)
-            say(json.dumps(asdict(one), indent=1))
-    write_scale(conditions, local, found)
-    return 0
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    kept = os.environ.get("SCALE_FOLDER")
-    if kept:
-        Path(kept).mkdir(mode=0o711, exist_ok=True)
-        yield Path(kept)
-        return
-    with tempfile.TemporaryDirectory(prefix="shortlinks-scale-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        yield folder
-
-
-def _statements(url: str, one: Scale, turn: int) -> None:
-    lookups, cpu_us = asyncio.run(table.lookups(url, one.links, turn))
-    creates = asyncio.run(table.creates(url, one.links, turn))
-    one.lookup_cpu_us.append(round(cpu_us, 1))
-    for times, medians, tails in (
-        (lookups, one.lookup_us, one.lookup_p99_us),
-        (creates, one.create_us, one.create_p99_us),
-    ):
-        times.sort()
-        medians.append(round(times[len(times) // 2], 1))
-        tails.append(round(times[int(0.99 * len(times))], 1))
-    say(f"{turn + 1}/{ROUNDS}  {one.links:>11,} links: look-up {one.lookup_us[-1]:.0f} µs "
-        f"({one.lookup_cpu_us[-1]:.0f} of the server), "
-        f"create {one.create_us[-1]:.0f} µs")  # fmt: skip
-
-
-def write_scale(conditions: dict[str, str], local: float | None, found: list[Scale]) -> None:
-    """Write scale.json and say whether a look-up costs what it may."""
-    # Round by round, as what slowed one size slowed its neighbour, too.
-    ratios = {
-        name: [
-            b / a for a, b in zip(getattr(found[0], name), getattr(found[-1], name), strict=True)
+    """Measure and print; returns 1 if a lookup misses its target."""
+    numbers = sorted(map(int, (os.environ.get("LINKS") or "1000,1000000,10000000").split(",")))
+    rounds = int(os.environ.get("ROUNDS") or 5)
+    listed = ",".join(map(str, numbers))
+    conditions = machine.conditions(f"make scale LINKS={listed} ROUNDS={rounds}")
+    with open_servers() as servers, ExitStack() as stack:
+        conditions |= servers.settings()
+        sizes = [
+            Size(links, stack.enter_context(deploy(servers, f"links_{links}", database)))
+            for database, links in enumerate(numbers)
         ]
-        for name in ("lookup_us", "lookup_cpu_us")
+        for size in sizes:
+            size.fill()
+            progress(f"{size.links:>11,} links added")
+        for turn in range(rounds):
+            for size in sizes:
+                size.statements(turn)
+                progress(f"{turn + 1}/{rounds}  {size.links:>11,} links: lookups, creates")
+        for size in sizes:
+            if size.links <= REBUILT:
+                size.rebuild()
+                size.local_cache()
+            size.start()
+    ratios = [
+        ratio(name, sizes[-1].values[name], sizes[0].values[name], LOOKUP_MAX, at_least=False)
+        for name in ("lookup, µs", "lookup, µs of PostgreSQL's CPU")
+    ]
+    tables = {
+        "Medians": _table(sizes),
+        f"{numbers[-1]:,} links / {numbers[0]:,} links": report.ratio_table(ratios),
     }
-    data = {
-        "conditions": conditions,
-        "local_cache_bytes": local,
-        "sizes": [asdict(one) for one in found],
-        "ratios": {
-            name: {"median": median(each), "least": min(each), "most": max(each)}
-            for name, each in ratios.items()
-        },
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps(data, indent=1) + "\n")
-    for name, each in ratios.items():
-        say(f"{name} at {found[-1].links:,} / at {found[0].links:,}: {median(each):.2f} "
-            f"(at most {LOOKUP_MAX})")  # fmt: skip
-    say(f"local cache: {local} bytes a link, of the process's memory")
+    data = {"sizes": {size.links: size.values for size in sizes}, "ratios": ratios}
+    report.print_result(tables, conditions, "scale", data)
+    return 0 if all(each.met for each in ratios) else 1
 
 
-def _redis(url: str, valkey: EmbeddedValkey, one: Scale) -> None:
-    with redis.Redis.from_url(valkey.url) as client:
-        client.flushall()
-        before = client.info("memory")["used_memory"]
-        one.rebuild_s = _rebuild(url, valkey.url)
-        used = client.info("memory")["used_memory"] - before
-    one.redis_bytes = round(used / one.links, 1)
-    one.rebuild_again_s = _rebuild(url, valkey.url)
-
-
-def _rebuild(postgres_url: str, redis_url: str) -> float:
-    """Return the seconds of `shortctl cache rebuild` as fast as it can."""
-    environment = {
-        **os.environ,
-        "SHORTLINKS_POSTGRES_URL": postgres_url,
-        "SHORTLINKS_REDIS_URL": redis_url,
-        "SHORTLINKS_REDIS_PREFIX": PREFIX,
-    }
-    began = time.monotonic()
-    subprocess.run(
-        command("shortctl", "cache", "rebuild", "--rate", "1000000000"),
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    return round(time.monotonic() - began, 2)
-
-
-def _cold_start(folder: Path, url: str, valkey: EmbeddedValkey) -> float:
-    """Return the seconds from the start of a process to its first correct redirect."""
-    code, target = asyncio.run(table.any_link(url))
-    times = []
-    for _ in range(3):
-        with _stack(folder, url, valkey) as stack:
-            began = time.monotonic()
-            part = stack.redirector()
-            answer = httpx.get(f"{part.url}/{code}", headers={"host": HOST}, trust_env=False)
-            times.append(time.monotonic() - began)
-        if answer.headers.get("location") != target:
-            raise RuntimeError(f"/{code} gives {answer.status_code}")
-    return round(median(times), 2)
-
-
-def _local_bytes(folder: Path, url: str, valkey: EmbeddedValkey) -> float:
-    """Return how much a redirector grows for each link that its local cache takes."""
-    codes = asyncio.run(table.some_codes(url, CACHED))
-    asyncio.run(fill_redis(url, valkey.url))
-    warm = requests.gets(folder / "warm.requests", [f"/{code}" for code in codes[:1000]])
-    every = requests.gets(folder / "every.requests", [f"/{code}" for code in codes])
-    with _stack(folder, url, valkey) as stack:
-        part = stack.redirector(L1_MAX_ENTRIES=str(CACHED), L1_MAX_BYTES=str(2**30))
-        port = int(part.url.rpartition(":")[2])
-
-        def ask(stream: requests.Stream, seconds: float, offset: int = 0) -> tuple[float, float]:
-            own(Order(port, stream, CONNECTIONS, seconds, 0, offset))
-            return (
-                machine.rss_mib(part.child.pid) * 2**20,
-                part.metric("shortlinks_local_cache_entries"),
-            )
-
-        before, few = ask(warm, 2)
-        after, many = before, few
-        while many < CACHED * 0.99:
-            # From where the cache is filled on, as all come in the order of the file.
-            after, many = ask(every, 3, int(many))
-    return round((after - before) / (many - few), 1)
-
-
-def _stack(folder: Path, url: str, valkey: EmbeddedValkey) -> Stack:
-    settings = {"CODE_SECRET": SECRET, "REDIS_PREFIX": PREFIX, "DEFAULT_DOMAIN": HOST}
-    return Stack(folder, url, valkey.url, settings=settings)
-
-
-def say(text: str) -> None:
-    """Tell how far it is."""
-    print(text, flush=True)
+def _table(sizes: list[Size]) -> str:
+    rows = [
+        [
+            name,
+            *(f"{median(size.values[name]):,.1f}" if name in size.values else "" for size in sizes),
+        ]
+        for name in sizes[0].values
+    ]
+    return report.table(["", *(f"{size.links:,} links" for size in sizes)], rows)
 
 
 if __name__ == "__main__":

@@ -1,67 +1,58 @@
-"""Whether a redirector's memory grows: `MINUTES=10` of mixed traffic on a full local cache.
+"""`make soak-memory`: does a redirector's memory grow? MINUTES of mixed traffic on a full local cache.
 
-Zipf traffic over ten times as many links as the cache holds, with a tenth of unknown codes, at a
-fixed rate, while links are edited; memory is read each second. Before the clock starts, three times
-as many links as it holds are asked for once, so that the cache, the versions of links that left it
-and the tables of both are as large as they become.
+Traffic at a fixed rate: Zipf over ten times as many links as the local cache holds, and a tenth unknown
+codes. Meanwhile links are edited, and memory is read every second. Before the clock starts, three times
+as many links as the cache holds are requested once, so that the cache, the versions of evicted links and
+the hash tables of both have their final size.
 
-Growth is the slope of the second half: a line through the medians of BLOCKS equal parts, as samples
-of one second are no independent witnesses of anything. Flat is said only of a slope that stays
-below GROWTH_MIB_PER_HOUR with its error (95%, Student's t) on top.
+Growth is the slope of the second half. It is fitted through the medians of BLOCKS equal parts, because
+samples one second apart are not independent. Memory is «flat» only if the slope plus its error (95%,
+Student's t) stays below GROWTH_MIB_PER_HOUR.
 """
 
-import json
 import math
 import os
 import random
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import fmean, linear_regression, median
 
 import httpx
-from harness.stack import Part
 
-from bench import machine, requests
-from bench.load import LoadError, Order, own
-from bench.machine import pin, rss_mib
-from bench.plan import CONNECTIONS, PLANS
-from bench.report import RESULTS
-from bench.requests import HOST
-from bench.world import World, open_world
+from bench import machine, report, traffic
+from bench.deployment import Deployment, deploy, generated_codes, open_servers, shuffled
+from bench.load import Load, LoadError, send, send_all
+from bench.traffic import HOST
 
 RATE = 5000.0
 EDIT_EVERY_S = 0.02
 LEAST_MINUTES = 5.0
-"""A shorter soak shows that the harness works, and says nothing of growth."""
+"""A shorter run shows that the program works, but nothing about growth."""
 
 GROWTH_MIB_PER_HOUR = 6.0
-"""What counts as flat: less than the noise of the allocator over such a time."""
+"""Counts as flat: it is less than the noise of the memory allocator over that time."""
 
 BLOCKS = 12
 T_95 = 2.228
-"""Student's t for BLOCKS - 2 degrees of freedom, both sides."""
-
-WARM_S = 5.0
-WARM_WITHIN_S = 180.0
+"""Student's t for BLOCKS - 2 degrees of freedom, two-sided."""
 
 Sample = tuple[float, float]
-"""Seconds since the start, MiB."""
+"""Seconds since the start, and MiB."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """MiB an hour, give or take `error` (95%)."""
+    """MiB per hour, with its error (95%)."""
 
     mib_per_hour: float
     error: float
 
     @property
     def verdict(self) -> str:
-        """Say what is shown."""
+        """What the slope and its error show."""
         if self.mib_per_hour + self.error <= GROWTH_MIB_PER_HOUR:
             return "flat"
         grows = self.mib_per_hour - self.error > GROWTH_MIB_PER_HOUR
@@ -69,112 +60,82 @@ class Growth:
 
 
 def main() -> int:
-    """Soak one redirector; returns 1 unless its memory is flat and all answers are as they should."""
-    minutes = float(os.environ.get("MINUTES", "10"))
-    links = int(os.environ.get("LINKS", str(PLANS["full"].links)))
+    """Measure and print; returns 1 if memory is not shown to be flat, or a request or edit failed."""
+    minutes = float(os.environ.get("MINUTES") or 10)
+    links = int(os.environ.get("LINKS") or 1_000_000)
     conditions = machine.conditions(f"make soak-memory MINUTES={minutes:g} LINKS={links}")
-    plan = replace(PLANS["full"], links=links)
-    failures: list[str] = []
-    with open_world(plan.links) as world:
-        samples = _soak(world, plan.local_share, minutes * 60, failures)
-    late = [s for s in samples if s[0] >= minutes * 30]
-    if len(late) < 2 * BLOCKS:
-        raise RuntimeError(f"{len(late)} samples in the second half; {failures}")
+    codes = [*generated_codes(links)]
+    with open_servers() as servers, deploy(servers, "soak", 0) as deployment:
+        deployment.start(codes)
+        samples, load, failed_edits = _soak(deployment, shuffled(codes), minutes * 60)
+    late = [sample for sample in samples if sample[0] >= minutes * 30]
     growth = growth_of(late)
-    long_enough = minutes >= LEAST_MINUTES
-    verdict = growth.verdict if long_enough else "too short for a verdict"
-    data = {
-        "conditions": conditions,
-        "samples": samples,
-        "growth_mib_per_hour": growth.mib_per_hour,
-        "growth_error": growth.error,
-        "verdict": verdict,
-        "failures": failures,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "soak.json").write_text(json.dumps(data) + "\n")
-    print(f"RSS {samples[0][1]:.0f} MiB full at the start, {samples[-1][1]:.0f} MiB after "
-          f"{minutes:g} min, at most {max(mib for _, mib in samples):.0f}; in the second half "
-          f"{growth.mib_per_hour:+.1f} ± {growth.error:.1f} MiB an hour: {verdict}")  # fmt: skip
-    for failure in failures:
-        print(failure)
-    return 1 if failures or (long_enough and verdict != "flat") else 0
+    verdict = growth.verdict if minutes >= LEAST_MINUTES else "too short for a verdict"
+    failed = failed_edits or load.unanswered or set(load.statuses) - {"302", "404"}
+    row = (
+        f"{samples[0][1]:.1f}", f"{samples[-1][1]:.1f}", f"{max(mib for _, mib in samples):.1f}",
+        f"{growth.mib_per_hour:+.1f} ± {growth.error:.1f}", verdict,
+        str(load.statuses), str(load.unanswered), str(failed_edits),
+    )  # fmt: skip
+    head = ("MiB at the start", "MiB at the end", "MiB at most", "growth, MiB per hour", "verdict",
+            "responses", "unanswered", "failed edits")  # fmt: skip
+    tables = {f"Memory with {links // 10:,} cached links": report.table(head, [row])}
+    data = {"growth": growth, "verdict": verdict, "load": load, "samples": samples}
+    report.print_result(tables, conditions, "soak", data)
+    return 1 if failed or (minutes >= LEAST_MINUTES and verdict != "flat") else 0
 
 
 def growth_of(samples: Sequence[Sample]) -> Growth:
     """Return the least-squares slope through the medians of BLOCKS parts of equal length."""
-    began, ended = samples[0][0], samples[-1][0]
+    start, end = samples[0][0], samples[-1][0]
     parts: list[list[float]] = [[] for _ in range(BLOCKS)]
     for at, mib in samples:
-        parts[min(BLOCKS - 1, int((at - began) / (ended - began) * BLOCKS))].append(mib)
-    hours = [(number + 0.5) * (ended - began) / BLOCKS / 3600 for number in range(BLOCKS)]
+        parts[min(BLOCKS - 1, int((at - start) / (end - start) * BLOCKS))].append(mib)
+    hours = [(number + 0.5) * (end - start) / BLOCKS / 3600 for number in range(BLOCKS)]
     levels = [median(part) for part in parts]
-    mean_x, mean_y = sum(hours) / BLOCKS, sum(levels) / BLOCKS
-    spread = sum((x - mean_x) ** 2 for x in hours)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(hours, levels, strict=True)) / spread
-    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(hours, levels, strict=True))
-    return Growth(slope, T_95 * math.sqrt(left / (BLOCKS - 2) / spread))
+    slope, intercept = linear_regression(hours, levels)
+    residual = sum((y - intercept - slope * x) ** 2 for x, y in zip(hours, levels, strict=True))
+    spread = sum((x - fmean(hours)) ** 2 for x in hours)
+    return Growth(slope, T_95 * math.sqrt(residual / (BLOCKS - 2) / spread))
 
 
-def _soak(world: World, cached: int, seconds: float, failures: list[str]) -> list[Sample]:
-    part = world.stack.redirector(L1_MAX_ENTRIES=str(cached))
-    pin(part.child.pid, machine.roles().server)
-    port = int(part.url.rpartition(":")[2])
-    _fill(world, part, port, cached)
-    paths = requests.zipf(world.codes, 1_000_000, seed=9)
-    paths[::10] = requests.unknown_codes(world.codes, len(paths) // 10, seed=10)
-    stream = requests.gets(world.folder / "soak.requests", paths)
-    order = Order(port, stream, CONNECTIONS, seconds, 0)
-    load = threading.Thread(target=_run, args=(order, failures), name="load")
-    load.start()
+def _soak(
+    deployment: Deployment, codes: list[str], seconds: float
+) -> tuple[list[Sample], Load, int]:
+    cached = len(codes) // 10
+    part = deployment.stack.redirector(L1_MAX_ENTRIES=str(cached))
+    machine.pin(part.child.pid, machine.SERVER_CORES)
+    port, folder = int(part.url.rpartition(":")[2]), deployment.servers.folder
+    paths = [f"/{code}" for code in codes]
+    # The popular links come last, so that the cache has them when the clock starts.
+    send_all(port, traffic.gets(folder / "fill.requests", paths[3 * cached - 1 :: -1]))
+    if part.metric("shortlinks_local_cache_evictions_total") < cached:
+        raise LoadError("the local cache is not full")
+    requests = traffic.weighted(paths, traffic.zipf(len(paths)), 1_000_000, seed=9)
+    requests[::10] = traffic.unknown_codes(codes, len(requests) // 10, seed=10)
+    stream = traffic.gets(folder / "soak.requests", requests)
     samples: list[Sample] = []
-    began = time.monotonic()
+    failed_edits = 0
     choose = random.Random(11)
-    with world.stack.api(world.writer) as api:
-        while load.is_alive():
-            at = time.monotonic() - began
-            if not samples or at - samples[-1][0] >= 1:
-                samples.append((round(at, 2), round(rss_mib(part.child.pid), 2)))
-            try:
-                _edit(api, choose.choice(world.codes))
-            except httpx.HTTPError as error:
-                failures.append(f"an edit failed after {at:.0f} s: {error}")
+    with deployment.stack.api(deployment.writer) as api, ThreadPoolExecutor(1) as executor:
+        load = executor.submit(send, port, stream, seconds, rate=RATE)
+        start = time.monotonic()
+        while not load.done():
+            at = time.monotonic() - start
+            if not samples or at - samples[-1][0] >= min(1, seconds / 60):
+                samples.append((round(at, 2), round(machine.rss_mib(part.child.pid), 2)))
+            failed_edits += not _edit(api, choose.choice(codes))
             time.sleep(EDIT_EVERY_S)
-    load.join()
-    return samples
+        return samples, load.result(), failed_edits
 
 
-def _fill(world: World, part: Part, port: int, cached: int) -> None:
-    """Ask for each of three times as many links as the cache holds, the popular ones last."""
-    paths = [f"/{code}" for code in world.codes[3 * cached - 1 :: -1]]
-    stream = requests.gets(world.folder / "fill.requests", paths)
-    order = Order(port, stream, CONNECTIONS, WARM_S, 0)
-    deadline = time.monotonic() + WARM_WITHIN_S
-    sent = 0
-    while sent < len(paths):
-        if time.monotonic() > deadline:
-            raise LoadError(f"asked for {sent} links of {len(paths)} within {WARM_WITHIN_S:g} s")
-        sent += own(replace(order, offset=sent)).total
-    evictions = part.metric("shortlinks_local_cache_evictions_total")
-    if evictions < cached:
-        raise LoadError(f"the cache is not full: {evictions:g} evictions")
-
-
-def _edit(api: httpx.Client, code: str) -> None:
-    path = f"/api/v1/links/{HOST}/{code}"
-    answer = api.patch(path, json={"target": f"https://example.com/edited/{time.time_ns()}"})
-    answer.raise_for_status()
-
-
-def _run(order: Order, failures: list[str]) -> None:
+def _edit(api: httpx.Client, code: str) -> bool:
+    """Change the target of a link; returns whether that succeeded."""
+    target = f"https://example.com/edited/{time.time_ns()}"
     try:
-        load = own(order, RATE)
-    except (LoadError, subprocess.TimeoutExpired) as error:
-        failures.append(str(error))
-        return
-    strange = {status: n for status, n in load.statuses.items() if status not in {"302", "404"}}
-    if strange or load.unanswered:
-        failures.append(f"answers {load.statuses}, unanswered {load.unanswered}")
+        return api.patch(f"/api/v1/links/{HOST}/{code}", json={"target": target}).is_success
+    except httpx.HTTPError:
+        return False
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ class Stack:
     """Writers, relays and redirectors over one PostgreSQL and one Redis.
 
     `settings` are SHORTLINKS_ names without the prefix, for every part; `start_*` take more for
-    one part (another URL through a proxy, for example).
+    one part (another URL through a proxy, for example). `programs` is the folder of the programs to
+    start; None means those of this environment.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Stack:
     settings: Mapping[str, str] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     api_key: str = ""
+    programs: Path | None = None
 
     def __post_init__(self) -> None:
         self._secret = secrets.token_hex(16)
@@ -125,6 +127,12 @@ class Stack:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SHORTLINKS_")}
         return clean | {f"SHORTLINKS_{name}": value for name, value in names.items()}
 
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """Return the command line of one of the programs."""
+        if self.programs is None:
+            return command(program, *arguments)
+        return [str(self.programs / program), *arguments]
+
     def writer(self, **extra: str) -> Part:
         """Start a writer and wait until it is ready; the first one also makes the API key."""
         part = self._start("writer", ["shortlinks-writer", "serve"], extra, public=True)
@@ -146,9 +154,9 @@ class Stack:
         """Start a relay and wait until it is ready."""
         return self._start("relay", ["shortlinks-writer", "relay"], extra, public=False)
 
-    def redirector(self, program: str = "shortlinks-redirector", **extra: str) -> Part:
-        """Start a redirector and wait until it is ready; `program` may be another version's."""
-        return self._start("redirector", [program, "serve"], extra, public=True)
+    def redirector(self, **extra: str) -> Part:
+        """Start a redirector and wait until it is ready."""
+        return self._start("redirector", ["shortlinks-redirector", "serve"], extra, public=True)
 
     def patched(self, role: str, code: str, **extra: str) -> Part:
         """Start a writer, relay or redirector in which Python `code` runs first."""
@@ -163,7 +171,7 @@ class Stack:
     def create_key(self, name: str) -> str:
         """Make an API key by the command that operators use."""
         made = subprocess.run(
-            command("shortlinks-writer", "create-key", "--name", name),
+            self.command("shortlinks-writer", "create-key", "--name", name),
             env=self.environment(),
             capture_output=True,
             text=True,
@@ -200,7 +208,7 @@ class Stack:
             url = f"http://127.0.0.1:{port}"
         child = Child(
             f"{role}{len(self.parts)}",
-            argv if argv[0] == sys.executable else command(*argv),
+            argv if argv[0] == sys.executable else self.command(*argv),
             self.folder,
             environment=self.environment(**ports, **extra) | dict(variables),
         )
