@@ -15,6 +15,12 @@ from bench.traffic import Stream
 from shortctl.embedded import Child, stop_all
 from shortctl.embedded.ports import LOOPBACK, free_port
 
+# The options that the redirector gives to uvicorn.
+UVICORN = """
+-m uvicorn bench.noop:app --http httptools --loop uvloop --interface asgi3 --lifespan off --ws none
+--backlog 4096 --timeout-keep-alive 75 --no-access-log --log-level critical --no-server-header
+--no-proxy-headers --port {port}
+"""
 NGINX = """
 worker_processes 1; master_process off; daemon off; pid {folder}/nginx.id; error_log stderr crit;
 events {{ worker_connections 1024; }}
@@ -43,7 +49,7 @@ def open_baselines(folder: Path, stream: Stream) -> Iterator[list[Server]]:
 
     try:
         port = free_port()
-        found = [start("no-op ASGI", port, [sys.executable, "-m", "bench.noop", str(port)])]
+        found = [start("no-op ASGI", port, [sys.executable, *UVICORN.format(port=port).split()])]
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if nginx:
             port = free_port()

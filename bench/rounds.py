@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench.cases import Server
-from bench.load import LoadError, send
+from bench.load import Load, LoadError, send
 from bench.machine import cpu_seconds, rss_mib
 
 LATENCY_LOAD = 0.6
@@ -72,12 +72,12 @@ def measure(servers: Sequence[Server], plan: Plan) -> list[Measured]:
     for turn, server, into in _turns(pairs, plan):
         _throughput(server, into, plan, turn)
         progress(
-            f"throughput {turn + 1}/{plan.rounds}  {server.name:32} {into.rates[-1]:>9,.0f} per s"
+            f"throughput {turn + 1}/{plan.rounds}  {server.name:24} {into.rates[-1]:,.0f} per s"
         )
     for turn, server, into in _turns(pairs, plan):
         _latency(server, into, plan, turn)
-        progress(f"latency {turn + 1}/{plan.rounds}  {server.name:32} "
-            f"p99 {into.us['p99'][-1] / 1000:>9,.2f} ms")  # fmt: skip
+        p99_ms = into.us["p99"][-1] / 1000
+        progress(f"latency {turn + 1}/{plan.rounds}  {server.name:24} p99 {p99_ms:,.2f} ms")
     return found
 
 
@@ -90,14 +90,10 @@ def _turns(
 
 
 def _throughput(server: Server, into: Measured, plan: Plan, turn: int) -> None:
-    stream = server.case.stream
     server.prepare()
     lookups, cpu_s = server.lookups(), cpu_seconds(server.pid)
-    # Each round starts at another offset, so that no round finds the links of the round before.
-    load = send(server.port, stream, plan.seconds, warm_s=plan.warm_s,
-                offset=stream.count * turn // plan.rounds)  # fmt: skip
+    load = _send(server, plan, turn)
     cpu_s = cpu_seconds(server.pid) - cpu_s
-    _check_statuses(server, load.statuses)
     into.rates.append(load.rate)
     into.per_cpu_s.append(load.total / max(cpu_s, 0.01))
     into.client_cpu.append(load.client_cpu)
@@ -106,19 +102,20 @@ def _throughput(server: Server, into: Measured, plan: Plan, turn: int) -> None:
 
 
 def _latency(server: Server, into: Measured, plan: Plan, turn: int) -> None:
-    stream = server.case.stream
     server.prepare()
-    load = send(server.port, stream, plan.seconds, warm_s=plan.warm_s,
-                rate=LATENCY_LOAD * median(into.rates),
-                offset=stream.count * turn // plan.rounds)  # fmt: skip
-    _check_statuses(server, load.statuses)
+    load = _send(server, plan, turn, LATENCY_LOAD * median(into.rates))
     for name, value in load.us.items():
         into.us.setdefault(name, []).append(value)
 
 
-def _check_statuses(server: Server, statuses: dict[str, int]) -> None:
-    if set(statuses) != {str(server.case.status)}:
-        raise LoadError(f"{server.name}: responses {statuses}, expected {server.case.status}")
+def _send(server: Server, plan: Plan, turn: int, rate: float = 0) -> Load:
+    stream = server.case.stream
+    # Each round starts at another offset, so that no round finds the links of the round before.
+    offset = stream.count * turn // plan.rounds
+    load = send(server.port, stream, plan.seconds, warm_s=plan.warm_s, rate=rate, offset=offset)
+    if set(load.statuses) != {str(server.case.status)}:
+        raise LoadError(f"{server.name}: responses {load.statuses}")
+    return load
 
 
 def progress(text: str) -> None:

@@ -68,13 +68,14 @@ def main() -> int:
     with open_servers() as servers, deploy(servers, "soak", 0) as deployment:
         deployment.start(codes)
         samples, load, failed_edits = _soak(deployment, shuffled(codes), minutes * 60)
-    late = [sample for sample in samples if sample[0] >= minutes * 30]
-    growth = growth_of(late)
-    verdict = growth.verdict if minutes >= LEAST_MINUTES else "too short for a verdict"
+    verdict, slope, growth = "too short for a verdict", "", None
+    if minutes >= LEAST_MINUTES:
+        growth = growth_of([sample for sample in samples if sample[0] >= minutes * 30])
+        verdict, slope = growth.verdict, f"{growth.mib_per_hour:+.1f} ± {growth.error:.1f}"
     failed = failed_edits or load.unanswered or set(load.statuses) - {"302", "404"}
     row = (
         f"{samples[0][1]:.1f}", f"{samples[-1][1]:.1f}", f"{max(mib for _, mib in samples):.1f}",
-        f"{growth.mib_per_hour:+.1f} ± {growth.error:.1f}", verdict,
+        slope, verdict,
         str(load.statuses), str(load.unanswered), str(failed_edits),
     )  # fmt: skip
     head = ("MiB at the start", "MiB at the end", "MiB at most", "growth, MiB per hour", "verdict",
@@ -82,7 +83,7 @@ def main() -> int:
     tables = {f"Memory with {links // 10:,} cached links": report.table(head, [row])}
     data = {"growth": growth, "verdict": verdict, "load": load, "samples": samples}
     report.print_result(tables, conditions, "soak", data)
-    return 1 if failed or (minutes >= LEAST_MINUTES and verdict != "flat") else 0
+    return 1 if failed or (growth is not None and verdict != "flat") else 0
 
 
 def growth_of(samples: Sequence[Sample]) -> Growth:

@@ -105,7 +105,7 @@ class TestMake:
         assert 20 < float(row["MiB at the start"]) <= float(row["MiB at most"]) < 500
         assert row["verdict"] == "too short for a verdict"
         assert re.fullmatch(r"\{'302': \d+, '404': \d+\}", row["responses"])
-        assert len(json.loads((tmp_path / "soak.json").read_text())["samples"]) > 10
+        assert len(json.loads((tmp_path / "soak.json").read_text())["samples"]) > 5
 
 
 def make(target, **variables):
