@@ -17,6 +17,8 @@ from bench.machine import cpu_seconds, rss_mib
 LATENCY_LOAD = 0.6
 """Latency is measured at this share of the server's own median throughput."""
 
+ATTEMPTS = 5
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -91,9 +93,8 @@ def _turns(
 
 def _throughput(server: Server, into: Measured, plan: Plan, turn: int) -> None:
     server.prepare()
-    lookups, cpu_s = server.lookups(), cpu_seconds(server.pid)
-    load = _send(server, plan, turn)
-    cpu_s = cpu_seconds(server.pid) - cpu_s
+    lookups = server.lookups()
+    load, cpu_s = _send(server, plan, turn)
     into.rates.append(load.rate)
     into.per_cpu_s.append(load.total / max(cpu_s, 0.01))
     into.client_cpu.append(load.client_cpu)
@@ -103,19 +104,27 @@ def _throughput(server: Server, into: Measured, plan: Plan, turn: int) -> None:
 
 def _latency(server: Server, into: Measured, plan: Plan, turn: int) -> None:
     server.prepare()
-    load = _send(server, plan, turn, LATENCY_LOAD * median(into.rates))
+    load, _ = _send(server, plan, turn, LATENCY_LOAD * median(into.rates))
     for name, value in load.us.items():
         into.us.setdefault(name, []).append(value)
 
 
-def _send(server: Server, plan: Plan, turn: int, rate: float = 0) -> Load:
+def _send(server: Server, plan: Plan, turn: int, rate: float = 0) -> tuple[Load, float]:
+    """Return the load, and the CPU time that the server used for it."""
     stream = server.case.stream
     # Each round starts at another offset, so that no round finds the links of the round before.
     offset = stream.count * turn // plan.rounds
-    load = send(server.port, stream, plan.seconds, warm_s=plan.warm_s, rate=rate, offset=offset)
+    # On a busy machine, a server may get no CPU time during a whole short measurement.
+    for _ in range(ATTEMPTS):
+        cpu_s = cpu_seconds(server.pid)
+        load = send(server.port, stream, plan.seconds, warm_s=plan.warm_s, rate=rate, offset=offset)
+        cpu_s = cpu_seconds(server.pid) - cpu_s
+        if load.statuses:
+            break
+        progress(f"{server.name}: no response, trying again")
     if set(load.statuses) != {str(server.case.status)}:
         raise LoadError(f"{server.name}: responses {load.statuses}")
-    return load
+    return load, cpu_s
 
 
 def progress(text: str) -> None:
