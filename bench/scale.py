@@ -29,7 +29,7 @@ from bench.rounds import progress
 from bench.traffic import HOST, LETTERS
 from redirector.lookup import repository
 from shortcore.links.record import LinkKey
-from shortctl.servers import open_database
+from shortctl.admin.servers import open_database
 
 LOOKUPS = 4000
 SAMPLE = 2000
