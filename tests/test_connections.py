@@ -203,7 +203,7 @@ def test_a_flood_beyond_the_file_descriptors_leaves_the_admin_port_and_the_datab
         process.terminate()
         assert process.wait(20) == 0
     said = log.read_text()
-    assert "the limit of open files lowers connections_max" in said
+    assert "connections_max lowered to the limit of open files" in said
     assert '"process_limit"' in said
     assert "Too many open files" not in said
 

@@ -76,7 +76,7 @@ def test_an_invalid_cell_is_a_fault_of_its_row(text, field, rule):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("link,title\n", "no such column: link"),
+        ("link,title\n", "unknown column: link"),
         ("title\nx\n", "target"),
         ("target,target\n", "twice"),
         ("", "target"),

@@ -1,4 +1,4 @@
-"""What admission and deadlines need of a connection: its state, and the size of its incomplete request."""
+"""Admits a connection, and reports to the deadlines its state and the size of its incomplete request."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -66,12 +66,12 @@ class AdmittedProtocol(RefusingProtocol):
 
     @property
     def in_head(self) -> bool:
-        """Whether the rest of a head is awaited."""
+        """Whether a head has begun and is not complete."""
         return self.stage == HEAD
 
     @property
     def in_body(self) -> bool:
-        """Whether the rest of a body is awaited."""
+        """Whether a body has begun and is not complete."""
         return self.stage == BODY
 
     @property

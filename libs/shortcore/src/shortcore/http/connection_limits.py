@@ -1,4 +1,4 @@
-"""The limits of connections: from settings and from the file descriptors that the process may open."""
+"""The limits of connections, from the settings and the number of files that the process may open."""
 
 import resource
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class Limits:
 
 
 def public_limits(settings: ConnectionSettings) -> Limits:
-    """Return the limits of the public port, after raising the process's own limit of open files.
+    """Return the limits of the public port, after raising the process's limit of open files.
 
-    The public port gets what the reserve leaves, so that a flood of connections there never takes
-    the file descriptors of the admin port, PostgreSQL, Redis and logs. Raises ConfigurationError
-    where the reserve leaves nothing.
+    The public port gets the file descriptors outside of the reserve. So a flood of connections there
+    never takes those of the admin port, PostgreSQL, Redis and the logs. Raises ConfigurationError if
+    the reserve is as large as the limit.
     """
     reserve = settings.file_descriptors_reserved + settings.admin_connections_max
     files = _raised(settings.connections_max + reserve)
@@ -42,7 +42,7 @@ def public_limits(settings: ConnectionSettings) -> Limits:
         )
     if connections < settings.connections_max:
         log.warning(
-            "the limit of open files lowers connections_max",
+            "connections_max lowered to the limit of open files",
             open_files=files,
             connections_max=settings.connections_max,
             effective=connections,
@@ -71,7 +71,7 @@ def _limits(settings: ConnectionSettings, connections: int, per_address: int) ->
 
 
 def _raised(wanted: int) -> int:
-    """Raise the soft limit of open files towards `wanted`; returns the limit in force."""
+    """Raise the soft limit of open files to `wanted` if possible; returns the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return wanted if soft == resource.RLIM_INFINITY else soft

@@ -1,4 +1,4 @@
-"""Counts the connections that were refused or ended for a limit, and logs a line a minute for each reason."""
+"""Counts the connections that were refused or ended for a limit; logs one line per minute and reason."""
 
 import enum
 import time
@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 LOG_INTERVAL_S = 60.0
-"""Minimum time between two lines about the same reason: anybody can cause them."""
+"""Minimum time between two log lines for the same reason, as anybody can cause them."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,7 +30,7 @@ _UNLOGGED = {Reason.IDLE}  # the normal end of a connection that is kept alive
 
 
 class ConnectionMetrics:
-    """The metrics about connections of all listeners of one process."""
+    """The metrics of the connections of all listeners of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ended = Counter(
@@ -62,7 +62,7 @@ class ConnectionMetrics:
         incomplete_bytes: Callable[[], int],
         maximum: int,
     ) -> dict[Reason, Callable[[], None]]:
-        """Export the figures of one listener; returns what counts a connection for each reason."""
+        """Export the metrics of one listener; returns the counter of each reason."""
         self._open.labels(name).set_function(open_now)
         self._incomplete.labels(name).set_function(incomplete_bytes)
         self._max.labels(name).set(maximum)
@@ -70,7 +70,7 @@ class ConnectionMetrics:
 
 
 class Refusals:
-    """What one listener counts and logs about the connections that it refused or ended."""
+    """Counts and logs the connections that one listener refused or ended."""
 
     def __init__(self, listener: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._listener = listener
@@ -90,7 +90,7 @@ class Refusals:
         self._count = metrics.listener(self._listener, open_now, incomplete_bytes, maximum)
 
     def note(self, reason: Reason, peer: str) -> None:
-        """Count one connection, and log it unless a line about this reason is recent."""
+        """Count one connection, and log it unless this reason was logged within LOG_INTERVAL_S."""
         if self._count:
             self._count[reason]()
         if reason in _UNLOGGED:

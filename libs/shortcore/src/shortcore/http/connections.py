@@ -1,6 +1,6 @@
 """The open connections of one listener: admits them up to the limits, and ends those past a deadline.
 
-One timer looks at all connections, a part of them at each tick and each of them about once a second.
+One timer checks all connections: a part of them at each tick, and each of them about once per second.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from shortcore.http.networks import Networks, client_of
 from shortcore.settings.connections import ConnectionSettings
 
 SWEEP_S = 1.0
-"""Maximum time between two looks at a connection: a deadline is exact to twice that."""
+"""Maximum time between two checks of a connection; a deadline is exact to twice that."""
 
 _PARTS = 16
-"""Ticks of a sweep: 10,000 connections are then looked at in blocks of under a millisecond."""
+"""Ticks of a sweep: with 10,000 connections, each tick then takes less than a millisecond."""
 
 _SILENT = 1024
-"""Silent connections that are remembered, to be ended when others need the room."""
+"""Maximum number of silent connections in the list of those that are ended to admit others."""
 
 
 class Connections:
     """Admits connections and ends those that take too long.
 
-    A peer in `trusted` stands for many clients: the limit per address does not apply to it.
+    The limit per address does not apply to a peer in `trusted`, which forwards for many clients.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def admit(self, protocol: Watched, transport: asyncio.Transport) -> Connection | None:
-        """Take a new connection in; None, and the connection is closed, if it exceeds a limit."""
+        """Admit a new connection; closes it and returns None if it exceeds a limit."""
         peer = protocol.peer
         client = self._client(peer)
         if client is not None and self._of_client.get(client, 0) >= self._limits.per_address:
@@ -82,7 +82,7 @@ class Connections:
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Forget a connection that was admitted and is now closed."""
+        """Remove an admitted connection that is closed."""
         self._parts[connection.number % _PARTS].discard(connection)
         self.incomplete.drop(connection)
         self.count -= 1
@@ -95,7 +95,7 @@ class Connections:
                 del self._of_client[client]
 
     def received(self, connection: Connection, size: int, *, begins: bool) -> None:
-        """Count `size` bytes of a request that is not complete yet; end those that delay too much."""
+        """Count `size` bytes of an incomplete request; ends the oldest ones beyond `incomplete_bytes`."""
         self.incomplete.add(connection, size, begins=begins)
         while (slow := self.incomplete.excess()) is not None:
             self._refusals.note(Reason.INCOMPLETE_LIMIT, slow.protocol.peer)
@@ -109,9 +109,9 @@ class Connections:
         return client_of(peer)
 
     def _make_room(self) -> bool:
-        """End a connection that has been silent for a sweep or more; returns whether there was one.
+        """End a connection that has been silent for a sweep or longer; returns whether there was one.
 
-        So a flood of connections that send nothing refuses nobody who sends a request.
+        So a flood of connections that send nothing does not exclude clients that send requests.
         """
         while self._silent:
             connection = self._silent.popleft()
@@ -157,7 +157,7 @@ def of_settings(
 ) -> tuple[Connections, Connections]:
     """Return the connections of the public port and those of the admin port.
 
-    Raises ConfigurationError for a trusted proxy that is no address, or too few file descriptors.
+    Raises ConfigurationError for an invalid address of a trusted proxy, or too few file descriptors.
     """
     metrics = ConnectionMetrics(registry)
     trusted = _trusted(settings)
@@ -168,7 +168,7 @@ def of_settings(
 
 
 def of_admin_settings(settings: ConnectionSettings, registry: CollectorRegistry) -> Connections:
-    """Return the connections of the admin port of a process that has no other."""
+    """Return the connections of the admin port, for a process without a public port."""
     metrics = ConnectionMetrics(registry)
     return Connections(
         admin_limits(settings), name="admin", trusted=_trusted(settings), metrics=metrics

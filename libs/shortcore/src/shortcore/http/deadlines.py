@@ -1,7 +1,7 @@
-"""The deadlines of one connection: how long a head, a body, an answer and a pause may take.
+"""The deadlines of one connection: for a head, a body, a response and an idle connection.
 
-A request sets no timer. The protocol counts heads and bytes as they pass, and a check about once a
-second compares the counts with those of the check before.
+A request sets no timer. The protocol counts heads and bytes, and a check about once per second compares
+the counts with those of the previous check.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from shortcore.http.connection_limits import Limits
 from shortcore.http.connection_metrics import Reason
 
 _LOW_WATER_DRAIN = 48 * 1024
-"""Bytes that have left a full write buffer when asyncio lets the protocol write again."""
+"""Bytes that have left a full write buffer when asyncio calls `resume_writing`."""
 
 
 class Watched(Protocol):
-    """What a check reads of an HTTP protocol."""
+    """The state of an HTTP protocol that a check reads."""
 
     transport: Any
     heard: bool
-    """Whether bytes came since the last check, which sets it to False."""
+    """Whether bytes have arrived since the last check, which sets it to False."""
     heads: int
     """Number of complete heads."""
     body_bytes: int
@@ -31,26 +31,26 @@ class Watched(Protocol):
 
     @property
     def in_head(self) -> bool:
-        """Whether the rest of a head is awaited."""
+        """Whether a head has begun and is not complete."""
 
     @property
     def in_body(self) -> bool:
-        """Whether the rest of a body is awaited."""
+        """Whether a body has begun and is not complete."""
 
     @property
     def responding(self) -> bool:
-        """Whether an answer is due or on its way."""
+        """Whether the response to the newest request is not complete."""
 
     @property
     def reading_paused(self) -> bool:
-        """Whether the server holds up the reading, and not the client."""
+        """Whether the server has paused reading, so that the client cannot send."""
 
     def end(self, *, request_begun: bool) -> None:
-        """Answer 408 if a request has begun and no answer to it has, then close the connection."""
+        """Respond 408 if a request has begun and has no response yet, then close the connection."""
 
 
 class Connection:
-    """One connection and what was seen of it so far. Times are those of the checks' clock."""
+    """One connection and its state at the last check. Times are seconds of the clock of the checks."""
 
     __slots__ = (
         "_body_bytes", "_body_since", "_drained", "_head_begun", "_head_since", "_heads",
@@ -83,24 +83,24 @@ class Connection:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing has ever come."""
+        """Whether no byte has ever arrived."""
         return not (self._heads or self._head_begun or self.protocol.heads or self.protocol.heard)
 
     def silent_s(self, now: float) -> float:
-        """Return for how long nothing has come since the connection was opened."""
+        """Return the seconds since the connection was opened, or 0 if it has sent anything."""
         return now - self._idle_since if self.silent else 0.0
 
     def resumed(self) -> None:
-        """Take note that a full write buffer has drained."""
+        """Count the bytes that have left a full write buffer."""
         self._drained += _LOW_WATER_DRAIN
 
     def check(self, limits: Limits, now: float) -> Reason | None:
-        """Return why the connection has to end, if it has to."""
+        """Return the reason to end the connection, or None."""
         if self._write_stalled(limits, now):
             return Reason.WRITE_TIMEOUT
         protocol = self.protocol
         if protocol.transport.is_closing():
-            return None  # what is left to write has its own deadline, above
+            return None  # the write deadline, above, still applies
         heard, protocol.heard = protocol.heard, False
         if protocol.heads != self._heads:
             self._heads = protocol.heads
@@ -146,7 +146,7 @@ class Connection:
         return Reason.BODY_TIMEOUT if came < limits.bytes_per_s * elapsed else None
 
     def _write_stalled(self, limits: Limits, now: float) -> bool:
-        """Return whether the client took too little of what waits to be written, for too long."""
+        """Return whether the client has read less than the minimum rate for too long."""
         pending = self.transport.get_write_buffer_size()
         if not pending:
             self._pending = 0

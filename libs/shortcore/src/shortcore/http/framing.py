@@ -1,14 +1,14 @@
 """The rules of RFC 9112 and RFC 9110 that a request's head must follow before it is answered.
 
-The parser (llhttp) finds where a message ends; these rules decide whether a message may be answered
-at all, and which host and path it asks for. Every server applies them before its application runs.
+The parser (llhttp) finds the end of a message. These rules decide whether the application gets it, and
+which host and path it is for. Every server applies them before its application runs.
 """
 
 import re
 from collections import Counter
 
 MAX_HOST = 255
-"""Bytes of a host name: DNS has none that is longer (RFC 1035, section 2.3.4)."""
+"""Maximum length of a host name in bytes, that of DNS (RFC 1035, section 2.3.4)."""
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -16,10 +16,10 @@ RULES = (
     "authorization", "connect", "host", "internal", "length", "syntax", "target", "timeout",
     "trailers", "transfer-encoding", "version",
 )  # fmt: skip
-"""The names of all rules; docs/http.md explains each."""
+"""The names of all rules, which docs/http.md explains."""
 
 refused: Counter[str] = Counter()
-"""Requests that this process refused, by the rule that they broke."""
+"""Number of requests that this process refused, by the rule that they broke."""
 
 _OWS = b" \t"
 _HOST = re.compile(
@@ -32,7 +32,7 @@ _ONCE = frozenset({b"host", b"authorization"})
 class Refused(Exception):
     """A request breaks a rule: `rule` is a stable name, the text a sentence for its sender.
 
-    The connection is closed after the answer, as the end of the message may be in doubt.
+    The connection is closed after the response, as the end of the message may be in doubt.
     """
 
     def __init__(self, status: int, rule: str, sentence: str) -> None:
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 def admit(method: bytes, version: str, target: bytes, fields: Fields) -> bytes:
-    """Return the target in origin form (`/path?query`); `fields` then has the host it asks for.
+    """Return the target in origin form (`/path?query`), and set the host of the request in `fields`.
 
     Names in `fields` are in lower case. The authority of a target in absolute form replaces Host
     (RFC 9112, section 3.2.2). Raises Refused.
@@ -63,14 +63,14 @@ def admit(method: bytes, version: str, target: bytes, fields: Fields) -> bytes:
 
 
 def is_host(value: bytes) -> bool:
-    """Say whether a Host field may have this value: a host and perhaps a port, without blanks."""
+    """Return whether this is a valid value of a Host field: a host and optionally a port."""
     return _HOST.fullmatch(value) is not None
 
 
 def without_upgrade(method: bytes, version: str, target: bytes, fields: Fields) -> bytes:
-    """Return a head that asks for the same without Upgrade (RFC 9110, section 7.8).
+    """Return the head of the same request without Upgrade (RFC 9110, section 7.8).
 
-    It is made of what the parser has read, so that the same parser reads the same from it.
+    It consists of the fields that the parser has read, so that the parser reads the same again.
     """
     lines = [name + b": " + value + b"\r\n" for name, value in fields if name.lower() != b"upgrade"]
     start = method + b" " + target + b" HTTP/" + version.encode("ascii") + b"\r\n"

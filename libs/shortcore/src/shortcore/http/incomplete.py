@@ -1,14 +1,14 @@
 """Bounds the bytes of all requests of one listener that have begun to arrive and are not complete yet.
 
-Each connection has bounds of its own, but thousands of connections that stay below them could together
-fill the memory.
+Each connection has its own bounds, but thousands of connections below those bounds could together fill
+the memory.
 """
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 FIELD_BYTES = 200
-"""What a header field takes beside its own bytes: a tuple and two objects."""
+"""Memory of a header field in addition to its text: a tuple and two objects."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -33,10 +33,10 @@ class IncompleteRequests(Generic[Key]):
         self.bytes -= self._sizes.pop(connection, 0)
 
     def excess(self) -> Key | None:
-        """Return and forget the connection whose request began first, while there are too many bytes.
+        """Remove and return the connection whose request began first, if there are too many bytes.
 
-        A request that makes progress is complete soon, so the first is one that its client delays.
-        A request alone is never too large: it has its own bounds.
+        A request that makes progress is complete soon, so the oldest one is delayed by its client. A
+        single request is never too large, as it has its own bounds.
         """
         if self.bytes <= self._max_bytes or len(self._sizes) == 1:
             return None

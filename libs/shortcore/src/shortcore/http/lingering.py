@@ -1,29 +1,29 @@
-"""Closes a connection so that its last answer arrives although the client is still sending.
+"""Closes a connection so that its last response arrives even if the client is still sending.
 
-A socket that is closed with unread bytes sends a reset, and the reset makes the client's system drop an
-answer that the client has not read yet (RFC 9112, section 9.6). So the write side is closed first, and
-what still comes is read and dropped for a while.
+A socket that is closed with unread bytes sends a reset, and the client's system then drops a response
+that the client has not read yet (RFC 9112, section 9.6). So the write side is closed first, and for a
+while incoming bytes are read and dropped.
 """
 
 import asyncio
 from typing import Any, Protocol
 
 MAX_DISCARDED = 16 * 2**20
-"""Bytes of a request that are read and dropped after its answer; then the connection is cut."""
+"""Bytes of a request that are read and dropped after its response; then the connection is cut."""
 
 LINGER_S = 10.0
-"""How long a client may go on sending after the write side was closed, in seconds."""
+"""Seconds for which a client may still send after the write side was closed."""
 
 TIMEOUT_LINGER_S = 0.5
-"""The same for a client that was too slow: its connection must not keep its place for longer."""
+"""The same for a client that was too slow, so that its connection makes room for others soon."""
 
 
 class Ended(Exception):
-    """Ends the parsing of what has come behind the last request that is answered."""
+    """Stops the parser at the bytes behind the last request that is answered."""
 
 
 class Discard:
-    """Stands in place of the parser: drops what comes, and cuts the connection at the bound."""
+    """Replaces the parser: drops incoming bytes, and cuts the connection at the bound."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -36,18 +36,18 @@ class Discard:
             self._transport.abort()
 
     def get_method(self) -> bytes:
-        """Raise Ended: the parser itself has found one more request in its last read."""
+        """Raise Ended: the replaced parser has found one more request in its last read."""
         raise Ended
 
 
 class Lingers(Protocol):
-    """What LingeringTransport asks of the protocol."""
+    """The methods of a protocol that LingeringTransport calls."""
 
     def unfinished(self) -> bool:
-        """Say whether the client may still be sending what nobody will read."""
+        """Return whether the client may still be sending bytes that nobody will read."""
 
     def discard(self) -> None:
-        """Drop what comes from now on."""
+        """Drop all incoming bytes from now on."""
 
 
 class LingeringTransport(asyncio.Transport):
@@ -67,12 +67,12 @@ class LingeringTransport(asyncio.Transport):
         self._linger_s: float | None = None
 
     def hurry(self) -> None:
-        """Linger for TIMEOUT_LINGER_S at most, unless the client is still taking an answer."""
+        """Linger for at most TIMEOUT_LINGER_S, unless a response is still being sent."""
         if not self._transport.get_write_buffer_size():
             self._linger_s = TIMEOUT_LINGER_S
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send `data`; nothing follows a last answer."""
+        """Send `data`, unless the write side is closed."""
         if self._timer is None:
             self._transport.write(data)
 
@@ -93,8 +93,10 @@ class LingeringTransport(asyncio.Transport):
         self._transport.abort()
 
     def lost(self) -> None:
-        """Stop waiting: the connection is gone."""
-        self._protocol = None  # each holds the other, and such garbage is collected seldom
+        """Stop the timer: the connection is lost."""
+        self._protocol = (
+            None  # a reference cycle stays in memory until a garbage collection, and those are rare
+        )
         if self._timer is not None:
             self._timer.cancel()
 
@@ -103,7 +105,7 @@ class LingeringTransport(asyncio.Transport):
         return self._timer is not None or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the transport knows of the connection."""
+        """Return a property of the connection."""
         return self._transport.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -1,4 +1,4 @@
-"""Networks that are trusted, and the part of an address that stands for one client."""
+"""Trusted networks, and the part of an address that identifies one client."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from functools import lru_cache
 from shortcore.errors import ConfigurationError
 
 _REMEMBERED = 1024
-"""Addresses whose answer is remembered: most questions are about the same few proxies."""
+"""Size of the cache of checked addresses: most checks are about the same few proxies."""
 
 
 class Networks:
@@ -24,7 +24,7 @@ class Networks:
         self.hold = lru_cache(_REMEMBERED)(self._hold)
 
     def _hold(self, address: str) -> bool:
-        """Return whether `address` is in one of the networks; text that is no address is not."""
+        """Return whether `address` is in one of the networks; False for an invalid address."""
         try:
             read = ipaddress.ip_address(address)
         except ValueError:
@@ -35,10 +35,10 @@ class Networks:
 
 
 def client_of(address: str) -> str:
-    """Return what stands for the client behind an address: an IPv4 address, or an IPv6 /64.
+    """Return the part of an address that identifies a client: an IPv4 address, or an IPv6 /64.
 
     One client usually has a whole /64, and can change the lower half of its address at will. Text
-    that is no address stands for itself.
+    without a colon is returned unchanged.
     """
     if ":" not in address:
         return address
@@ -47,7 +47,7 @@ def client_of(address: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return the network that one owner usually holds: an IPv4 /24, or an IPv6 /48."""
+    """Return the network that one organisation usually has: an IPv4 /24, or an IPv6 /48."""
     if ":" in address:
         return str(ipaddress.IPv6Network((address, 48), strict=False).network_address)
     return address.rpartition(".")[0] or address

@@ -42,7 +42,7 @@ class BoundedProtocol(AdmittedProtocol):
         self.ignoring_upgrade = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come."""
+        """Parse the bytes that have arrived."""
         self.heard = True
         try:
             if self.stage or len(data) > MAX_HEAD:
@@ -136,7 +136,9 @@ class BoundedProtocol(AdmittedProtocol):
                 raise _too_long(self.url)
             return
         if self.head_bytes > MAX_HEAD:
-            raise Refused(431, "trailers", f"Chunk extensions and trailers have {MAX_HEAD} bytes.")
+            raise Refused(
+                431, "trailers", f"Chunk extensions and trailers have at most {MAX_HEAD} bytes."
+            )
         self.head_bytes = max(0, self.head_bytes) + size
 
     def _check_head_size(self) -> None:
@@ -152,8 +154,8 @@ class BoundedProtocol(AdmittedProtocol):
     def _feed_without_upgrade(self, rest: memoryview) -> None:
         """Read the request again whose Upgrade made the parser stop behind its head, and go on.
 
-        The parser cannot be told to read the body after all. A new one reads the head without the
-        Upgrade field, and then what has come behind the head.
+        The parser cannot continue with the body. So a new one reads the head without the Upgrade field,
+        and then the bytes behind the head.
         """
         while True:
             head = framing.without_upgrade(
@@ -178,5 +180,5 @@ class BoundedProtocol(AdmittedProtocol):
 
 def _too_long(target: bytes) -> Refused:
     if len(target) > MAX_HEAD // 2:
-        return Refused(414, "length", f"A request line has {MAX_HEAD} bytes at the most.")
-    return Refused(431, "length", f"A request's head has {MAX_HEAD} bytes at the most.")
+        return Refused(414, "length", f"A request line has at most {MAX_HEAD} bytes.")
+    return Refused(431, "length", f"The head of a request has at most {MAX_HEAD} bytes.")

@@ -35,7 +35,7 @@ class RefusingProtocol(UvicornProtocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Start the next response, or send the refusal of what came behind the last request."""
+        """Start the next response, or send the refusal of the bytes behind the last request."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -44,7 +44,7 @@ class RefusingProtocol(UvicornProtocol):
             self.send_refusal(self.refusal)
 
     def refuse_unreadable(self, error: httptools.HttpParserError) -> None:
-        """Refuse what made the parser stop; does nothing if the connection is cut already."""
+        """Refuse the request that stopped the parser; does nothing if the connection is cut already."""
         reason = _reason(error)
         if reason is not None:
             self.refuse(reason)
@@ -102,11 +102,11 @@ class RefusingProtocol(UvicornProtocol):
             raise Ended
 
     def unfinished(self) -> bool:
-        """Say whether the client may still be sending what nobody will read."""
+        """Return whether the client may still be sending bytes that nobody will read."""
         return self.stage == BODY or isinstance(self.parser, Discard)
 
     def discard(self) -> None:
-        """Drop what comes from now on, up to MAX_DISCARDED."""
+        """Drop all incoming bytes from now on, up to MAX_DISCARDED."""
         if not isinstance(self.parser, Discard):
             self.parser = Discard(self.lingering)  # type: ignore[assignment]  # all that is called
         self.url, self.headers = b"", []
@@ -120,7 +120,9 @@ class TooManyPipelined(Exception):
 def _reason(error: httptools.HttpParserError) -> Refused | None:
     """Return why the parser stopped; None if the connection is cut already."""
     if isinstance(error, httptools.HttpParserInvalidURLError):
-        return Refused(400, "target", "Percent-encode what a request target may not have.")
+        return Refused(
+            400, "target", "Percent-encode the characters that a request target must not contain."
+        )
     if not isinstance(error, httptools.HttpParserCallbackError):
         return Refused(400, "syntax", f"This is not an HTTP/1.1 request: {error}.")
     if isinstance(error.__context__, Refused):

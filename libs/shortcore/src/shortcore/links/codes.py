@@ -1,11 +1,11 @@
-"""Codes of links: from an id to a short, unguessable string and back, without any look-up.
+"""Codes of links: from an id to a short, unguessable string and back, without a lookup.
 
 A generated code is made in three steps, each of which is reversible:
 
-1. The id falls into a *tier*, the number of base-36 digits of its code; the short tiers are
-   used up first, so the length grows with the id.
-2. A keyed permutation scatters it over the whole tier. Only one number in `SPARSENESS` of a
-   tier is ever used, so that nearly every string that somebody makes up is refused here.
+1. The id selects a *tier*, the number of base-36 digits of its code. Short tiers are used first, so that
+   the length grows with the id.
+2. A keyed permutation maps the id to a number of the whole tier. Only one number in `SPARSENESS` is ever
+   used, so that nearly every made-up string is refused here.
 3. `hashids` writes the number: one lottery character, then the digits.
 """
 
@@ -20,10 +20,11 @@ from shortcore.links.folded_codes import FoldedScript
 from shortcore.links.permutation import Round, keyed_round, permute, remembered, unpermute
 
 ALPHABET = "346789ABCDEFGHJKLMNPQRSTUVWXYabcdefghjkmnpqrstuvwxyz"
-"""What hashids may draw on: no `0Oo 1lIi 2Z 5`. It keeps 12 as separators and 4 as guards."""
+"""The characters that hashids may use, without the look-alikes `0Oo 1lIi 2Z 5`. It uses 12 of them as
+separators and 4 as guards."""
 
 SPARSENESS = 256
-"""One number in this many is a code; with the lottery, 1 made-up string in 9,216 passes."""
+"""One number in this many is a code. With the lottery, 1 made-up string in 9,216 is a valid code."""
 
 MAX_ID = 2**63 - 1
 """The largest id, that of a PostgreSQL `bigint`."""
@@ -40,11 +41,11 @@ _PAIRS = [(one + two).encode() for one in _DIGITS for two in _DIGITS]
 
 
 class CodeSpace:
-    """The codes that one secret generates: ids 0 to `MAX_ID` and their codes, one to one.
+    """The codes of one secret: a bijection between the ids 0 to `MAX_ID` and codes.
 
-    `secret` has at least 16 bytes (ValueError otherwise) and must never change while links
-    made with it are in use. Generated codes have 6 to 15 characters, those of case-insensitive
-    domains 7 to 16.
+    `secret` has at least 16 bytes (ValueError otherwise), and must not change while links with its
+    codes are in use. Generated codes have 6 to 15 characters, those of case-insensitive domains 7 to
+    16.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -68,7 +69,7 @@ class CodeSpace:
         self._folded = FoldedScript(key, keyed_round(key, 0, 0))
 
     def encode(self, id: int) -> str:  # noqa: A002 -- `id` is the field's word for it
-        """Return the code of `id`; raises ValueError when it is negative or above `MAX_ID`."""
+        """Return the code of `id`; raises ValueError if it is negative or above `MAX_ID`."""
         tier, number = self._scatter(id)
         letter, table = self._writers[number % _LOTTERY_MODULUS % _BASE]
         digits = b""
@@ -88,7 +89,7 @@ class CodeSpace:
         tier = self._tiers[bisect(self._ends, id)]
         rounds = self._encoding.get(tier.digits)
         if rounds is None:
-            # Not for decoding: a redirector would pay for it with megabytes.
+            # Decoding does without these tables, as they would take megabytes in a redirector.
             rounds = self._encoding[tier.digits] = [
                 (remembered(mix_left, tier.b, tier.a), remembered(mix_right, tier.a, tier.b))
                 for mix_left, mix_right in tier.rounds
@@ -96,10 +97,10 @@ class CodeSpace:
         return tier, tier.offset + permute(id - tier.start, tier.a, tier.b, rounds)
 
     def decode(self, code: str) -> int | None:
-        """Return the id whose code this is, or None for any other string, however odd.
+        """Return the id of the code, or None for any other string.
 
-        The order of the checks is for the scan of random paths, which must cost next to
-        nothing: the lottery refuses 35 of 36 before the permutation's hashes are computed.
+        The order of the checks makes a scan of random paths cheap: the lottery refuses 35 of 36
+        strings before the hashes of the permutation are computed.
         """
         tier = self._by_length.get(len(code))
         if tier is None or not code.isascii():
@@ -117,7 +118,7 @@ class CodeSpace:
         return _gather(tier, number)
 
     def decode_folded(self, code: str) -> int | None:
-        """Return the id whose code in a case-insensitive domain this is, or None."""
+        """Return the id of the code of a case-insensitive domain, or None for any other string."""
         tier = self._by_length.get(len(code) - 1)
         if tier is None:
             return None
@@ -127,7 +128,7 @@ class CodeSpace:
         return _gather(tier, number)
 
     def decode_any(self, code: str) -> int | None:
-        """Return the id whose code this is in a domain of either kind, or None."""
+        """Return the id of the code of a domain of either kind, or None for any other string."""
         id_ = self.decode(code)
         if id_ is not None or code != code.lower():  # most codes of a scan have capitals
             return id_
@@ -171,10 +172,10 @@ def _derive(secret: bytes, purpose: bytes) -> bytes:
 
 
 def _letters(scribe: Hashids, lottery: int) -> str:
-    """Return the letter of a lottery value and the 36 letters that it gives to 0, 1, 2, ...
+    """Return the character of a lottery value, and the 36 characters for 0, 1, 2, ... with it.
 
-    hashids is asked to write one number that spells 1, 2, ... z, 0 and then two digits which
-    make it fall to that lottery value; so its own rules rule, through its public interface.
+    hashids writes one number with the digits 1, 2, ... z, 0 and two more, which give it this lottery
+    value. So the characters come from hashids itself, through its public interface.
     """
     spelled = int(_DIGITS[1:] + "0", _BASE) * _BASE**2
     code: str = scribe.encode(spelled + (lottery - spelled) % _LOTTERY_MODULUS)
@@ -182,7 +183,7 @@ def _letters(scribe: Hashids, lottery: int) -> str:
 
 
 def _reader(letters: str) -> bytes:
-    """Return the table for `bytes.translate` from these letters to digits, all else to `!`."""
+    """Return a table for `bytes.translate` that maps these letters to digits, all others to `!`."""
     table = bytearray(b"!" * 256)
     for letter, digit in zip(letters, _DIGITS, strict=True):
         table[ord(letter)] = ord(digit)

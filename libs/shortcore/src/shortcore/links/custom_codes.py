@@ -7,18 +7,18 @@ MAX_CUSTOM_LENGTH = 64
 
 RESERVED_CODES = frozenset(
     {
-        # Asked for by browsers, crawlers and certificate authorities on every host.
+        # Browsers, crawlers and certificate authorities request these on every host.
         "favicon",
         "robots",
         "sitemap",
         "static",
         "well-known",
-        # Kept for the API, its pages and its documentation, should they share the host.
+        # Reserved for the API, its pages and its documentation, in case they share the host.
         "admin",
         "api",
         "docs",
         "login",
-        # Probed by orchestrators and scrapers; a link there would answer in a probe's place.
+        # Orchestrators and scrapers request these; a link would answer instead of the probe.
         "health",
         "healthz",
         "livez",
@@ -42,10 +42,10 @@ class CodeError(ValueError):
 
 
 def check_custom_code(code: str, reserved: frozenset[str] = RESERVED_CODES) -> None:
-    """Accept 1 to 64 of `A-Za-z0-9_-` that are no reserved word; raise CodeError otherwise.
+    """Raise CodeError unless the code is 1 to 64 of `A-Za-z0-9_-` and not a reserved word.
 
-    Codes are case-sensitive in most domains, but `reserved` (in lower case) is compared without regard to case,
-    as `/API` would mislead as much as `/api`.
+    Reserved words (in lower case) are compared without regard to case, as `/API` would mislead as
+    much as `/api`.
     """
     if not 1 <= len(code) <= MAX_CUSTOM_LENGTH:
         raise CodeError("length", f"A code has 1 to {MAX_CUSTOM_LENGTH} characters.")

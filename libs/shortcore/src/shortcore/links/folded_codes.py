@@ -1,9 +1,9 @@
-"""How a domain with case-insensitive codes writes a generated code: in lower case.
+"""Generated codes of domains with case-insensitive codes: in lower case.
 
-The number behind the code is the same as that of a mixed-case code (`codes`). It is written with
-29 characters instead of 36 of 52, so that a code is one character longer than a mixed-case code. Of
-made-up strings of such a length 1 in 75,000 passes for the shortest codes, 1 in 10,700 for the
-longest ones: as few as of mixed-case ones (1 in 9,216).
+The number of the code is the same as that of a mixed-case code (`codes`). It is written with 29
+characters instead of 36 of 52, so that it is one character longer. Of made-up strings, 1 in 75,000 is
+valid at the length of the shortest codes, and 1 in 10,700 at that of the longest: at most as many as of
+mixed-case strings (1 in 9,216).
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ _LOW = 2**64 - 1  # the bits of a number that decide its check character
 
 
 def fold_code(code: str) -> str:
-    """Return the one spelling of a code in a case-insensitive domain.
+    """Return the canonical spelling of a code in a case-insensitive domain.
 
-    A code is made of ASCII letters, so that this changes A-Z and nothing else.
+    All characters of a code are ASCII, so that this changes only A-Z.
     """
     return code.lower()
 
 
 class FoldedScript:
-    """Writes numbers of so many base-36 digits with two more characters, and reads them again.
+    """Writes a number of `n` base-36 digits with `n` + 2 characters, and reads it again.
 
-    `mix` is a keyed function of 64 bits of the number. It gives the check character, which comes first and
-    shifts the others.
+    `mix` is a keyed function of 64 bits of the number. It gives the check character, which comes
+    first and shifts the others.
     """
 
     def __init__(self, key: bytes, mix: Callable[[int], int]) -> None:
@@ -41,7 +41,7 @@ class FoldedScript:
         self._mix = mix
 
     def write(self, number: int, digits: int) -> str:
-        """Return the code of a number below 36 ** `digits`; `digits` is 15 at the most."""
+        """Return the code of a number below 36 ** `digits`; `digits` is at most 15."""
         check = self._mix(number & _LOW) % _BASE
         letters = self._letters
         code = ""
@@ -51,7 +51,7 @@ class FoldedScript:
         return letters[check] + code
 
     def read(self, code: str) -> int | None:
-        """Return the number that `write` made `code` of, or None for any other string."""
+        """Return the number of a code that `write` returned, or None for any other string."""
         values = self._values
         check = values.get(code[:1])
         if check is None:

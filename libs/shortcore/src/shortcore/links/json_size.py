@@ -1,17 +1,16 @@
-"""Counts the values of a JSON text without building any: 4 MiB in about 10 ms."""
+"""Counts the values of a JSON text without decoding it: 4 MiB in about 10 ms."""
 
 
 def has_more_values(text: bytes, most: int) -> bool:
-    """Say whether a decoder could build more than `most` values from `text`.
+    """Return whether a decoder could create more than `most` values from `text`.
 
-    A value is a string, number, literal, array or object; the names of members do not count. Each
-    value but the first of its array or object has a comma before it, so commas and opening
-    brackets outside of strings bound the number of values from above: an empty array or object
-    counts twice. For text that is not valid JSON this holds up to the first mistake, which is where
-    decoders stop.
+    A value is a string, number, literal, array or object; the names of members do not count. Every
+    value except the first of its array or object has a comma before it. So the number of commas and
+    opening brackets outside of strings is an upper bound: an empty array or object counts twice. In
+    invalid JSON this holds up to the first mistake, where decoders stop.
     """
     if _separators(text) < most:
-        return False  # too few even if none of them lies within a string
+        return False  # too few even if none of them is within a string
     if b'"' not in text:
         return True
     # Without escaped characters, every quote begins or ends a string.

@@ -1,4 +1,4 @@
-"""Names and addresses of the machine that asks: all of them are one host."""
+"""Loopback names and addresses, all of which are one host: the client's own machine."""
 
 import ipaddress
 from typing import TypeAlias
@@ -7,7 +7,7 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether `host` is a loopback name or address, or one that stands for any address.
+    """Return whether `host` is a loopback name or address, or an unspecified address such as 0.0.0.0.
 
     `host` is in the URL Standard's spelling, without a final dot.
     """

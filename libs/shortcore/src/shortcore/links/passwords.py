@@ -1,4 +1,4 @@
-"""The one form of a password's text that is hashed."""
+"""The normal form of a password, which is hashed."""
 
 import unicodedata
 
@@ -6,6 +6,6 @@ import unicodedata
 def normalise_password(text: str) -> str:
     """Return `text` in Normalization Form C (RFC 8265, section 4.2.2).
 
-    Keyboards and systems write "é" as one code point or as two; a visitor cannot see which.
+    Keyboards and systems write "é" as one code point or as two, and a visitor cannot see which.
     """
     return unicodedata.normalize("NFC", text)

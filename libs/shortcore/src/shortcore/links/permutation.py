@@ -20,7 +20,7 @@ Round = Callable[[int], int]
 
 
 def permute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]) -> int:
-    """Map `number` of 0 to a * b - 1 to another one of them, one to one."""
+    """Map a number of 0 to a * b - 1 to another one; no two numbers have the same result."""
     left, right = divmod(number, b)
     for mix_left, mix_right in rounds:
         left = (left + mix_left(right)) % a
@@ -38,9 +38,9 @@ def unpermute(number: int, a: int, b: int, rounds: Sequence[tuple[Round, Round]]
 
 
 def keyed_round(key: bytes, tier: int, step: int) -> Round:
-    """Return the round function `step` of a tier: keyed BLAKE2b (RFC 7693), 64 bits of it.
+    """Return the round function `step` of a tier: 64 bits of keyed BLAKE2b (RFC 7693).
 
-    Reducing 64 bits to a half of at most 36.2 bits is biased by less than 2**-27.
+    The reduction of 64 bits to a half of at most 36.2 bits has a bias below 2**-27.
     """
     blank = blake2b(key=key, digest_size=8, person=bytes((tier, step)))
 
@@ -53,10 +53,10 @@ def keyed_round(key: bytes, tier: int, step: int) -> Round:
 
 
 def remembered(mix: Round, halves: int, modulus: int) -> Round:
-    """Return `mix` modulo `modulus`, computed once for each of 0 to `halves` - 1 if they are few.
+    """Return `mix` modulo `modulus`, memoised for 0 to `halves` - 1 if these are at most 65,536.
 
-    The first codes pay a little for their neighbours' sake, so that not all of a hundred thousand
-    have to be met before most are known.
+    A value is computed together with its neighbours, so that most values are known after a fraction
+    of them has been used.
     """
     if halves > _REMEMBERED:
         return mix

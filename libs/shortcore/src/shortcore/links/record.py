@@ -1,4 +1,4 @@
-"""A link as the redirector sees it, and the key that names it everywhere."""
+"""The record of a link that a redirect needs, and the key of a link."""
 
 import enum
 import re
@@ -7,22 +7,22 @@ from typing import Literal, NewType, get_args
 import msgspec
 
 LinkKey = NewType("LinkKey", str)
-"""`host/code`: the host in lower case without port, the code as it is stored (case matters)."""
+"""`host/code`: the host in lower case without a port, the code as stored (case-sensitive)."""
 
 LinkId = NewType("LinkId", int)
-"""The number behind a generated code; also names the link in click records."""
+"""The number of a generated code; it also identifies the link in clicks."""
 
 Version = NewType("Version", int)
-"""Grows with every change of a link, from one global sequence; 0 means «never existed»."""
+"""Grows with every change of a link, from one global sequence; 0 means that no link ever existed."""
 
 RedirectStatus = Literal[301, 302, 307, 308]
-"""A literal, so that decoded records share the four numbers: 32 bytes less a cached link."""
+"""A literal, so that decoded records share the four numbers: it saves 32 bytes per cached link."""
 
 REDIRECT_STATUSES: tuple[RedirectStatus, ...] = get_args(RedirectStatus)
 
 
 def link_key(host: str, code: str) -> LinkKey:
-    """Name the link `code` on `host`."""
+    """Return the key of the link `code` on `host`."""
     return LinkKey(f"{host}/{code}")
 
 
@@ -41,23 +41,22 @@ class LinkState(enum.StrEnum):
 
 
 class Kind(enum.IntEnum):
-    """What a record says of its key; the numbers are on the wire and never change."""
+    """The state of a link in a record; the numbers are on the wire and never change."""
 
     ABSENT = 0
-    """PostgreSQL has no such row: 404. With a version above 0 the row was purged then."""
+    """PostgreSQL has no such row: 404. A version above 0 is that of the purge of the row."""
     ACTIVE = 1
     DISABLED = 2
-    """404, as if it were not there, until it is enabled again."""
+    """404, as if the link did not exist, until it is enabled again."""
     DELETED = 3
     """In the trash: 410."""
 
 
 class LinkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """All that a redirect needs to know, as it stands in Redis and in the local cache.
+    """All that a redirect needs of a link, in Redis and in the local cache.
 
-    On the wire this is a MessagePack array: new fields go to the end and have a default, so
-    that an older and a newer redirector read each other's records. Times are Unix
-    milliseconds.
+    On the wire this is a MessagePack array. New fields go to the end and have a default, so that
+    older and newer redirectors read each other's records. Times are Unix times in milliseconds.
     """
 
     version: int
@@ -76,7 +75,7 @@ class LinkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     title: str | None = None
     created_at_ms: int = 0
     simple_target: bool = False
-    """`is_simple_target` was true for the target when the record was made; False says nothing."""
+    """Whether `is_simple_target` returned True when the record was made; False means unknown."""
 
 
 _SIMPLE_TARGET = re.compile(
@@ -86,10 +85,10 @@ _SIMPLE_TARGET = re.compile(
 
 
 def is_simple_target(target: str) -> bool:
-    """Say whether `target` is a web URL on a public host name, with no character to be escaped.
+    """Return whether `target` is a web URL on a public host name, without a character to be escaped.
 
-    Such a target stands in a `Location` header as it is (RFC 3986), and its host is a name with a
-    dot: no address, and no name of this machine.
+    Such a target can be sent in a `Location` header unchanged (RFC 3986). Its host is a name with a
+    dot, not an address or a loopback name.
     """
     return _SIMPLE_TARGET.fullmatch(target) is not None
 

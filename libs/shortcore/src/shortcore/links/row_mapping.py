@@ -1,4 +1,4 @@
-"""From a row of `links` to the record that the redirector and Redis hold."""
+"""Converts a row of `links` to the record that Redis and the redirector keep."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ RECORD_COLUMNS = """
     l.forward_query, l.forward_path, l.title,
     (extract(epoch FROM l.created_at) * 1000)::bigint AS created_at_ms
 """
-"""What `record_of` needs of `links AS l`."""
+"""The columns of `links AS l` that `record_of` needs."""
 
 _KINDS = {
     LinkState.ACTIVE: Kind.ACTIVE,
@@ -22,7 +22,7 @@ _KINDS = {
 
 
 class Row(Protocol):
-    """A row of a query: asyncpg's records, which are no mappings, or a dict."""
+    """A row of a query: a record of asyncpg, which is not a Mapping, or a dict."""
 
     def __getitem__(self, column: str, /) -> Any: ...
 
@@ -30,8 +30,8 @@ class Row(Protocol):
 def record_of(row: Row) -> LinkRecord:
     """Return the record of a row that was selected with RECORD_COLUMNS.
 
-    A deleted link's record holds its version and nothing else: what is in the trash must not
-    stand in caches.
+    The record of a deleted link has its version and id only: the other fields of a link in the trash
+    must not be cached.
     """
     kind = _KINDS[LinkState(row["state"])]
     if kind is Kind.DELETED:

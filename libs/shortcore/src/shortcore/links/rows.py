@@ -1,7 +1,7 @@
-"""Rows of links in CSV and JSONL: read one at a time, whatever the length of the file.
+"""Reads rows of links from CSV and JSONL, one at a time, so that a file may be of any length.
 
-CSV has a header row with the API's field names; an empty cell is an absent field, and tags are
-joined with commas. JSONL has one object of the API a line.
+CSV has a header row with the API's field names. An empty cell is an absent field, and tags are joined
+with commas. JSONL has one object of the API per line.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ FIELDS = (
     "target", "code", "domain", "redirect_status", "state", "valid_from", "expires_at",
     "expired_target", "max_visits", "forward_query", "forward_path", "title", "tags", "note",
 )  # fmt: skip
-"""What an export holds: all that a later import can set again."""
+"""The fields of an export: all that an import can set."""
 
 READABLE = frozenset(FIELDS) | {"password", "find_if_exists"}
-"""The columns that an import knows."""
+"""The columns that an import accepts."""
 
 MAX_ROW = 256 * 1024
-"""Characters of one row at the most: no row may fill the memory."""
+"""Maximum number of characters of one row, so that no row fills the memory."""
 
 MAX_ROW_LINES = 16_384
-"""Lines of one CSV row, whose quoted cells may hold line breaks: a row is read in one piece."""
+"""Maximum number of lines of one CSV row. Quoted cells may contain line breaks, and a row is read at once."""
 
 MAX_ROW_VALUES = 256
-"""JSON values of one row."""
+"""Maximum number of JSON values of one row."""
 
 _NAMED = 5  # unknown columns that an error names
 
@@ -41,7 +41,7 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 
 
 class Format(enum.StrEnum):
-    """How rows are written."""
+    """The format of a file of rows."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -52,7 +52,7 @@ class UnreadableError(Exception):
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
-    """What is wrong with a row: its line (from 1), the field, the rule it breaks, a sentence."""
+    """An error in a row: the line (from 1), the field, the broken rule, and a sentence."""
 
     line: int
     field: str
@@ -61,7 +61,7 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row: what to send to the API, or what is wrong with it."""
+    """One row: the fields to send to the API, or its errors."""
 
     line: int
     item: Mapping[str, object]
@@ -69,9 +69,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
-    """Yield the rows of `file`; raises UnreadableError for what is no such file.
+    """Yield the rows of `file`; raises UnreadableError if the file is not of this format.
 
-    Close the generator before the file when it is not read to its end.
+    Close the generator before the file if it is not read to its end.
     """
     with contextlib.closing(read_lines(file, form)) as lines:
         for row in lines:
@@ -80,9 +80,9 @@ def read_rows(file: BinaryIO, form: Format) -> Generator[Row, None, None]:
 
 
 def read_lines(file: BinaryIO, form: Format) -> Generator[Row | None, None, None]:
-    """Do what `read_rows` does, and also yield None for each blank line.
+    """Yield the rows of `file` as `read_rows` does, and None for each blank line.
 
-    The time to the next value is bounded, as a file of blank lines has no row.
+    So the time to the next value is bounded, even in a file of blank lines.
     """
     text = io.TextIOWrapper(file, "utf-8-sig", newline="" if form is Format.CSV else "\n")
     reader = _read_csv(text) if form is Format.CSV else _read_jsonl(text)
@@ -94,7 +94,7 @@ def read_lines(file: BinaryIO, form: Format) -> Generator[Row | None, None, None
     except UnicodeDecodeError as error:
         raise UnreadableError(f"after line {line}: the file is not UTF-8: {error}") from error
     finally:
-        text.detach()  # the file is its opener's to close
+        text.detach()  # the caller closes the file
 
 
 def _read_csv(text: TextIO) -> Iterator[Row | None]:
@@ -106,7 +106,7 @@ def _read_csv(text: TextIO) -> Iterator[Row | None]:
         named = ", ".join(name[:64] for name in unknown[:_NAMED])
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise UnreadableError(
-            f"line 1: no such column: {named}{more}. Known ones: {', '.join(FIELDS)}"
+            f"line 1: unknown column: {named}{more}. Known columns: {', '.join(FIELDS)}"
         )
     if "target" not in header:
         raise UnreadableError("line 1: the header row must name the columns, `target` among them")
@@ -126,7 +126,7 @@ def _read_csv(text: TextIO) -> Iterator[Row | None]:
 
 
 def _cells(text: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row's cells with its first line, as a quoted cell may hold line breaks."""
+    """Yield the first line and the cells of each row; a quoted cell may contain line breaks."""
     lines = _Lines(text)
     reader = csv.reader(lines, strict=True)
     while True:
@@ -151,7 +151,7 @@ def _convert(line: int, cells: Mapping[str, str]) -> Row:
             if cell.strip().isascii() and cell.strip().isdecimal() and len(cell) < 20:  # noqa: PLR2004  # digits of a 64-bit number
                 item[name] = int(cell)
             else:
-                faults.append(Fault(line, name, "type", f"{cell[:40]!r} is no whole number."))
+                faults.append(Fault(line, name, "type", f"{cell[:40]!r} is not a whole number."))
         elif name in _FLAGS:
             flag = _BOOLEANS.get(cell.strip().lower())
             if flag is None:
@@ -183,13 +183,13 @@ def _read_jsonl(text: TextIO) -> Iterator[Row | None]:
             yield Row(line, {}, (Fault(line, "", "json", f"The line is not valid JSON: {error}."),))
             continue
         if not isinstance(item, dict):
-            yield Row(line, {}, (Fault(line, "", "type", "The line is no JSON object."),))
+            yield Row(line, {}, (Fault(line, "", "type", "The line is not a JSON object."),))
             continue
         yield Row(line, item)
 
 
 class _Lines:
-    """The lines of a text; raises UnreadableError for a row with too many, or too long ones."""
+    """The lines of a text; raises UnreadableError for a row with too many lines or characters."""
 
     def __init__(self, text: TextIO) -> None:
         self._read = text.readline
@@ -198,7 +198,7 @@ class _Lines:
         self._characters = 0
 
     def begin_row(self) -> None:
-        """Count anew: what comes belongs to the next row."""
+        """Begin to count the lines and characters of the next row."""
         self._row = self._number + 1
         self._characters = 0
 

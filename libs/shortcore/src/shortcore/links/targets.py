@@ -1,7 +1,7 @@
-"""Targets and hosts by the URL Standard: what a link may point to, in one normal form.
+"""Checks targets and hosts by the URL Standard, and returns their normal form.
 
-Parsing is that of browsers (https://url.spec.whatwg.org, through ada), so what we check is what
-a browser will follow. Where we refuse more than the Standard, docs/urls.md says so and why.
+The parser is that of browsers (https://url.spec.whatwg.org, through ada), so that the checked URL is the
+one that a browser opens. docs/urls.md lists what is refused beyond the Standard, and why.
 """
 
 import re
@@ -13,10 +13,10 @@ from ada_url import parse_url
 from shortcore.links.loopback import is_loopback
 
 NEVER_SCHEMES: Final = frozenset({"blob", "data", "file", "javascript", "vbscript"})
-"""Schemes that run code, or read what is local to the visitor; no setting can allow them."""
+"""Schemes that run code or read the visitor's local data; no setting can allow them."""
 
 MAX_HOST_LENGTH: Final = 253
-"""Characters of a host name without its final dot (RFC 1035, section 2.3.4)."""
+"""Maximum length of a host name in characters, without its final dot (RFC 1035, section 2.3.4)."""
 
 _WEB_PORTS = {"http": 80, "https": 443}
 _WEB_SCHEMES = frozenset(_WEB_PORTS)
@@ -32,15 +32,15 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\]")
 _PORT_AND_DOT = len(":65535") + len(".")
 
-# A host whose last label is of letters alone is no IPv4 address; one with "xn--" must be checked.
-# No segment of the path begins with a dot, and no character is one that the Standard changes.
+# A host whose last label has only letters is not an IPv4 address; one with "xn--" must be checked. No
+# segment of the path begins with a dot, and the Standard changes none of the characters.
 _NORMAL = re.compile(
     r"(https?)://(?![^/]*xn--)((?:[a-z0-9-]++\.)*+[a-z]++)"
     r"(?:/(?!\.)[A-Za-z0-9_~!$&'()*+,;=:@.-]*+)++"
     r"(?:\?[A-Za-z0-9_~!$&()*+,;=:@/?.%-]*+)?",
     re.ASCII,
 )
-"""Some of the URLs that the Standard serialises as they are, told without its parser."""
+"""Matches some of the URLs that the Standard's parser returns unchanged."""
 
 
 class TargetError(ValueError):
@@ -56,12 +56,12 @@ class TargetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TargetPolicy:
-    """What the operator allows as a target.
+    """The targets that the operator allows.
 
-    `schemes` are names without a colon; `max_length` counts characters, both of what was sent
-    and of its normal form; `own_hosts` are the hosts that we redirect from, in any spelling that
-    `normalise_host` takes. If one of them is a loopback name, every loopback address on `own_port`
-    is ours as well. Raises ValueError for a scheme or host that cannot be allowed.
+    `schemes` are names without a colon. `max_length` is the maximum number of characters, both of the
+    input and of its normal form. `own_hosts` are the hosts of short links, in any spelling that
+    `normalise_host` accepts. If one of them is a loopback name, every loopback address on `own_port`
+    counts as one, too. Raises ValueError for a scheme or host that cannot be allowed.
     """
 
     schemes: frozenset[str] = _WEB_SCHEMES
@@ -78,7 +78,7 @@ class TargetPolicy:
         if not schemes or not all(_SCHEME.fullmatch(scheme) for scheme in schemes):
             raise ValueError("Name at least one scheme for targets, such as https, with no colon.")
         if self.max_length < 1:
-            raise ValueError("The greatest length of a target is at least 1 character.")
+            raise ValueError("The maximum length of a target is at least 1 character.")
         object.__setattr__(self, "schemes", schemes)
         own_hosts = frozenset(map(normalise_host, self.own_hosts))
         object.__setattr__(self, "own_hosts", own_hosts)
@@ -88,13 +88,13 @@ class TargetPolicy:
 def normalise_target(raw: str, policy: TargetPolicy) -> str:
     """Return the Standard's serialisation of `raw`: printable ASCII without a space.
 
-    Raises TargetError when `raw` is no absolute URL or `policy` refuses it.
+    Raises TargetError if `raw` is not an absolute URL or `policy` refuses it.
     """
     if is_normal(raw, policy):
         return raw
     _check_length(raw, policy)
     if _LONG_AUTHORITY.match(raw):
-        raise _long_host_error()  # unread, as punycode takes time by the square of its length
+        raise _long_host_error()  # not parsed: punycode takes time by the square of its length
     try:
         url = parse_url(raw, ("href", "protocol", "username", "password", "hostname", "port"))
     except ValueError:
@@ -110,16 +110,16 @@ def normalise_target(raw: str, policy: TargetPolicy) -> str:
         )
     if scheme in _WEB_SCHEMES:
         _check_host(url["hostname"], int(url["port"] or _WEB_PORTS[scheme]), policy)
-    # The Standard leaves spaces in opaque paths ("mailto:a b"); a header has no room for them.
+    # The Standard leaves spaces in opaque paths ("mailto:a b"); a header must not contain them.
     href = url["href"].replace(" ", "%20")
     _check_length(href, policy)
     return header_safe(href)
 
 
 def is_normal(raw: str, policy: TargetPolicy) -> bool:
-    """Say whether `raw` is plainly allowed, and in its normal form as it is.
+    """Return True for most targets that are allowed and already in their normal form.
 
-    False says nothing: `normalise_target` then finds out, which takes ten times as long.
+    False means unknown: `normalise_target` then parses the target, which takes ten times as long.
     """
     normal = _NORMAL.fullmatch(raw)
     return (
@@ -135,8 +135,8 @@ def is_normal(raw: str, policy: TargetPolicy) -> bool:
 def header_safe(url: str) -> str:
     """Return `url` if it is printable ASCII without a space, else raise TargetError.
 
-    The last lock before `Location`: with no CR, LF or NUL in it, a header cannot be split,
-    whatever the parser before it let through.
+    This is the last check before `Location`: without CR, LF and NUL a header cannot be split, even if
+    the parser has let one of them pass.
     """
     if not _HEADER_SAFE.fullmatch(url):
         raise TargetError("syntax", "Percent-encode the target's control and non-ASCII characters.")
@@ -144,11 +144,11 @@ def header_safe(url: str) -> str:
 
 
 def normalise_host(raw: str) -> str:
-    """Return the host that links are kept under: lower case, IDN as punycode, no final dot.
+    """Return the normal form of a host: lower case, IDN as punycode, without a final dot.
 
-    A port is dropped, as one host is one set of links on every port. IPv4 and IPv6 addresses
-    come out in the Standard's form, the latter in brackets. Raises ValueError for anything that
-    could not be a DNS name (RFC 1035 lengths; `_` is let pass) or an address.
+    The port is dropped, as a host has the same links on every port. IPv4 and IPv6 addresses are in
+    the Standard's form, the latter in brackets. Raises ValueError for text that is neither a valid
+    DNS name (lengths of RFC 1035; `_` is accepted) nor an address.
     """
     if len(raw) > MAX_HOST_LENGTH + _PORT_AND_DOT or _NOT_IN_HOST.search(raw):
         raise ValueError("A host is a plain name such as go.example.com, without scheme or path.")
@@ -188,7 +188,7 @@ def _check_host(hostname: str, port: int, policy: TargetPolicy) -> None:
 
 
 def _unreadable(raw: str, policy: TargetPolicy) -> TargetError:
-    # Only to choose the most helpful sentence: the Standard's parser has refused it already.
+    # The Standard's parser has refused the target; this only selects the most helpful sentence.
     if not _HAS_SCHEME.match(raw):
         return _scheme_error(policy)
     if _NO_HOST.match(raw):
