@@ -25,12 +25,15 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 MODULE = re.compile(r"\[`([a-z_]+(?:\.[a-z_]+)+)`\]\(([^)\s]+\.py)\)")
 METRIC = re.compile(r"\bshortlinks_[a-z0-9_]+")
-METRICS = {
-    name
+SOURCE = "".join(
+    path.read_text("utf-8")
     for folder in ("libs", "services")
-    for source in (ROOT / folder).glob("*/src/**/*.py")
-    for name in METRIC.findall(source.read_text("utf-8"))
-}
+    for path in (ROOT / folder).glob("*/src/**/*.py")
+)
+METRICS = set(METRIC.findall(SOURCE))
+LOGGED = re.compile(
+    r"""grep [-C0-9 ]*'([a-z][a-z ;]+)'|(?:log says|logs|logged) [*`]([^*`]+)[*`]"""
+)
 RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -96,6 +99,12 @@ def test_every_metric_that_a_page_names_exists(page: Path) -> None:
         if not name.endswith("_")  # a family: `shortlinks_password_…`
     }
     assert not unknown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_log_line_that_a_page_looks_for_is_written(page: Path) -> None:
+    for sought in LOGGED.findall(page.read_text("utf-8")):
+        assert "".join(sought) in SOURCE
 
 
 @pytest.mark.parametrize("page", RECORDS, ids=lambda page: page.stem)
