@@ -8,7 +8,7 @@ ETAGS_SCHEMA = {
     "type": "string",
     "pattern": r'^[ \t]*(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)[ \t]*$',
 }
-"""What If-Match and If-None-Match hold, for the OpenAPI document."""
+"""The value of If-Match and If-None-Match, for the OpenAPI document."""
 
 _TAG = re.compile(r'(W/)?"([!#-~]*)"')
 _LIST = re.compile(ETAGS_SCHEMA["pattern"])
@@ -22,17 +22,17 @@ def etag(version: int) -> str:
 def require_match(header: str | None, version: int) -> None:
     """Raise VersionMismatch unless `If-Match` is absent, `*`, or names `version`.
 
-    Comparison is strong: a weak tag never matches. Raises MalformedRequest for what is no list
+    The comparison is strong: a weak tag never matches. Raises MalformedRequest for an invalid list
     of tags.
     """
     if header is None or header.strip() == "*":
         return
     if (False, str(version)) not in _tags(header, "If-Match"):
-        raise VersionMismatch(f"The newest version is {version}; read it and decide again.")
+        raise VersionMismatch(f"The current version is {version}; read it and try again.")
 
 
 def none_match(header: str | None, version: int) -> bool:
-    """Say whether `If-None-Match` names `version`, so that 304 is the answer (weak comparison)."""
+    """Say whether `If-None-Match` names `version`, so that the response is 304 (weak comparison)."""
     if header is None:
         return False
     if header.strip() == "*":

@@ -1,4 +1,4 @@
-"""All SQL that lists links: keyset pagination, filters, order; and the tags."""
+"""All SQL that lists links (keyset pagination, filters, order) and tags."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ SORTS = {
     "updated_at": ("updated_at", "ASC", ">"),
     "-updated_at": ("updated_at", "DESC", "<"),
 }
-"""The orders of a list: the column, its direction, and what comes after a cursor."""
+"""The orders of a list: column, direction, and the operator for rows after a cursor."""
 
 _NOT_OVER = "(l.expires_at IS NULL OR l.expires_at > now())"
 _BEGUN = "(l.valid_from IS NULL OR l.valid_from <= now())"
@@ -33,7 +33,7 @@ WHERE l.tags <> '{}' AND l.state <> 'deleted' GROUP BY tag ORDER BY tag LIMIT 10
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which links, in which order, after which cursor; `limit` is the length of the page."""
+    """Filters, order and cursor of a list; `limit` is the size of a page."""
 
     sort: str
     limit: int
@@ -47,7 +47,7 @@ class Query:
 
 
 async def list_links(connection: Connection, query: Query) -> list[StoredLink]:
-    """Return up to `query.limit` + 1 links: one more says that there is another page."""
+    """Return up to `query.limit` + 1 links. The extra one shows that there is another page."""
     column, direction, after = SORTS[query.sort]
     arguments: list[object] = []
 
@@ -82,7 +82,7 @@ async def list_links(connection: Connection, query: Query) -> list[StoredLink]:
 
 
 async def count_tags(connection: Connection) -> list[tuple[str, int]]:
-    """Return the tags of links that are not in the trash and how many carry each."""
+    """Return the tags of links that are not deleted, each with the number of its links."""
     return [(row[0], row[1]) for row in await connection.fetch(_TAGS)]
 
 
