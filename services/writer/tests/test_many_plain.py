@@ -35,7 +35,7 @@ RICH = {
 async def test_a_plain_item_gives_the_same_draft_with_and_without_full_validation(api, item):
     draft = api.container.drafter.plain(item, "/items/3")
     assert draft is not None
-    assert draft == await api.container.drafter.draft_unread(item, "/items/3")
+    assert draft == await api.container.drafter.draft_item(item, "/items/3")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_a_target_on_a_known_domain_is_not_plain(api):
     await api.client.post("/api/v1/domains", json={"host": "two.test"})
     assert api.container.drafter.plain(item) is None
     with pytest.raises(InvalidInput):
-        await api.container.drafter.draft_unread(item, "")
+        await api.container.drafter.draft_item(item, "")
 
 
 @pytest.mark.parametrize("rich", [[], [RICH]])

@@ -94,7 +94,8 @@ class BatchService:
             if turn.over:
                 await turn.give_way()
             try:
-                draft = await self._drafter.draft_item(item, f"/items/{index}")
+                at = f"/items/{index}"
+                draft = self._drafter.plain(item, at) or await self._drafter.draft_item(item, at)
                 claim_code(draft, codes)
                 checked.append(draft)
             except (InvalidInput, CodeTaken) as error:

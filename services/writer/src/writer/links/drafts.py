@@ -59,11 +59,7 @@ class Drafter:
         return Draft(domain, code, values, at)
 
     async def draft_item(self, item: object, at: str = "") -> Draft:
-        """Check an item of a batch or a row of an import; raises InvalidInput."""
-        return self.plain(item, at) or await self.draft_unread(item, at)
-
-    async def draft_unread(self, item: object, at: str = "") -> Draft:
-        """Check an item that no model has validated yet; raises InvalidInput."""
+        """Check an item of a batch or a row of an import in full; raises InvalidInput."""
         try:
             link = CreateLink.model_validate(item)
         except ValidationError as error:

@@ -106,7 +106,8 @@ class ImportService:
                 if passwords > MAX_PER_BATCH:
                     raise _too_many("links with a password", MAX_PER_BATCH)
                 try:
-                    draft = await self._draft(row)
+                    plain = None if row.faults else self._drafter.plain(row.item)
+                    draft = plain or await self._draft(row)
                     claim_code(draft, codes)
                     read.drafts.append(draft)
                     read.lines.append(row.line)
