@@ -1,4 +1,4 @@
-"""When a breaker lets calls pass."""
+"""When a circuit breaker allows calls."""
 
 import pytest
 

@@ -143,7 +143,7 @@ async def test_a_feed_that_lost_entries_and_got_new_ones_with_earlier_ids_is_a_g
 
 
 async def test_a_new_entry_never_has_the_id_of_a_lost_one(feed, client, keys):
-    # A new primary whose clock is behind gives out the same milliseconds once more.
+    # A new primary whose clock is behind uses the same milliseconds again.
     await feed.append([change(1)])
     saved = await client.dump(keys.changes)
     future = int(time.time() * 1000) + 60_000

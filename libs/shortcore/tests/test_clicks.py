@@ -1,4 +1,4 @@
-"""The wire form of clicks, and what of an address it lets through."""
+"""The wire form of clicks, which contains no address."""
 
 import pytest
 from hypothesis import given

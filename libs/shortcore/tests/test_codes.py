@@ -27,7 +27,7 @@ ids = st.integers(0, 2**45)
 
 
 def working_alphabet(space):
-    """The letters of generated codes, found from outside: 100 ids show every lottery letter."""
+    """Return the characters of generated codes, found by encoding ids."""
     return "".join(sorted({letter for id_ in range(2_000) for letter in space.encode(id_)}))
 
 
@@ -122,12 +122,12 @@ def test_another_secret_gives_other_codes_and_refuses_these():
     other = CodeSpace(SECRET + b"!")
     sample = range(2_000)
     assert sum(SPACE.encode(id_) == other.encode(id_) for id_ in sample) == 0
-    # A foreign code is a random string to us: at most a few in 2,000 may pass.
+    # A code of another secret is like a random string: at most a few in 2,000 may pass.
     assert sum(other.decode(SPACE.encode(id_)) is not None for id_ in sample) <= 5
 
 
 def test_the_same_secret_always_gives_the_same_codes():
-    # Written down once: a change of these is a change of every link in use.
+    # Constants: if one of these changes, the codes of all links in use change.
     assert [SPACE.encode(id_) for id_ in (0, 1, 229_635, 2**40)] == [
         "8rEVDp",
         "b9jBMA",

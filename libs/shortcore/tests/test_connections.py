@@ -27,7 +27,7 @@ PATIENT = {"head_s": 30.0, "body_grace_s": 30.0, "write_s": 30.0, "idle_s": 30.0
 
 
 async def app(scope, receive, send):
-    """Answer the length of the body, 16 MiB for /big, and after a second for /slow."""
+    """Respond with the length of the body, 16 MiB for /big, and after a second for /slow."""
     length = 0
     while (message := await receive())["type"] == "http.request":
         length += len(message["body"])
@@ -111,7 +111,7 @@ def logged():
 
 
 async def ended(reader, until=b""):
-    """Return what comes before the server closes, or up to `until`."""
+    """Return the bytes up to `until`, or until the server closes."""
     got = b""
     async with asyncio.timeout(10):
         while not (until and until in got):
@@ -369,7 +369,7 @@ async def test_the_rest_of_a_body_is_not_taken_for_the_start_of_a_head(serve):
     serving = await serve(**PATIENT | {"head_s": 0.4})
     async with serving.connected() as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
-        await asyncio.sleep(0.3)  # a look at the connection comes in between
+        await asyncio.sleep(0.3)  # the connection is checked meanwhile
         writer.write(b"cde")
         await ended(reader, b"\r\n\r\n5")
         await asyncio.sleep(1)  # idle
@@ -404,7 +404,7 @@ async def test_connections_beyond_the_limit_of_the_process_are_closed(serve, log
         for _ in range(3):
             assert not await served.answers()
         assert served.open() == 5
-        writer.write(GET)  # those who are in are served
+        writer.write(GET)  # open connections are served
         assert b" 200 " in await ended(reader, b"\r\n\r\n0")
     await until(lambda: served.open() == 0)
     assert await served.answers()

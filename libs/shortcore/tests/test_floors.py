@@ -1,4 +1,4 @@
-"""The table of floors: what it remembers is true, and it remembers what was last told."""
+"""The table of floors: every floor is correct, and the newest ones are kept."""
 
 import sys
 

@@ -21,7 +21,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 async def echo(scope, receive, send):
-    """Answer what was asked, as JSON: method, path, query, headers and body."""
+    """Respond with the request as JSON: method, path, query, headers and body."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -48,7 +48,7 @@ class Server:
     port: int
 
     async def talk(self, *pieces: bytes, pause_s: float = 0.0) -> list[tuple[int, bytes]]:
-        """Send pieces as reads of their own; return all answers until the server closes."""
+        """Send each piece in its own packet; return all responses until the server closes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answers = []

@@ -17,7 +17,7 @@ VALUES = st.recursive(
 
 
 def count(value: object) -> tuple[int, int]:
-    """Return how many values there are, and how many of them are empty containers."""
+    """Return the number of values, and how many of them are empty containers."""
     inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
     counts = [count(each) for each in inner]
     empty = isinstance(value, (list, dict)) and not value

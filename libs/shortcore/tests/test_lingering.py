@@ -1,4 +1,4 @@
-"""An answer arrives although its client is still sending the body that nobody reads."""
+"""A response arrives even if its client is still sending a body that nobody reads."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ MIB = 2**20
 
 
 async def refuse(scope, receive, send):
-    """Answer without reading the body."""
+    """Respond without reading the body."""
     close = [(b"connection", b"close")] if scope["path"] == "/close" else []
     headers = [(b"content-length", b"5"), *close]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
@@ -32,7 +32,7 @@ async def port() -> AsyncIterator[int]:
 def send_then_read(port: int, head: bytes, body_mib: int) -> bytes:
     """Send everything before the first read, as many clients do."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-        # A buffer that is smaller than the body, so that the server's answer meets a sender.
+        # The buffer is smaller than the body, so that the client is still sending at the response.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         sock.sendall(head)
         for _ in range(body_mib * 16):

@@ -1,4 +1,4 @@
-"""Rows of files: whatever a file holds, the work to its next line is bounded."""
+"""Rows of files: the work up to the next line is bounded, whatever the file contains."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""The local cache: its laws, checked against a simple model, and its size."""
+"""The local cache: checked against a simple model, and its size."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from shortcore.cache.local import ENTRY_OVERHEAD_BYTES, SECOND_CHANCES, LocalCac
 from shortcore.links.record import Kind, LinkKey, LinkRecord, absent
 
 TTL_S, NEGATIVE_TTL_S, STALE_S = 30.0, 5.0, 100.0
-# As many as there are keys, so that no floor is forgotten; the bytes make entries go.
+# As many entries as keys, so that no floor is dropped; MAX_BYTES causes the evictions.
 MAX_ENTRIES, MAX_BYTES = 8, 5 * ENTRY_OVERHEAD_BYTES
 KEYS = st.sampled_from([LinkKey(f"go.example/{number}") for number in range(8)])
 VERSIONS = st.integers(0, 6)
@@ -44,7 +44,7 @@ def cache_of(
 
 
 class Machine(RuleBasedStateMachine):
-    """The model: of each key the newest version ever shown, and what was last accepted when."""
+    """The model: for each key the newest known version, and the record that was accepted last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def never_below_a_floor(self) -> None:
-        # There is room for a floor of every key, so none is forgotten here.
+        # The table has room for a floor of every key, so that none is dropped.
         for key, version in self.seen.items():
             assert self.cache.floor(key) == version
 

@@ -12,7 +12,7 @@ from shortctl.embedded.ports import free_port
 
 
 class Proxy:
-    """A TCP proxy that can fall silent: what it gets then goes nowhere, and nothing is closed."""
+    """A TCP proxy that can stop forwarding: it then drops all bytes and closes nothing."""
 
     def __init__(self, url):
         self._target = urlsplit(url)
@@ -42,7 +42,7 @@ class Proxy:
         self._silent = True
 
     def hold_the_line(self):
-        """From now on bytes pass, but nothing is closed."""
+        """Forward bytes, but no longer close connections."""
         self._holding = True
 
     async def _accept(self, reader, writer):
@@ -114,11 +114,11 @@ async def test_a_connection_that_the_server_has_ended_is_unavailable_and_is_repl
         behind = await opened(proxy.url, pool_size=1)
         async with behind.connection() as connection:
             pid = connection.get_server_pid()
-        proxy.hold_the_line()  # its last words arrive, its end does not
+        proxy.hold_the_line()  # its last message arrives, the close does not
         async with database.connection() as connection:
             assert await connection.fetchval("SELECT pg_terminate_backend($1)", pid)
         await asyncio.wait_for(proxy.left.wait(), 10)
-        for _ in range(10):  # turns of the loop, in which those words are read
+        for _ in range(10):  # event loop iterations in which the message is read
             await asyncio.sleep(0)
         with pytest.raises(DatabaseUnavailable):
             async with behind.connection() as connection:
@@ -273,7 +273,7 @@ async def test_after_some_failures_the_breaker_refuses_without_asking_then_probe
             async with database.connection():
                 pass
         waits.append(took.ms)
-    assert min(waits) < 20  # one of them at least was not held up by others on the machine
+    assert min(waits) < 20  # at least one of them was not delayed by the load of the machine
     clock[0] = 2
     async with database.connection(timeout_ms=2000) as connection:
         assert await connection.fetchval("SELECT 1") == 1

@@ -1,4 +1,4 @@
-"""What PostgreSQL sends is checked before asyncpg reads it, wherever the reads end."""
+"""Messages from PostgreSQL are checked before asyncpg reads them, wherever a read ends."""
 
 import asyncio
 import struct
@@ -82,7 +82,7 @@ asyncio.run(main())
 def test_a_server_of_another_protocol_is_unavailable_and_blocks_no_caller(database_url):
     with Proxy(database_url) as wire:
         wire.set(Mode.GARBAGE)
-        # In a process of its own: without the check it would never end.
+        # In a separate process, as without the check it would never end.
         done = subprocess.run(
             [sys.executable, "-c", QUERY, f"{wire.url}?sslmode=disable"],
             capture_output=True, text=True, timeout=30, check=True,

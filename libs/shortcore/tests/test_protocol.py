@@ -1,4 +1,4 @@
-"""What uvicorn's protocol is made to do besides: here, to send an answer in one packet."""
+"""A response is sent in one packet, and requests are told when the client disconnects."""
 
 import asyncio
 
@@ -65,7 +65,7 @@ async def some_turns():
 
 
 async def answered(app, request=GET):
-    """Return the writes of the answer, and whether the connection was closed after it."""
+    """Return the writes of the response, and whether the connection was closed after it."""
     protocol, transport = connected(app)
     protocol.data_received(request)
     await some_turns()
@@ -141,7 +141,7 @@ async def test_a_response_that_waits_for_the_client_is_not_written_after_the_cli
     protocol.data_received(GET * 3)
     await some_turns()
     assert not transport.writes
-    transport.closed = True  # uvloop raises an error if somebody writes now, and so does this one
+    transport.closed = True  # a write now raises an error, as with uvloop
     protocol.connection_lost(ConnectionResetError())
     await some_turns()
     assert not caplog.records

@@ -141,7 +141,7 @@ async def test_a_reading_connection_leaves_a_primary_that_was_replaced(server_fo
         return "127.0.0.1", servers[primary].port
 
     client = opened("redis+sentinel://127.0.0.1:1/links", timeout_ms=1000)
-    # Sentinel's word alone is made up: a real failover would also close the old connections.
+    # Only the reply of Sentinel is simulated: a real failover would also close the old connections.
     client.connection_pool.sentinel_manager.discover_master = discover
     getter = Getter(client)
     try:

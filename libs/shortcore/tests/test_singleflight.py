@@ -1,4 +1,4 @@
-"""How look-ups of one key are shared, and those of many keys collected."""
+"""Lookups of one key are shared, and lookups of many keys are sent in batches."""
 
 import asyncio
 from functools import partial
@@ -9,7 +9,7 @@ from shortcore.storage.single_flight import Batches, SingleFlight, settle
 
 
 class Work:
-    """Records the batches; each ends when the test says so."""
+    """Records the batches, and ends each when the test asks for it."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

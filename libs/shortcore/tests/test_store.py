@@ -48,7 +48,7 @@ def new_store(url, prefix, timeout_ms=TIMEOUT_MS, breaker=None, application="tes
 
 
 def greeted(data, writer):
-    """Answer the HELLO in what a client sent, as a server without a name does; return the rest."""
+    """Answer the HELLO of a client as a server without a name does; return the bytes behind it."""
     if b"HELLO" not in data:
         return data
     writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
@@ -112,7 +112,7 @@ async def test_a_late_fill_does_not_replace_a_tombstone(store):
 
 async def test_a_fill_that_was_read_too_long_ago_is_refused_even_if_the_key_is_empty(store):
     await store.measure_clock()
-    # The clock is known as exactly as the question took time: within the store's deadline.
+    # The error of the measurement is at most the duration of the call: the store's deadline.
     late = now_ms() - TTLS.fill_max_age_ms - TIMEOUT_MS
     assert await store.fill(KEY, link(4), read_at_ms=late) is Published.EXPIRED
     assert await store.get(KEY) is None
@@ -121,7 +121,7 @@ async def test_a_fill_that_was_read_too_long_ago_is_refused_even_if_the_key_is_e
 
 async def test_the_age_of_a_fill_is_measured_by_the_clock_of_redis(store):
     await store.measure_clock()
-    store.clock_offset_ms -= 60_000  # as if ours were a minute ahead
+    store.clock_offset_ms -= 60_000  # as if the local clock were a minute ahead
     assert await store.fill(KEY, link(4), read_at_ms=now_ms()) is Published.EXPIRED
     assert await store.fill(KEY, link(4), read_at_ms=now_ms() + 60_000) is Published.TAKEN
 
@@ -130,7 +130,7 @@ async def test_a_slow_measurement_of_the_clock_makes_no_record_look_younger(stor
     ask = store._client.time
 
     async def slowly():
-        await asyncio.sleep(0.2)  # on its way there: ours goes on meanwhile
+        await asyncio.sleep(0.2)  # the reply is delayed while the local clock continues
         return await ask()
 
     monkeypatch.setattr(store._client, "time", slowly)
@@ -278,7 +278,7 @@ async def test_a_server_that_is_slow_at_each_step_is_given_up_at_the_deadline_of
     store = new_store(f"redis://127.0.0.1:{port}/0", redis_prefix, timeout_ms=100)
     try:
         with pytest.raises(CacheUnavailable, match="100 ms"):
-            await store.get(KEY)  # connecting is one step, asking another
+            await store.get(KEY)  # connecting and sending are two steps
     finally:
         await store.close()
         await ended.wait()
@@ -301,7 +301,7 @@ async def test_a_connection_that_the_server_closed_while_idle_is_not_a_failure(
 
 
 async def test_a_late_reply_is_never_given_to_another_call(redis_prefix):
-    """A look-up is given up with its answer on the way; the next one must not read it."""
+    """A lookup times out before its reply arrives; the next lookup must not read that reply."""
     asked = 0
     late = asyncio.Event()
 

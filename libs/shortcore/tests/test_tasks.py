@@ -1,4 +1,4 @@
-"""Tasks end although something in them swallows a cancellation."""
+"""Tasks end even if something in them swallows a cancellation."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Fails with the name of what a new version of uvicorn has changed, before anything else does."""
+"""Names the undocumented attribute or method of uvicorn that a new version has changed."""
 
 import ast
 import asyncio
@@ -137,5 +137,5 @@ def attributes_used(path: Path) -> set[tuple[str, str]]:
 
 
 def is_protocol(definition: ast.ClassDef) -> bool:
-    """Say whether a class is a subclass of uvicorn's protocol, by the name of its base."""
+    """Return whether a class is a subclass of uvicorn's protocol, by the name of its base."""
     return any(ast.unparse(base).endswith("Protocol") for base in definition.bases)
