@@ -349,10 +349,10 @@ def interrupted(process):
     began = time.monotonic()
     assert process.wait(10) == 130
     took = time.monotonic() - began
-    told = process.stderr.read()
-    assert "Traceback" not in told
-    assert took < 1, told
-    return told
+    output = process.stderr.read()
+    assert "Traceback" not in output
+    assert took < 1, output
+    return output
 
 
 def test_ctrl_c_ends_an_import_from_a_silent_pipe_at_once_and_prints_its_progress(writer):
@@ -364,8 +364,8 @@ def test_ctrl_c_ends_an_import_from_a_silent_pipe_at_once_and_prints_its_progres
         process.stdin.flush()
         assert process.stderr.readline().startswith("line 2, target")
         assert process.stderr.readline().startswith(f"line {size + 2}, target")
-        told = interrupted(process)
-    created = int(re.search(r"Interrupted after (\d+) links created, \d+ rows failed", told)[1])
+        output = interrupted(process)
+    created = int(re.search(r"Interrupted after (\d+) links created, \d+ rows failed", output)[1])
     assert size - 1 <= created <= count(writer)
 
 
