@@ -1,4 +1,4 @@
-"""Types of input fields: what every text, instant and tag must be, and the rules they break."""
+"""Types of input fields, with their validation and their JSON schemas."""
 
 import re
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from shortcore.links.custom_codes import MAX_CUSTOM_LENGTH
 from shortcore.links.record import RedirectStatus
 
 MAX_MEMBERS: Final = 32
-"""Members of an object in a body: about twice as many as the fields of a link."""
+"""Maximum number of members of an object in a body, about twice the fields of a link."""
 
 MAX_TITLE: Final = 512
 MAX_NOTE: Final = 4096
@@ -28,12 +28,12 @@ MAX_TAG: Final = 64
 MAX_PASSWORD: Final = 128
 MAX_VISITS: Final = 10**12
 MAX_URL: Final = 65_536
-"""What `target_max_length` can be set to."""
+"""The highest value of `target_max_length`."""
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
-# Spelled out, as languages differ on what `\s` is.
+# Listed, because languages differ in the meaning of `\s`.
 _BLANKS = "\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _TAG = re.compile(rf"[^\x00-\x20,\x7f{_BLANKS}]+")
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -61,7 +61,7 @@ _LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 class Input(BaseModel):
-    """A request body: unknown fields are refused and nothing is converted silently."""
+    """A request body. Unknown fields are rejected, and no value is converted."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -72,7 +72,7 @@ class Input(BaseModel):
         if isinstance(sent, dict) and len(sent) > MAX_MEMBERS:
             raise PydanticCustomError(
                 "length",
-                "An object here has at most {most} members, not {members}.",
+                "This object may have at most {most} members, not {members}.",
                 {"most": MAX_MEMBERS, "members": len(sent)},
             )
         return sent
@@ -83,10 +83,10 @@ def _storable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise PydanticCustomError(
-            "encoding", "The text holds half a surrogate pair, which is no character."
+            "encoding", "The text has a lone surrogate, which is not a character."
         ) from None
     if "\x00" in text:
-        raise PydanticCustomError("nul", "The text holds a NUL character, which cannot be stored.")
+        raise PydanticCustomError("nul", "The text has a NUL character, which cannot be stored.")
     return text
 
 
@@ -95,52 +95,54 @@ def _instant(value: object) -> object:
         return value
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise PydanticCustomError(
-            "instant", "Write a time with its offset, such as 2030-01-31T12:00:00Z (RFC 3339)."
+            "instant", "A time must have an offset, such as 2030-01-31T12:00:00Z (RFC 3339)."
         )
     try:
         instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise PydanticCustomError("instant", "There is no such date or time.") from None
+        raise PydanticCustomError("instant", "This date or time does not exist.") from None
     if not _EARLIEST <= instant < _LATEST:
-        raise PydanticCustomError("range", "A time lies between the years 1970 and 9999.")
+        raise PydanticCustomError("range", "A time must be between the years 1970 and 9999.")
     return instant
 
 
 def _whole_ms(instant: datetime) -> datetime:
-    # Redis and the redirector count milliseconds; finer digits would round up past the end.
+    # Redis and the redirector use milliseconds; more digits would be rounded up past the expiry.
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def _whole(value: object) -> object:
-    # To JSON 5 and 5.0 are one number, and some clients write each as the latter.
+    # In JSON, 5 and 5.0 are the same number, and some clients send 5.0.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _number(value: object) -> object:
-    # pydantic also takes "+5", "5.0", "5_0" and " 5 ", which no document describes.
+    # pydantic also accepts "+5", "5.0", "5_0" and " 5 ", which are not documented.
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        raise PydanticCustomError("type", "Write a whole number in decimal digits.")
+        raise PydanticCustomError("type", "This must be a whole number in decimal digits.")
     return value
 
 
 def _flag(value: object) -> object:
     if isinstance(value, str) and value not in {"true", "false"}:
-        raise PydanticCustomError("type", "Write true or false.")
+        raise PydanticCustomError("type", "This must be true or false.")
     return value
 
 
 def _tag(text: str) -> str:
     if not _TAG.fullmatch(text):
-        raise PydanticCustomError("charset", "A tag holds no blanks, commas or control characters.")
+        raise PydanticCustomError(
+            "charset", "A tag cannot contain whitespace, commas or control characters."
+        )
     return text
 
 
 def _few_tags(tags: object) -> object:
-    # Counted first: pydantic makes an error for each bad tag.
+    # Counted first, because pydantic creates an error for each invalid tag.
     if isinstance(tags, list) and len(tags) > MAX_TAGS:
         raise PydanticCustomError(
             "length",
-            "A link has at most {most} tags, not {tags}.",
+            "A link may have at most {most} tags, not {tags}.",
             {"most": MAX_TAGS, "tags": len(tags)},
         )
     return tags
@@ -152,14 +154,14 @@ def _distinct(tags: list[str]) -> list[str]:
 
 Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra=_WITHOUT_NUL)]
 Code = Annotated[Text, WithJsonSchema(_CODE_SCHEMA)]
-"""A code as somebody chose it; its rules are those of `shortcore.links.codes`."""
+"""A custom code; `shortcore.links.codes` has its rules."""
 
 Host = Annotated[Text, WithJsonSchema(_HOST_SCHEMA)]
-"""A host name or address; its rules are those of `shortcore.links.targets.normalise_host`."""
+"""A host name or address; `shortcore.links.targets.normalise_host` has its rules."""
 
 CodeInPath = Annotated[str, WithJsonSchema(_CODE_SCHEMA)]
 HostInPath = Annotated[str, WithJsonSchema(_HOST_SCHEMA)]
-"""In a path any text is read: what cannot be an address is not found."""
+"""In a path, any text is accepted: an invalid address is not found."""
 
 Number = Annotated[int, BeforeValidator(_number)]
 """A whole number in a path or a query."""
@@ -176,7 +178,7 @@ Url = Annotated[
     Field(min_length=1),
     WithJsonSchema({"type": "string", "format": "uri", "maxLength": MAX_URL}),
 ]
-"""An absolute URL; the setting `target_max_length` decides how long it may be."""
+"""An absolute URL; the setting `target_max_length` limits its length."""
 
 Password = Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD)]
 Tag = Annotated[
@@ -197,7 +199,7 @@ ExactInstant = Annotated[
     BeforeValidator(_instant),
     WithJsonSchema(_INSTANT_SCHEMA),
 ]
-"""A time to compare with, to the microsecond."""
+"""A time for comparisons, in microseconds."""
 
 Instant = Annotated[ExactInstant, AfterValidator(_whole_ms)]
-"""A time to keep, in whole milliseconds."""
+"""A time to store, in whole milliseconds."""

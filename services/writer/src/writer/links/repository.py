@@ -1,4 +1,4 @@
-"""All SQL that reads one link or changes links; lists are in `listing`."""
+"""All SQL that reads one link or changes links. The SQL of lists is in `listing`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ COLUMNS = f"""{RECORD_COLUMNS}, l.domain_id, l.code, l.valid_from, l.expires_at,
 
 _OUTBOX = "o AS (INSERT INTO outbox (domain_id, host, code, version) SELECT "
 
-# In the lane of what is created in bulk, behind which no single change waits.
+# In the queue of links created in bulk: no single change waits behind them.
 _OUTBOX_BULK = f"""o AS (
     INSERT INTO outbox (id, domain_id, host, code, version) OVERRIDING SYSTEM VALUE
     SELECT {BULK} + l.version, """  # a constant
 
-# A purge and an insert of the same code: without the fence, an insert could take its version,
-# wait for the purge to commit, and then stand with a version below the purge's tombstone,
-# which would hide it. The sub-select makes the fence come before nextval of the version.
+# Protects a purge and a concurrent insert of the same code. Without it, an insert could take its
+# version, wait for the purge to commit, and then have a version below that of the purge's
+# tombstone, which would hide the link. The sub-select takes the lock before nextval of the version.
 _PURGE_FENCE = 7_236_002
 _FENCED = f"(SELECT pg_advisory_xact_lock_shared({_PURGE_FENCE})) AS fence"  # a constant
 
-# Rows go in by domain and code: two batches with the same codes in opposite order would wait
-# for each other otherwise.
-# A writer knows of a switch to case-insensitive codes some seconds later. The lock, which the
-# foreign key takes anyway, waits for a switch and reads the domain as it is then.
+# Rows are inserted in the order of domain and code. Otherwise two batches with the same codes in
+# opposite order would deadlock.
+# A writer's domain cache learns of a switch to case-insensitive codes some seconds later. The lock,
+# which the foreign key takes anyway, waits for a switch and reads the domain as it is then.
 _FOLDING = """f AS (
     SELECT array_agg(id) FILTER (WHERE case_insensitive) AS folding
     FROM (SELECT id, case_insensitive FROM domains
@@ -66,15 +66,15 @@ WITH {_FOLDING.format(domains="$2")}, l AS (
     RETURNING *
 ), """  # noqa: S608  # constants only
 
-_TOLD = """l.domain_id, h.host, l.code, l.version
+_CHANGED = """l.domain_id, h.host, l.code, l.version
     FROM l JOIN unnest($1::bigint[], $18::text[]) AS h (id, host) USING (id))
 SELECT l.id, l.version, l.created_at FROM l
 """
 
-_INSERT = _INSERTED + _OUTBOX + _TOLD
-_INSERT_BULK = _INSERTED + _OUTBOX_BULK + _TOLD
+_INSERT = _INSERTED + _OUTBOX + _CHANGED
+_INSERT_BULK = _INSERTED + _OUTBOX_BULK + _CHANGED
 
-# In this order, for the fence's sake. One row of the outbox for all links with generated codes.
+# The lock comes first. All links with generated codes share one row of the outbox.
 _STAMPS = f"""
 WITH {_FOLDING.format(domains="$3")}, s AS (
     SELECT array_agg(nextval('link_versions')) AS versions, clock_timestamp() AS at
@@ -91,7 +91,7 @@ _OPTIONAL = {
     "password_hash": None, "forward_query": False, "forward_path": False, "title": None,
     "tags": (), "note": None,
 }  # fmt: skip
-"""Columns that a COPY can leave out, and what the table then puts there."""
+"""Columns that a COPY can leave out, with the defaults of the table."""
 
 _KINDS = {LinkState.ACTIVE: Kind.ACTIVE, LinkState.DISABLED: Kind.DISABLED}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -134,12 +134,12 @@ ORDER BY l.created_at, l.id LIMIT 1"""  # noqa: S608  # constants only
 
 
 class CapitalsRefused(Exception):
-    """A code has capital letters, and its domain has become case-insensitive meanwhile."""
+    """A code has capital letters, and its domain has become case-insensitive since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What one COPY made: `links` as they were asked for, and in its own order with versions."""
+    """The result of one COPY: `links` in the order of the request; the rest in that of the COPY."""
 
     links: Sequence[NewLink]
     _ordered: Sequence[NewLink]
@@ -147,7 +147,7 @@ class Copied:
     _at: datetime
 
     def stored(self) -> list[StoredLink]:
-        """Return the links as they are now; many imports never look."""
+        """Return the created links. Most imports never need them."""
         made = {
             link.id: _made(link, version, self._at)
             for link, version in zip(self._ordered, self._versions, strict=True)
@@ -160,10 +160,10 @@ async def insert_links(
 ) -> dict[int, StoredLink]:
     """Insert `links` and their outbox rows in one statement; returns those inserted, by id.
 
-    With `bulk` no change of a single link waits behind them.
-    A link that is missing met its code in use, or has capital letters in its code, which its domain
-    takes no longer (`find_folding`). Raises asyncpg.ForeignKeyViolationError when a
-    domain is gone, having inserted nothing.
+    With `bulk`, no single change waits behind them in the outbox.
+    A link is missing if its code is in use, or if its code has capital letters and its domain has
+    become case-insensitive (`find_folding`). Raises asyncpg.ForeignKeyViolationError, having
+    inserted nothing, if a domain was removed.
     """
     column = [[*map(attrgetter(name), links)] for name in ("id", "domain_id", "code")]
     values = [link.values for link in links]
@@ -182,7 +182,7 @@ async def insert_links(
         [each.forward_query for each in values],
         [each.forward_path for each in values],
         [each.title for each in values],
-        [",".join(each.tags) for each in values],  # no tag holds a comma
+        [",".join(each.tags) for each in values],  # a tag cannot contain a comma
         [each.note for each in values],
         [link.host for link in links],
     )
@@ -193,15 +193,15 @@ async def insert_links(
 async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied:
     """Insert many links and their outbox rows by COPY, in the caller's transaction.
 
-    One row stands for all links with generated codes. One that somebody chose has a row of its own:
-    it may have been asked for before, and redirectors must hear of it, whatever relay runs
-    (docs/adr/0013).
+    All links with generated codes share one outbox row. Each custom code has its own row: a
+    visitor may have requested it before, and every release of the relay must deliver it to the
+    redirectors (docs/adr/0013).
 
-    All or none: raises asyncpg.UniqueViolationError when a code is in use, CapitalsRefused when one
-    has capital letters and its domain has become case-insensitive, and
-    asyncpg.ForeignKeyViolationError when a domain is gone.
+    Inserts all links or none. Raises asyncpg.UniqueViolationError if a code is in use,
+    CapitalsRefused if a code has capital letters and its domain has become case-insensitive, and
+    asyncpg.ForeignKeyViolationError if a domain was removed.
     """
-    # In the order of the index: neighbours share its pages.
+    # In the order of the index, so that consecutive rows share its pages.
     ordered = sorted(links, key=attrgetter("domain_id", "code"))
     custom = [link.custom for link in ordered]
     domains = sorted({link.domain_id for link in ordered})
@@ -222,7 +222,7 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied
     }
     for name, default in _OPTIONAL.items():
         column: list[object] = [*map(attrgetter(name), ordered if name == "custom" else values)]
-        if column.count(default) < len(column):  # else the table knows it itself
+        if column.count(default) < len(column):  # otherwise the default of the table applies
             columns[name] = column
     await connection.copy_records_to_table(
         "links", columns=[*columns], records=zip(*columns.values(), strict=True)
@@ -241,14 +241,14 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied
 
 
 async def find_folding(connection: Connection, domains: Iterable[int]) -> frozenset[int]:
-    """Return those of `domains` whose codes are case-insensitive now."""
+    """Return the domains among `domains` that are case-insensitive now."""
     return frozenset(row[0] for row in await connection.fetch(_FOLDING_NOW, [*domains]))
 
 
 async def find_link(
     connection: Connection, host: str, code: str, *, lock: bool = False
 ) -> StoredLink | None:
-    """Return one link, also from the trash; `lock` keeps it as it is until the transaction ends."""
+    """Return one link, deleted or not; `lock` locks its row until the transaction ends."""
     row = await connection.fetchrow(_ONE + " FOR UPDATE OF l" if lock else _ONE, host, code)
     return None if row is None else stored(row, row["host"])
 
@@ -260,14 +260,14 @@ async def save_link(connection: Connection, link: StoredLink, values: LinkValues
 
 
 async def fence_purge(connection: Connection) -> None:
-    """Wait until no insert is under way, and let none begin before the transaction ends."""
+    """Wait until no insert is running, and block inserts until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _PURGE_FENCE)
 
 
 async def purge_link(connection: Connection, link: StoredLink) -> Version:
-    """Remove the row of a locked link for ever; returns the version of its absence.
+    """Delete the row of a locked link; returns the version of its tombstone.
 
-    The transaction must have called `fence_purge` before anything else.
+    The transaction must have called `fence_purge` first.
     """
     version = await connection.fetchval(_PURGE, link.domain_id, link.code, link.host)
     return Version(version)
@@ -276,10 +276,10 @@ async def purge_link(connection: Connection, link: StoredLink) -> Version:
 async def find_same(
     connection: Connection, domain_id: int, host: str, code: str | None, values: LinkValues
 ) -> StoredLink | None:
-    """Return the oldest link that would do what a link with `values` would, if there is one.
+    """Return the oldest link that is equal to a link with `values`, or None.
 
-    The transaction keeps others from looking for the same target, so that of two equal
-    requests one creates and the other finds.
+    Locks the target until the transaction ends, so that of two equal requests one creates the link
+    and the other finds it.
     """
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", values.target, domain_id
@@ -291,7 +291,7 @@ async def find_same(
 
 
 def stored(row: asyncpg.Record, host: str) -> StoredLink:
-    """Return the link of a row that was selected with COLUMNS."""
+    """Return the link of a row with the columns COLUMNS."""
     values = LinkValues(
         target=row["target"],
         redirect_status=row["redirect_status"],
@@ -321,7 +321,7 @@ def stored(row: asyncpg.Record, host: str) -> StoredLink:
 
 
 def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
-    """Return the link that was inserted from `new`: what the row holds, without reading it."""
+    """Return the link that was inserted from `new`, without reading its row."""
     values = new.values
     record = LinkRecord(
         version=version,
@@ -337,7 +337,7 @@ def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
         forward_query=values.forward_query,
         forward_path=values.forward_path,
         title=values.title,
-        created_at_ms=((at - _EPOCH) // _US + 500) // 1000,  # rounded, as RECORD_COLUMNS does
+        created_at_ms=((at - _EPOCH) // _US + 500) // 1000,  # rounded as RECORD_COLUMNS rounds it
         simple_target=is_simple_target(values.target),
     )
     return StoredLink(

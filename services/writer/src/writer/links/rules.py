@@ -1,4 +1,4 @@
-"""The rules of a link beyond the shape of its fields: pure, given policy and time."""
+"""The rules of a link beyond the types of its fields, without I/O."""
 
 from datetime import datetime
 
@@ -11,14 +11,14 @@ from writer.links.stored import LinkValues
 
 
 class ValidationErrors:
-    """Collects broken rules, so that one answer names them all; `at` is where the link lies."""
+    """Collects broken rules, so that one response lists all; `at` is the pointer of the link."""
 
     def __init__(self, at: str = "") -> None:
         self.fields: list[FieldError] = []
         self._at = at
 
     def add(self, field: str, rule: str, detail: str) -> None:
-        """Note that `field` breaks `rule`."""
+        """Add that `field` breaks `rule`."""
         self.fields.append(FieldError(f"{self._at}/{field}", rule, detail))
 
     def target(self, field: str, raw: str, policy: TargetPolicy) -> str:
@@ -115,6 +115,6 @@ def _check_window(
         return
     if values.valid_from is not None and values.expires_at <= values.valid_from:
         errors.add("expires_at", "order", "A link ends after it begins (valid_from).")
-    # A link that has expired already can still be edited otherwise.
+    # Other fields of an expired link can still be edited.
     if new_end and values.expires_at <= now:
         errors.add("expires_at", "past", "The end of a link lies in the future.")

@@ -17,17 +17,17 @@ from shortcore.errors import SchemaOlder
 from shortcore.storage.schema import check_schema
 
 _LOCK = 7_236_001
-"""Advisory lock: of several migrators that start together one works, the others wait."""
+"""Advisory lock: of several migrations that start together, one runs and the others wait."""
 
 _LOCK_TIMEOUT = "5s"
-"""A migration that waits for a table lock longer than this gives way to the live traffic."""
+"""Timeout of the wait for a table lock, so that a migration does not block live traffic."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema at `url` to `revision`; does nothing where it is there already, or further.
+    """Upgrade the schema at `url` to `revision`; does nothing if it has that or a later revision.
 
-    Raises ConfigurationError where the schema needs newer code, and asyncpg's errors when the
-    server is away or refuses.
+    Raises ConfigurationError if the schema needs newer code, and asyncpg's errors if PostgreSQL is
+    unavailable or refuses.
     """
     asyncio.run(_upgrade(url, revision))
 
