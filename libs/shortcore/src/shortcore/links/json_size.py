@@ -9,6 +9,8 @@ def has_more_values(text: bytes, most: int) -> bool:
     opening brackets outside of strings is an upper bound: an empty array or object counts twice. In
     invalid JSON this holds up to the first mistake, where decoders stop.
     """
+    if len(text) < most:
+        return False  # every value has a byte at least
     if _separators(text) < most:
         return False  # too few even if none of them is within a string
     if b'"' not in text:
