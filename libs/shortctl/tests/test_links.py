@@ -158,7 +158,7 @@ def test_a_link_is_created_shown_edited_deleted_and_restored(shortctl, writer):
         "links", "edit", "go.example/mine", "--title", "x", "--if-version", shown["version"]
     )
     assert stale.exit_code == 1
-    assert "newest version" in stale.stderr
+    assert "current version" in stale.stderr
     assert shortctl("links", "delete", "go.example/mine").exit_code == 0
     assert "mine" not in shortctl("links", "list").stdout
     assert shortctl("links", "restore", "go.example/mine").exit_code == 0
