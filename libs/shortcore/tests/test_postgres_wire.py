@@ -88,7 +88,7 @@ def test_a_server_of_another_protocol_is_unavailable_and_blocks_no_caller(databa
             capture_output=True, text=True, timeout=30, check=True,
         )  # fmt: skip
     assert "unavailable:" in done.stdout
-    assert "no message of its protocol" in done.stdout + done.stderr
+    assert "invalid message from PostgreSQL" in done.stdout + done.stderr
 
 
 async def test_a_connection_whose_server_sends_garbage_is_replaced(database_url):
