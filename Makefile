@@ -71,13 +71,14 @@ scale: $(VENV)/.run ## Measure how costs grow with the number of links (LINKS=10
 soak-memory: $(VENV)/.run ## Measure whether a redirector's memory grows (MINUTES=10)
 	@$(BENCH) bench.soak
 
-lint: $(VENV)/.dev ## Style, types, import rules, generated docs
+lint: $(VENV)/.dev ## Style, types, import rules, generated docs, Dockerfiles, workflows, chart
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy libs/*/src services/*/src
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(VENV)/bin/shortctl docs --check
 	@$(VENV)/bin/python charts/readme.py --check
+	@.ci/lint $(VENV)/bin
 
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	@$(VENV)/bin/ruff check --fix-only --quiet . ; $(VENV)/bin/ruff format .

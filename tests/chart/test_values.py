@@ -1,10 +1,8 @@
-"""values.yaml, its schema, the README, the alerts and the dashboard say the same."""
+"""values.yaml, its schema, the alerts and the dashboard say the same."""
 
 import functools
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +17,6 @@ from shortcore.settings.catalog import ALL, DYNAMIC
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-
-
-def test_the_readme_is_generated_from_the_values() -> None:
-    command = [sys.executable, str(ROOT / "charts" / "readme.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def objects(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
