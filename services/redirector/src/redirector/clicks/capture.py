@@ -1,7 +1,7 @@
-"""Click capture: a request pays one append; everything else happens in batches, off its way.
+"""Click capture: a request only appends to a buffer; everything else happens later, in batches.
 
-ring (as the server gave it) → within 2 ms read into clicks → batches by size or time → streams.
-No redirect waits for any of it. What finds no room is dropped and counted:
+ring buffer → (within 2 ms) parsed clicks → batches by size or time → streams. No redirect waits for
+any of these steps. A click that finds the buffer or its stream full is dropped and counted:
 `captured = sent + waiting + dropped{redis} + dropped{drain}`, and every answered redirect of a
 link was captured or is in `dropped{ring}`.
 """
@@ -30,18 +30,21 @@ Capture: TypeAlias = Callable[[LinkRecord, Any, Headers, Peer, int], None]
 """
 
 TICK_S = 0.002
-"""How long a request's headers are kept at the most. They are forty times larger than a click: those
-of 10 ms drove all else that requests need from the processor's cache."""
+"""How long a request's headers are kept at most.
+
+Headers are forty times larger than a click. With 10 ms of them, the data that requests need was
+evicted from the processor's cache.
+"""
 
 SLICE = 256
-"""Clicks that are read before requests get their turn again: a third of a millisecond."""
+"""Clicks parsed in one turn of the event loop, which takes a third of a millisecond."""
 
 DRAIN_S = 2.0
-"""What the end of the process may wait for Redis."""
+"""Maximum time to send the last clicks when the process ends."""
 
 
 class ClickCapture:
-    """Owns the ring and the streams; `capture` is what the redirector calls for a redirect."""
+    """Owns the ring buffer and the streams; call `capture` for each redirect."""
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class ClickCapture:
         return capture
 
     def start(self, background: Background) -> None:
-        """Take clicks up from now on; `background` runs the tasks that send them."""
+        """Start to parse and send clicks, in tasks of `background`."""
         if not self._enabled:
             return
         self._loop = asyncio.get_running_loop()
@@ -105,7 +108,7 @@ class ClickCapture:
         self._seal()
 
     async def close(self) -> None:
-        """Send what was captured, within DRAIN_S; count what could not be sent."""
+        """Send the captured clicks within DRAIN_S, and count those that could not be sent."""
         if self._next_seal is not None:
             self._next_seal.cancel()
         while self._ring:
@@ -122,23 +125,23 @@ class ClickCapture:
         )
         memory.counter(
             "shortlinks_clicks_sent",
-            "Clicks that Redis has confirmed",
+            "Clicks confirmed by Redis",
             lambda: sum(stream.sent for stream in self.streams),
         )
         memory.counter(
             "shortlinks_clicks_dropped",
-            "Clicks that are lost: no room in the ring, Redis away too long, or at the end",
+            "Clicks dropped: ring buffer full, Redis down too long, or not sent before the process ended",
             lambda: self.dropped,
             "reason",
         )
         memory.gauge(
             "shortlinks_clicks_ring_fill",
-            "Share of the ring that is taken, 0 to 1",
+            "Fill level of the ring buffer, 0 to 1",
             lambda: len(self._ring) / self._room,
         )
         memory.gauge(
             "shortlinks_clicks_waiting",
-            "Clicks in batches that Redis has not confirmed",
+            "Clicks that Redis has not confirmed yet",
             lambda: sum(stream.waiting for stream in self.streams),
         )
 
@@ -149,7 +152,7 @@ class ClickCapture:
     def _turn(self) -> None:
         try:
             self._read(SLICE)
-        finally:  # a fault in one turn must not be the last turn
+        finally:  # an error must not end the parsing for ever
             if self._ring:
                 asyncio.get_running_loop().call_soon(self._turn)
 

@@ -1,7 +1,7 @@
-"""The way of clicks into one stream of Redis: batches, one after another, within bounds.
+"""Sends clicks to one Redis stream, one batch after another, from a bounded queue.
 
-What Redis does not take is kept and tried again, as far as there is room. See `shortcore.clicks.wire`
-for why the order of the batches makes a repeated one harmless.
+A batch that fails is sent again. `shortcore.clicks.wire` explains why the order of the batches makes
+a repeated batch harmless.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from shortcore.tasks import end_tasks
 log = structlog.stdlib.get_logger(__name__)
 
 BATCH = 500
-"""Clicks in one entry at the most."""
+"""Maximum clicks in one stream entry."""
 
 RETRY_S = 0.25
-"""Between two tries: a Redis that is away costs four calls a second and stream."""
+"""Retry interval: while Redis is down, each stream makes four calls per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class _Sealed:
 
 
 class ClickStream:
-    """Sends the clicks that are put in; holds `room` of them at the most.
+    """Sends clicks, and holds `room` of them at most.
 
-    `sent` counts clicks that Redis has confirmed; `waiting` those that it has not.
+    `sent` counts clicks that Redis has confirmed, `waiting` those that it has not confirmed yet.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class ClickStream:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, background: Background) -> None:
-        """Send from now on, in a task of `background`."""
+        """Start to send, in a task of `background`."""
         self._task = background.run_forever("clicks", self._run())
 
     def put(self, click: Click) -> None:
-        """Add a click; the caller has looked whether `waiting` is below `room`."""
+        """Add a click; the caller has checked that `waiting` is below `room`."""
         self.waiting += 1
         self._open.append(click)
         if len(self._open) >= BATCH:
             self.seal()
 
     def seal(self) -> None:
-        """Let what was put in so far be sent."""
+        """Close the current batch, so that it is sent."""
         if self._open:
             self._number += 1
             batch = ClickBatch(self._source, self._number, self._open)
@@ -83,7 +83,7 @@ class ClickStream:
             self._wake.set()
 
     async def close(self, deadline_s: float) -> int:
-        """Send what is left within `deadline_s`; returns how many clicks were given up."""
+        """Send the remaining clicks within `deadline_s`; returns how many could not be sent."""
         self.seal()
         self._ending = True
         self._wake.set()
@@ -114,7 +114,11 @@ class ClickStream:
                 )
         except REDIS_UNAVAILABLE_ERRORS as error:
             if not self._away:
-                log.warning("clicks wait for Redis", stream=self.name, error=str(error))
+                log.warning(
+                    "clicks could not be sent to Redis; retrying",
+                    stream=self.name,
+                    error=str(error),
+                )
             self._away = True
             return False
         self._away = False

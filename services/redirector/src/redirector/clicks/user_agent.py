@@ -1,7 +1,7 @@
-"""Reads the headers that say who follows a link: its program and where it comes from.
+"""Classifies the user agent and the referrer of a click.
 
-What leaves here is a class of a few words, never the text that was sent: it holds no version that
-would tell one visitor from another, and is short.
+The result is a class of a few words, never the header itself: a class has no version that would
+tell one visitor from another, and it is short.
 """
 
 import re
@@ -15,7 +15,7 @@ BOTS = (
     *PREVIEW_AGENTS,
     "curl/", "wget/", "python-", "go-http-client", "java/", "libwww", "httpclient",
 )  # fmt: skip
-"""What marks a program in a user agent (in lower case). `bot` not as in Cubot, a make of phones."""
+"""Parts of the user agents of bots, in lower case. (Cubot is a brand of phones and no bot.)"""
 
 MAX_AGENT = 512
 """Bytes of a user agent that are read."""
@@ -36,7 +36,7 @@ _MAX_HOST = 253
 def agent_class(agent: bytes) -> str:
     """Return `bot`, or `browser/system/form`, such as `chrome/android/mobile`.
 
-    A request without a user agent is a program's: every browser sends one.
+    A request without a user agent counts as a bot: every browser sends one.
     """
     text = agent[:MAX_AGENT].decode("latin-1").lower()
     if not text or _BOT.search(text):
@@ -53,7 +53,7 @@ def agent_class(agent: bytes) -> str:
 
 
 def referrer_host(referrer: bytes) -> str:
-    """Return the host of a `Referer` in lower case; empty for what has none (RFC 9110, 10.1.3)."""
+    """Return the host of a `Referer` in lower case, or "" if it has none (RFC 9110, 10.1.3)."""
     parts = referrer.split(b"/", 3)
     if len(parts) < 3 or parts[1]:  # noqa: PLR2004  # scheme, nothing, authority
         return ""
@@ -65,6 +65,6 @@ def referrer_host(referrer: bytes) -> str:
 
 
 def is_prefetch(purpose: bytes) -> bool:
-    """Say whether `Sec-Purpose` (Fetch), `Purpose`, `X-Purpose` or `X-Moz` names a prefetch."""
+    """Return whether `Sec-Purpose` (Fetch), `Purpose`, `X-Purpose` or `X-Moz` names a prefetch."""
     text = purpose.lower()
     return b"prefetch" in text or b"preview" in text or b"prerender" in text

@@ -1,6 +1,6 @@
 """Counts requests whose host belongs to no domain, and warns when there are many.
 
-A proxy that rewrites Host, or a domain that nobody added, shows here first.
+A proxy that rewrites Host, or a missing domain, shows up here first.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,10 @@ import structlog
 log = structlog.stdlib.get_logger(__name__)
 
 MANY = 100
-"""Requests within `WINDOW_S` from which a warning is logged: scanners send some to every address."""
+"""Requests within `WINDOW_S` that cause a warning: scanners send a few to every address."""
 
 WINDOW_S = 60.0
-"""Least time between two warnings."""
+"""Minimum interval between two warnings, in seconds."""
 
 SAMPLE_LENGTH = 64
 """Characters of a host that a warning shows."""
@@ -30,7 +30,7 @@ class UnknownHosts:
         self._silent_until = self._began
 
     def note(self, host: str) -> None:
-        """Count one request for `host`, which anybody on the internet can choose."""
+        """Count one request for `host`, which any client can choose freely."""
         self.total += 1
         now = self._clock()
         if self._noted < MANY and now - self._began >= WINDOW_S:
@@ -39,7 +39,7 @@ class UnknownHosts:
         if self._noted < MANY or now < self._silent_until:
             return
         log.warning(
-            "requests for hosts that are no domain: does a proxy rewrite Host, or is a domain missing?",
+            "requests for unknown hosts: a proxy may rewrite Host, or a domain may be missing",
             requests=self._noted,
             seconds=round(now - self._began, 1),
             host=shown(host),

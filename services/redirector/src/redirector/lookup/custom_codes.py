@@ -23,28 +23,31 @@ from shortcore.links.record import LinkKey
 log = structlog.stdlib.get_logger(__name__)
 
 TRUSTED_S = 5.0
-"""How long the filter counts after a relay has said that all is told."""
+"""How long the filter is trusted after a heartbeat without changes."""
 
 SETTLED_S = 6.0
-"""How long keys are noted before the codes are read: longer than a write transaction may take
-(`postgres_write_timeout_ms`), so that a code announced before that is committed by then."""
+"""How long keys from the feed are collected before the codes are read.
+
+It is longer than a write transaction may take (`postgres_write_timeout_ms`), so a code that was
+pre-announced earlier is committed by then.
+"""
 
 BITS_A_CODE = 16
 PROBES = 4
-"""A full filter takes about 1 in 400 unknown codes for a custom one (Bloom's formula)."""
+"""Bits set for each code: a full filter has 1 false positive in about 400 codes (Bloom's formula)."""
 
 LEAST_BITS = 1 << 16
 GROWTH = 2
-"""Room for as many codes more before the filter must be read anew."""
+"""The filter is read again when it has this many times the codes that it was made for."""
 
 EVERY_S = 1.0
 RETRY_S = 5.0
 MANY_S = 600.0
-"""Pause after the filter was switched off: too many codes are counted each time."""
+"""Interval while the filter is switched off, as each attempt counts too many codes."""
 
 
 class Bloom:
-    """A set of keys that may take a stranger for a member, never a member for a stranger."""
+    """A set of keys with false positives and no false negatives."""
 
     def __init__(self, codes: int) -> None:
         bits = LEAST_BITS
@@ -58,11 +61,11 @@ class Bloom:
 
     @property
     def false_positive_ratio(self) -> float:
-        """The share of strangers taken for members, by the bits that are set."""
+        """The ratio of false positives, computed from the bits that are set."""
         return (self._ones / (self.mask + 1)) ** PROBES
 
     def holds(self, key: str) -> bool:
-        """Say whether `key` may be a member."""
+        """Return whether `key` may be a member."""
         number = hash(key)
         step = (number >> 32) | 1
         words, mask = self.words, self.mask
@@ -132,33 +135,33 @@ class CustomCodes:
 
     @property
     def false_positive_ratio(self) -> float:
-        """The share of codes without a link that the filter takes for custom ones."""
+        """The share of unknown codes that the filter takes for custom codes."""
         return self._bloom.false_positive_ratio
 
     def trusted(self) -> bool:
-        """Say whether the filter knows every custom code there is."""
+        """Return whether the filter has every custom code now."""
         return self._clock() < self.trusted_until
 
     def holds(self, key: str) -> bool:
-        """Say whether `key` may have a custom code; False is certain while trusted."""
+        """Return whether `key` may have a custom code; while trusted, False is certain."""
         return self._bloom.holds(key)
 
     def all_told(self, at: float) -> None:
-        """Take note that everything committed until `at` (of `clock`) has come by the feed."""
+        """Note that the feed has brought every change committed until `at` (of `clock`)."""
         self._told(at + TRUSTED_S)
 
     def silence(self) -> None:
-        """Trust nothing until `all_told`: the feed is cut, and new codes are not heard of."""
+        """Trust the filter no more until `all_told`: the feed is cut, so new codes do not arrive."""
         self._told(-math.inf)
 
     def distrust(self) -> None:
-        """Forget that the filter is complete: changes were lost. It must be loaded again."""
+        """Mark the filter as incomplete, as changes were lost: it must be loaded again."""
         self._losses += 1
         self._complete(False)
         self._want()
 
     def note(self, key: LinkKey) -> None:
-        """Add a key that came by the feed, unless its code is a generated one."""
+        """Add a key from the feed, unless its code is a generated code."""
         if self._decode(key.rpartition("/")[2]) is not None:
             return
         bloom = self._bloom
@@ -174,7 +177,7 @@ class CustomCodes:
                 self.distrust()
 
     async def load(self) -> None:
-        """Read all custom codes; the feed must be followed already.
+        """Read all custom codes while the feed is followed.
 
         Raises DatabaseUnavailable; the filter then stays as it was.
         """
@@ -182,7 +185,7 @@ class CustomCodes:
         self._pause_s = MANY_S
         codes = await self._count(self._max_codes + 1)
         if codes > self._max_codes:
-            log.warning("more custom codes than may be known", limit=self._max_codes)
+            log.warning("too many custom codes for the filter", limit=self._max_codes)
             self._complete(False)
             return
         foreign = [code for code in await self._sample() if self._decode(code) is None]
@@ -208,14 +211,14 @@ class CustomCodes:
             self._noted = set()
 
     async def run(self) -> None:
-        """Load whenever the filter is not complete or too full, for ever."""
+        """Load the filter whenever it is incomplete or too full; runs for ever."""
         while True:
             now = self._clock()
             if self._wanted and self._noted_since + SETTLED_S <= now < self._told_until:
                 try:
                     await self.load()
                 except DatabaseUnavailable as error:
-                    log.debug("custom codes cannot be read", error=str(error))
+                    log.debug("reading custom codes failed", error=str(error))
                     self._pause_s = RETRY_S
             await asyncio.sleep(self._pause_s)
 

@@ -1,8 +1,8 @@
-"""Follows the change feed and takes what changed out of the local cache.
+"""Follows the change feed and invalidates changed links in the local cache.
 
-It reads from its own position, so a cut is made up for when it ends. Where changes are lost
-(trimmed, flushed, failed over) everything local must be asked for anew. While the feed is cut
-the entries' time to live bounds how old an answer can be.
+It reads from its own position, so it catches up after a cut. If changes were lost (the stream was
+trimmed, flushed or failed over), every cached link is looked up again. While the feed is cut, the
+TTL of the entries bounds how old a response can be.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS
 log = structlog.stdlib.get_logger(__name__)
 
 WAIT_MS = 1000
-"""How long one read waits for news; the feed's client must have a longer deadline."""
+"""How long one read waits for changes; the timeout of the feed's client must be longer."""
 
 AT_ONCE = 500
-"""Changes applied before requests have their turn: a read may bring some ten thousand."""
+"""Changes applied before requests get a turn of the event loop: one read may bring 10,000."""
 
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
 
 
 class Invalidation:
-    """`run()` follows `feed` until it is cancelled; `domain_changed` is told of domains.
+    """Follows `feed` in `run()`; calls `domain_changed` when a domain has changed.
 
     It sets `heartbeat` to a time after which a relay has appended to the feed, at least: Redis
     accepted writes then, and its records were kept up to date.
@@ -67,11 +67,11 @@ class Invalidation:
         self._error = "not connected yet"
 
     def lag_s(self) -> float:
-        """Return how late the newest change came; while cut off, for how long."""
+        """Return the delay of the newest change, or while the feed is cut, the time since the cut."""
         return self._delay_s if self.connected else self._clock() - self._read_at
 
     def check(self) -> Dependency:
-        """Return its line for `/health`."""
+        """Return the line of the change feed for `/health`."""
         detail = "following" if self.connected else self._error
         return Dependency("change feed", self.connected, detail)
 
@@ -83,7 +83,7 @@ class Invalidation:
             except REDIS_UNAVAILABLE_ERRORS as error:
                 self._cut(f"{type(error).__name__}: {error}")
             except FeedUnreadable as error:
-                # An entry that we cannot read: what it says is as good as lost.
+                # An unreadable entry counts as a lost change.
                 self._position = None
                 self.gaps += 1
                 self._cut(f"unreadable entry: {error}")
@@ -96,15 +96,15 @@ class Invalidation:
         if self._position is None:
             self._drained_at = self._clock()
             self._position = await self._feed.end()
-            # What was read before we followed may have changed unseen.
+            # Links that were read before this may have changed since.
             self._cache.expire()
             self._custom_codes.distrust()
         batch = await self._feed.read(self._position, wait_ms=WAIT_MS)
         await self._apply(batch)
         if _of_a_relay(batch) and not batch.gap:
-            self._heartbeat.last_heartbeat_at = self._drained_at  # what came now was not there then
+            self._heartbeat.last_heartbeat_at = self._drained_at  # the heartbeat came after that
             if batch.all_told:
-                # After a cut it may be as old as the cut, and be followed by much.
+                # After a cut, the heartbeat may be as old as the cut, and changes may follow it.
                 self._custom_codes.all_told(self._drained_at)
         self._position = batch.position
         self._read_at = self._clock()
@@ -118,7 +118,7 @@ class Invalidation:
     async def _apply(self, batch: Batch) -> None:
         if batch.gap:
             self.gaps += 1
-            log.warning("changes were lost: all local entries are asked for anew")
+            log.warning("change feed has a gap: every cached link is looked up again")
             self._cache.expire()
             self._custom_codes.distrust()
             self._domain_changed()
@@ -137,12 +137,12 @@ class Invalidation:
 
     def _cut(self, error: str) -> None:
         if self.connected:
-            log.warning("the change feed is cut", error=error)
+            log.warning("change feed is cut", error=error)
         self.connected = False
         self._custom_codes.silence()
         self._error = error
 
 
 def _of_a_relay(batch: Batch) -> bool:
-    # What has version 0 is a writer's word of a code to come: it keeps no record up to date.
+    # A version of 0 is a writer's pre-announcement, which is not a heartbeat.
     return batch.all_told or any(change.version for change in batch.changes)

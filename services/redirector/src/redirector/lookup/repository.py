@@ -1,8 +1,7 @@
 """All SQL of the redirector.
 
-Every function raises DatabaseUnavailable when the server is away, too slow, or answers with an
-error (a schema that does not fit): for a visitor that is all the same, a look-up that cannot be
-made now.
+Every function raises DatabaseUnavailable if the server is down, is too slow, or answers with an
+error (such as one of a wrong schema): in each case, the lookup cannot be made now.
 """
 
 import contextlib
@@ -75,7 +74,7 @@ _SAMPLED = 500
 
 
 class Found(NamedTuple):
-    """A record and the time (Unix ms, PostgreSQL's clock) up to which it is known to be true.
+    """A record, and the time (Unix ms, PostgreSQL's clock) as of which it is current.
 
     `as_of_ms` is None for a replica that cannot tell how far behind it is.
     """
@@ -85,7 +84,7 @@ class Found(NamedTuple):
 
 
 class DomainRow(msgspec.Struct, frozen=True, array_like=True):
-    """A domain, where its root leads, where its unknown codes lead, and whether case matters.
+    """A domain, the targets of its root and of unknown codes, and whether codes ignore case.
 
     Redis holds a copy of all rows: new fields go to the end and have a default.
     """
@@ -97,7 +96,7 @@ class DomainRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 async def find_links(postgres: Postgres, keys: Sequence[LinkKey]) -> dict[LinkKey, Found]:
-    """Return what stands in the table under each of `keys`; those without a row are left out."""
+    """Return the record of each of `keys`; keys without a row are left out."""
     hosts, codes = zip(*map(split_key, keys), strict=True)
     async with _answering(postgres) as connection:
         rows = await connection.fetch(_FIND, hosts, codes)
@@ -114,7 +113,7 @@ async def count_visit(postgres: Postgres, key: LinkKey, version: int) -> bool:
 
 
 async def limit_with_visits_left(postgres: Postgres, key: LinkKey, version: int) -> int | None:
-    """Return `max_visits` where count_visit would count one; None where it would not."""
+    """Return `max_visits` if count_visit would count a visit, else None."""
     async with _answering(postgres) as connection:
         limit: int | None = await connection.fetchval(_LEFT, *split_key(key), version)
         return limit
@@ -128,7 +127,7 @@ async def list_domains(postgres: Postgres) -> list[DomainRow]:
 
 
 async def count_custom(postgres: Postgres, most: int) -> int:
-    """Return how many links have a custom code, or `most` when there are more."""
+    """Return the number of links with a custom code, `most` at the maximum."""
     async with _answering(postgres) as connection:
         return int(await connection.fetchval(_COUNT_CUSTOM, most))
 

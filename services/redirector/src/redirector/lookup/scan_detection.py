@@ -1,4 +1,4 @@
-"""Whether somebody tries made-up codes: more unknown ones a second than anybody comes upon."""
+"""Detects code scanning: more requests for unknown codes per second than visitors make."""
 
 import math
 
@@ -6,13 +6,13 @@ WINDOW_S = 1.0
 """Unknown codes are counted in windows of this length."""
 
 CALM_S = 1.0
-"""How long after its last unknown code too many a scan is taken to go on."""
+"""How long a scan lasts after the last unknown code above the limit."""
 
 
 class ScanDetector:
-    """`note()` each unknown code; beyond `per_second` of them a scan is under way until `until`.
+    """Counts unknown codes; with more than `per_second`, a scan lasts until `until`.
 
-    Times are seconds of one clock, the caller's.
+    Times are seconds of the caller's clock.
     """
 
     def __init__(self, per_second: int) -> None:
@@ -23,7 +23,7 @@ class ScanDetector:
         self._noted = 0
 
     def note(self, now: float) -> None:
-        """Take note of an unknown code, refused or looked up."""
+        """Count an unknown code, whether it was rejected or looked up."""
         if now >= self._ends:
             self._ends = now + WINDOW_S
             self._noted = 0

@@ -1,10 +1,10 @@
-"""A token bucket: how often something may be done, with a burst of one second's worth."""
+"""A token bucket, with a burst of the tokens of one second."""
 
 from collections.abc import Callable
 
 
 class TokenBucket:
-    """Gives `per_second` tokens a second, and at most that many at once."""
+    """Gives `per_second` tokens per second, and at most that many at once."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
         self._rate = per_second

@@ -1,4 +1,4 @@
-"""A limit per link on password checks: a slow-down for everybody who waits, never a lock-out.
+"""Limits the password checks of each link per second: checks are delayed, never rejected.
 
 Every check books the next free slot of its link. Slots are `interval_ms` apart, except for a burst
 (the generic cell rate algorithm, ITU-T I.371). Redis keeps the schedule, so the limit holds over
@@ -15,11 +15,11 @@ from shortcore.storage.circuit_breaker import Breaker, State
 from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 
 _REMEMBERED = 10_000
-"""Schedules in this process; beyond that the oldest are forgotten."""
+"""Maximum schedules in this process; the oldest are evicted."""
 
 
 class Pacer:
-    """`book` says how long a check must wait; `give_back` makes its slot free again."""
+    """`book` returns the delay of a check; `give_back` frees its slot again."""
 
     def __init__(
         self,
@@ -70,5 +70,5 @@ class Pacer:
                     args=[self._interval_s * 1000, self._burst, slots],
                 )
         except REDIS_UNAVAILABLE_ERRORS:
-            return 0.0  # open on purpose: this process's own schedule still holds
+            return 0.0  # fail open: the schedule of this process still limits
         return int(wait_ms) / 1000

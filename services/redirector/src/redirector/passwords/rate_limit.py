@@ -1,4 +1,4 @@
-"""Limits the wrong passwords of a client for one link in a minute.
+"""Limits the wrong passwords of a client for one link per minute.
 
 Counted in Redis, so the limit holds over all redirectors; and in this process as well, so a limit
 per process holds while Redis is down.
@@ -16,7 +16,7 @@ from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 
 WINDOW_S = 60
 _REMEMBERED = 10_000
-"""Counters in this process; beyond that the oldest are forgotten."""
+"""Maximum counters in this process; the oldest are evicted."""
 
 
 class RateLimit:
@@ -43,7 +43,7 @@ class RateLimit:
         self._local: dict[str, tuple[float, int]] = {}
 
     def is_spent(self, key: LinkKey, address: str) -> bool:
-        """Say whether an attempt of this client was refused in this window, without counting."""
+        """Return whether an attempt of this client was rejected in this window, without counting."""
         ends, count = self._local.get(self._name(key, address), (0.0, 0))
         return count > self._attempts and ends > self._clock()
 
@@ -54,11 +54,14 @@ class RateLimit:
             return False
         if await self._count_in_redis(name, 1) <= self._attempts:
             return True
-        self._local[name] = self._clock() + WINDOW_S, self._attempts + 1  # ask Redis no more
+        self._local[name] = (
+            self._clock() + WINDOW_S,
+            self._attempts + 1,
+        )  # so Redis is not asked again
         return False
 
     async def forgive(self, key: LinkKey, address: str) -> None:
-        """Take one attempt back: its password was right."""
+        """Uncount one attempt, as its password was right."""
         name = self._name(key, address)
         self._count(name, -1)
         await self._count_in_redis(name, -1)
@@ -87,5 +90,5 @@ class RateLimit:
                 # that never ends.
                 await self._client.expire(name, WINDOW_S, nx=True)
         except REDIS_UNAVAILABLE_ERRORS:
-            return 0  # open on purpose: this process's own counter still holds
+            return 0  # fail open: the counter of this process still limits
         return count
