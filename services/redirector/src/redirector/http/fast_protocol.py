@@ -68,16 +68,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     seen = 0
 
     class DirectProtocol(BoundedProtocol):
-        """One connection.
-
-        What each request touches lies in slots: with all that uvicorn's class keeps, an instance's
-        dict is too big for CPython to share its keys, and each attribute then is looked up in it.
-        """
-
-        __slots__ = (
-            "answered", "client", "cycle", "flow", "head_bytes", "headers", "heads", "heard",
-            "parser", "server_state", "stage", "url", "write",
-        )  # fmt: skip
+        """One connection."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(transport)
@@ -288,8 +279,6 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     class ForwardedProtocol(DirectProtocol):
         """Takes the host from the header by which trusted proxies forward it."""
 
-        __slots__ = ()
-
         def on_headers_complete(self) -> None:
             try:
                 self.headers = forwarded(self.headers, self.client)
@@ -301,8 +290,6 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     class CrossOriginProtocol(DirectProtocol):
         """Leaves requests that name an origin to ASGI, where `serve.cors` answers them."""
 
-        __slots__ = ()
-
         def on_headers_complete(self) -> None:
             if any(name.lower() == b"origin" for name, _ in self.headers):
                 self.into_asgi()
@@ -310,7 +297,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 super().on_headers_complete()
 
     class BothProtocol(ForwardedProtocol, CrossOriginProtocol):
-        __slots__ = ()
+        """Does both."""
 
     origins = redirector.settings.redirector_cors_origins
     listed = bool(origins) and ANY_ORIGIN not in origins
