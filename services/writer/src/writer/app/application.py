@@ -23,7 +23,7 @@ from writer.app.cors import Cors
 from writer.app.fast_path import FastPath
 from writer.app.head import HeadAsGet
 from writer.app.middleware import ApiMiddleware, internal_error
-from writer.app.openapi import document
+from writer.app.openapi import document, operation_id
 from writer.container import Container
 from writer.domains.endpoints import router as domains
 from writer.http.bodies import BodyLimits
@@ -32,6 +32,9 @@ from writer.http.dependencies import Services
 from writer.http.problems import error_of_validation, problem_response
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
+from writer.links.endpoints import tags_router as tags
+
+_ROUTERS = (links, tags, domains, keys)
 
 
 def create_app(container: Container) -> ASGIApp:
@@ -66,13 +69,13 @@ def create_app(container: Container) -> ASGIApp:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for router in (links, domains, keys):
+    for router in _ROUTERS:
         app.include_router(router)
 
 
 @functools.cache
 def _document(max_url: int, max_items: int) -> dict[str, Any]:
-    app = FastAPI()
+    app = FastAPI(generate_unique_id_function=operation_id)
     _add_routes(app)
     return document(app, version("shortlinks-writer"), max_url, max_items)
 
@@ -121,7 +124,7 @@ def _methods(request: Request) -> set[str]:
     # The framework knows the methods of one route, but several routes share a path.
     methods = {
         method
-        for route in (*request.app.routes, *links.routes, *domains.routes, *keys.routes)
+        for route in (*request.app.routes, *(each for router in _ROUTERS for each in router.routes))
         if isinstance(route, Route) and route.path_regex.match(request.url.path)
         for method in route.methods or ()
     }

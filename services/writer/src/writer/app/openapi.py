@@ -6,10 +6,29 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from writer import __doc__ as description
 from writer.app.examples import EXAMPLES
 from writer.http.response_docs import describe, describe_header
+
+_LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}
+_SERVERS = [{"url": "/", "description": "The server that this document comes from."}]
+_TAGS = [
+    {
+        "name": "links",
+        "description": "Short links: create, read, list, edit, replace, delete, restore.",
+    },
+    {"name": "tags", "description": "The tags of links."},
+    {"name": "domains", "description": "The hosts of short links."},
+    {"name": "keys", "description": "API keys: make, list, revoke."},
+]
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of an operation in generated clients: `createLink` for `create_link`."""
+    first, *others = route.name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[str, Any]:
@@ -18,33 +37,47 @@ def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[s
     `max_url` is the number of characters of a target, `max_items` that of the links in a batch.
     """
     made = get_openapi(
-        title="Shortlinks", version=version, description=description or "", routes=app.routes
+        title="Shortlinks",
+        version=version,
+        description=description or "",
+        routes=app.routes,
+        servers=_SERVERS,
+        tags=_TAGS,
+        license_info=_LICENSE,
     )
     schemas = made["components"]["schemas"]
     _, views = msgspec.json.schema_components(
         [type(each) for each in EXAMPLES.values()], ref_template="#/components/schemas/{name}"
     )
+    for view in views.values():
+        _make_nullable_optional(view)
     schemas.update(views)
     for name, example in EXAMPLES.items():
         schemas[name]["examples"] = [msgspec.to_builtins(example)]
     for schema in _within(schemas):
-        if schema.get("format") == "uri":
+        if schema.get("format") == "uri" and "maxLength" in schema:  # of a request
             schema["maxLength"] = max_url
     schemas["BatchLinks"]["properties"]["items"]["maxItems"] = max_items
     for path in made["paths"].values():
         for operation in path.values():
-            for parameter in operation.get("parameters", ()):
-                _without_null(parameter["schema"])
-            refused = operation["responses"].get("422", {})
-            if "application/json" in refused.get("content", {}):  # the framework's own shape
-                operation["responses"]["422"] = describe(422, "Problem")
-            if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", ())):
-                _describe_replays(operation["responses"])
+            _complete(operation)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     return made
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    """Describe what the framework does not know of an operation, or describes in its own shape."""
+    parameters = operation.get("parameters", ())
+    responses = operation["responses"]
+    for parameter in parameters:
+        _without_null(parameter["schema"])
+    if "application/json" in responses.get("422", {}).get("content", {}):
+        responses["422"] = describe(422, "Problem")
+    if any(each["name"] == "Idempotency-Key" for each in parameters):
+        _describe_replays(responses)
 
 
 def _within(schemas: object) -> Iterator[dict[str, Any]]:
@@ -62,6 +95,13 @@ def _without_null(schema: dict[str, Any]) -> None:
     if len(kinds) == 1:
         del schema["anyOf"]
         schema.update(kinds[0])
+
+
+def _make_nullable_optional(schema: dict[str, Any]) -> None:
+    """Leave fields that may be null out of `required`, so that clients need not name them."""
+    for name, field in schema.get("properties", {}).items():
+        if {"type": "null"} in field.get("anyOf", ()) and name in schema.get("required", ()):
+            schema["required"].remove(name)
 
 
 def _describe_replays(responses: dict[str, dict[str, Any]]) -> None:

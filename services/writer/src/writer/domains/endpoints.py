@@ -41,7 +41,7 @@ async def list_domains(
     summary="Add a domain",
     responses=documented(201, "DomainView", 409, 422, sends=("Location", "ETag")),
 )
-async def add_domain(domains: Domains, body: CreateDomain) -> Response:
+async def create_domain(domains: Domains, body: CreateDomain) -> Response:
     """Add a domain for short links."""
     return _one(domains, await domains.add(body), 201)
 
@@ -69,7 +69,7 @@ async def edit_domain(
 @router.delete(
     "/{host}", summary="Remove a domain", status_code=204, responses=documented(204, None, 404, 409)
 )
-async def remove_domain(domains: Domains, host: HostInPath) -> Response:
+async def delete_domain(domains: Domains, host: HostInPath) -> Response:
     """Remove a domain that has no links and is not the default domain."""
     await domains.remove(host)
     return Response(status_code=204)

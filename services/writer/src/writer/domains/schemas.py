@@ -1,12 +1,11 @@
 """What a domain looks like in requests and answers."""
 
-from datetime import datetime
-
 import msgspec
 from pydantic import ConfigDict, Field
 
 from writer.domains.repository import Domain
 from writer.http.fields import Host, Input, Url
+from writer.http.output_fields import AbsoluteUrl, Path, Time
 
 
 class EditDomain(Input):
@@ -37,14 +36,14 @@ class DomainView(msgspec.Struct, frozen=True):
     """A domain in answers."""
 
     host: str
-    default_target: str | None
-    not_found_target: str | None
+    default_target: AbsoluteUrl | None
+    not_found_target: AbsoluteUrl | None
     case_insensitive: bool
     default: bool
     version: int
-    created_at: datetime
-    updated_at: datetime
-    self: str
+    created_at: Time
+    updated_at: Time
+    self: Path
 
 
 class DomainPage(msgspec.Struct, frozen=True):

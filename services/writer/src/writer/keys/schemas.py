@@ -1,12 +1,12 @@
 """What an API key looks like in requests and answers."""
 
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
 from pydantic import ConfigDict, Field
 
 from writer.http.fields import Input, Instant, Text
+from writer.http.output_fields import Path, Time
 from writer.keys.repository import ApiKey
 
 
@@ -25,11 +25,11 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     id: int
     name: str
     prefix: str
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-    self: str
+    created_at: Time
+    expires_at: Time | None
+    last_used_at: Time | None
+    revoked_at: Time | None
+    self: Path
     key: str = ""
 
 

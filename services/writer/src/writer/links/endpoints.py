@@ -37,6 +37,7 @@ from writer.links.service import LinkService
 from writer.links.stored import StoredLink
 
 router = APIRouter(prefix="/api/v1", tags=["links"], route_class=JsonRoute)
+tags_router = APIRouter(prefix="/api/v1/tags", tags=["tags"], route_class=JsonRoute)
 
 Links = Annotated[LinkService, Depends(provided(LinkService))]
 Batches = Annotated[BatchService, Depends(provided(BatchService))]
@@ -90,7 +91,7 @@ async def create_link(links: Links, body: CreateLink, idempotent: IdempotencyKey
 @router.post(
     "/links:batch", summary="Create many links", responses=documented(200, "BatchAnswer", 409, 422)
 )
-async def create_links(batches: Batches, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
+async def batch_create_links(batches: Batches, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
     """Create up to 1,000 links, with a result for each; with `atomic`, all or none."""
     return stored_response(await batches.create(body, idempotent))
 
@@ -212,7 +213,7 @@ async def restore_link(
     return _one(links, await links.restore(domain, code, if_match))
 
 
-@router.get("/tags", tags=["tags"], summary="List tags", responses=documented(200, "TagList"))
+@tags_router.get("", summary="List tags", responses=documented(200, "TagList"))
 async def list_tags(links: Links) -> Response:
     """Return up to 10,000 tags with the number of links that are not in the trash."""
     counts = await links.tags()

@@ -20,6 +20,7 @@ from writer.http.fields import (
     Url,
     Visits,
 )
+from writer.http.output_fields import AbsoluteUrl, Path, Time
 from writer.http.problems import Problem
 from writer.links.stored import LinkValues, StoredLink
 
@@ -113,15 +114,15 @@ class LinkView(msgspec.Struct, frozen=True, gc=False):
 
     code: str
     domain: str
-    short_url: str
-    target: str
+    short_url: AbsoluteUrl
+    target: AbsoluteUrl
     redirect_status: int
     state: str
     status: str
     """active, disabled, scheduled, expired, exhausted or deleted: what a visitor meets now."""
-    valid_from: datetime | None
-    expires_at: datetime | None
-    expired_target: str | None
+    valid_from: Time | None
+    expires_at: Time | None
+    expired_target: AbsoluteUrl | None
     max_visits: int | None
     visits: int
     has_password: bool
@@ -131,10 +132,10 @@ class LinkView(msgspec.Struct, frozen=True, gc=False):
     tags: tuple[str, ...]
     note: str | None
     version: int
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
-    self: str
+    created_at: Time
+    updated_at: Time
+    deleted_at: Time | None
+    self: Path
 
 
 class BatchResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
