@@ -55,7 +55,7 @@ def batch_of(item: object, count: int) -> bytes:
 EVERYTHING = {
     "target": TARGET + "a" * 1000, "expires_at": "2090-01-01T00:00:00Z",
     "expired_target": TARGET + "b" * 500, "title": "t" * 300, "note": "n" * 1000, "max_visits": 5,
-    "tags": [f"tag-{n}" for n in range(32)], "forward_query": True, "state": "active",
+    "tags": [f"tag-{n}" for n in range(32)], "forward_query": True, "enabled": True,
 }  # fmt: skip
 
 # What is sent, and the status of the answer.

@@ -127,7 +127,7 @@ def test_every_page_fits_narrow_and_wide_windows_can_be_read_and_loads_nothing_e
             create(api, title="Long host", target=f"https://{'h' * 60}.{'o' * 60}.example/")["code"]
             + "+": "Long host",
             create(api, valid_from="2999-01-01T00:00:00Z")["code"]: "Not open yet",
-            create(api, state="disabled")["code"]: "Switched off",
+            create(api, enabled=False)["code"]: "Switched off",
             gone["code"]: "Gone",
             "nothing-is-here": "Not found",
             "": "Short links",

@@ -202,7 +202,7 @@ class LinksMachine(RuleBasedStateMachine):
     def switch_off_or_on(self, number: int) -> None:
         link = self.pick(number)
         link.disabled = not link.disabled
-        self.edit(link, state="disabled" if link.disabled else "active")
+        self.edit(link, enabled=not link.disabled)
 
     @precondition(lambda self: self.those())
     @rule(number=st.integers(0, 9), in_ms=st.integers(50, 700))

@@ -93,6 +93,16 @@ def _make_body_consistent(case: Any) -> None:
         case.body = _file_of(case.media_type)
     elif "/links" in path and isinstance(body, dict):
         _make_consistent(body)
+        if "{code}" in path:
+            _leave_address_out(body)
+    elif path.endswith("{host}") and isinstance(body, dict):
+        _leave_address_out(body)
+
+
+def _leave_address_out(body: dict[str, Any]) -> None:
+    # It would have to be that of the path.
+    for name in ("code", "domain", "host"):
+        body.pop(name, None)
 
 
 def _make_unique(case: Any) -> None:

@@ -74,7 +74,7 @@ async def _fill(url):
         ("limited", LIMITED): {"max_visits": 1000},
         ("secret", SECRET): {"password_hash": HASH},
         ("over", OVER): {"expires_at": over, "expired_target": "https://over.example/"},
-        ("gone", GONE): {"state": "deleted"},
+        ("gone", GONE): {"deleted_at": datetime.now(UTC)},
     }
     for (code, number), columns in rows.items():
         names = ["id", "domain_id", "code", "target", *columns]

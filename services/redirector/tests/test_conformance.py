@@ -49,8 +49,8 @@ async def _fill(url: str) -> None:
     rows = {
         "plain": {},
         "forever": {"redirect_status": 301},
-        "gone": {"state": "deleted"},
-        "off": {"state": "disabled"},
+        "gone": {"deleted_at": datetime.now(UTC)},
+        "off": {"enabled": False},
         "keeps": {"redirect_status": 307},
         "later": {"valid_from": datetime(2999, 1, 1, tzinfo=UTC)},
         "circle": {"target": "https://other.example/circle"},

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -61,7 +62,7 @@ async def _fill(url: str) -> None:
     rows = {
         "plain": {},
         "forever": {"redirect_status": 301},
-        "gone": {"state": "deleted"},
+        "gone": {"deleted_at": datetime.now(UTC)},
         "forward": {"forward_query": True},
     }
     for number, (code, columns) in enumerate(rows.items()):

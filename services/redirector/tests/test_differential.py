@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -97,8 +98,8 @@ async def _fill(url: str) -> None:
     other = await connection.fetchval(insert, "other.example")
     rows = [
         (domain, "plain", {}), (other, "plain", {}), (domain, "other", {}), (domain, "last", {}),
-        (domain, "forever", {"redirect_status": 301}), (domain, "gone", {"state": "deleted"}),
-        (domain, "off", {"state": "disabled"}),
+        (domain, "forever", {"redirect_status": 301}), (domain, "gone", {"deleted_at": datetime.now(UTC)}),
+        (domain, "off", {"enabled": False}),
         (domain, "forward", {"forward_query": True, "forward_path": True}),
     ]  # fmt: skip
     for number, (owner, code, columns) in enumerate(rows):

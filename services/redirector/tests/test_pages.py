@@ -32,8 +32,8 @@ async def test_a_scheduled_link_says_when_it_opens(run, table, opens, said):
 
 async def test_a_disabled_link_says_so_and_an_unknown_or_ended_one_something_else(run, table):
     await table.domain(not_found_target="https://lost.example/")
-    await table.link("off", state="disabled", title="Secret")
-    await table.link("gone", state="deleted")
+    await table.link("off", enabled=False, title="Secret")
+    await table.link("gone", deleted_at=datetime.now(UTC))
     app = await run()
     for path in ("/off", "/off", "/off+", "/off/x"):
         response = await app.get(path)
@@ -43,7 +43,7 @@ async def test_a_disabled_link_says_so_and_an_unknown_or_ended_one_something_els
         assert "target.example" not in response.text
     assert (await app.get("/none")).headers["location"] == "https://lost.example/"
     assert (await app.get("/gone")).status_code == 410
-    await table.edit("off", state="active")
+    await table.edit("off", enabled=True)
     app.redirector.cache.expire()
     assert (await app.get("/off")).status_code == 302
 

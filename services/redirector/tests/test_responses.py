@@ -29,8 +29,8 @@ async def test_a_link_redirects_with_its_status_on_get_and_head(run, table, stat
 
 
 async def test_deleted_is_410_disabled_unknown_and_impossible_are_404(run, table):
-    await table.link("gone", state="deleted")
-    await table.link("off", state="disabled")
+    await table.link("gone", deleted_at=datetime.now(UTC))
+    await table.link("off", enabled=False)
     app = await run()
     paths = ("/gone", "/gone+", "/off", "/none", "/none+", "/a.b", "/" + "x" * 65, "/off/x")
     statuses = [(await app.get(path)).status_code for path in paths]

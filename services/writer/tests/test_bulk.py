@@ -65,7 +65,7 @@ async def test_a_link_that_changed_after_its_copy_is_never_published_in_its_old_
     await links.copy(codes(100))
     await links.put("c1", "https://new.example/")
     await links.sql.execute(
-        "UPDATE links SET state = 'deleted', updated_at = clock_timestamp(), "
+        "UPDATE links SET deleted_at = now(), updated_at = clock_timestamp(), "
         "version = nextval('link_versions') WHERE code = 'c2'"
     )
     version = await links.purge("c3")

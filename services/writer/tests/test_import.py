@@ -112,7 +112,7 @@ async def test_rows_with_taken_codes_do_not_slow_a_full_import_down(api):
 
 async def test_a_copied_link_equals_its_response_and_an_inserted_link(api):
     item = {
-        "target": "https://example.com/?a\\b", "redirect_status": 308, "state": "disabled",
+        "target": "https://example.com/?a\\b", "redirect_status": 308, "enabled": False,
         "valid_from": "2031-01-01T00:00:00.001Z", "expires_at": "2090-01-01T00:00:00.999Z",
         "expired_target": "https://example.com/over", "max_visits": 5, "forward_query": True,
         "forward_path": True, "title": "a\tb\\N\n", "tags": ["x", "é"], "note": "\\.",

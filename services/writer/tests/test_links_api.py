@@ -40,7 +40,7 @@ async def test_the_response_to_a_create_has_every_field_of_the_link(api):
         "short_url": f"https://{HOST}/Sale-1",
         "target": "https://example.com/%C3%A4?q#f",
         "redirect_status": 301,
-        "state": "active",
+        "enabled": True,
         "status": "scheduled",
         "valid_from": "2029-12-31T22:00:00Z",
         "expires_at": "2031-01-01T00:00:00.123000Z",
@@ -161,7 +161,7 @@ async def test_a_deleted_link_stays_in_the_trash_until_it_is_restored(api):
     for _ in range(2):
         assert (await api.client.delete(link["self"])).status_code == 204
     trashed = (await api.client.get(link["self"])).json()
-    assert (trashed["state"], trashed["status"]) == ("deleted", "deleted")
+    assert (trashed["enabled"], trashed["status"]) == (True, "deleted")
     assert trashed["deleted_at"]
     record = await api.container.cache.get(link_key(HOST, link["code"]))
     assert record is not None
@@ -170,7 +170,7 @@ async def test_a_deleted_link_stays_in_the_trash_until_it_is_restored(api):
     assert (edit.status_code, edit.json()["type"]) == (409, "urn:shortlinks:problem:link-deleted")
     restored = await api.client.post(link["self"] + ":restore")
     assert restored.status_code == 200
-    assert (restored.json()["state"], restored.json()["deleted_at"]) == ("active", None)
+    assert (restored.json()["status"], restored.json()["deleted_at"]) == ("active", None)
     again = await api.client.post(link["self"] + ":restore")
     assert again.json() == restored.json()
 
@@ -229,7 +229,7 @@ async def test_the_status_depends_on_the_time_and_the_visits(api):
     assert await status() == "exhausted"
     api.clock.advance(days=1)
     assert await status() == "expired"
-    await api.client.patch(link["self"], json={"state": "disabled"})
+    await api.client.patch(link["self"], json={"enabled": False})
     assert await status() == "disabled"
 
 
@@ -282,9 +282,11 @@ async def test_pages_have_no_gap_and_no_duplicate_while_links_are_created(api):
 async def test_each_filter_narrows_the_list(api):
     await api.client.post("/api/v1/domains", json={"host": "two.test"})
     await api.create("https://a.test/100%25", code="a", tags=["x", "y"], title="Straße_1")
-    await api.create("https://b.test/", code="b", tags=["x"], state="disabled")
+    await api.create("https://b.test/", code="b", tags=["x"], enabled=False)
     await api.create("https://c.test/", code="c", domain="two.test")
     await api.create("https://d.test/", code="d", valid_from="2040-01-01T00:00:00Z")
+    await api.create("https://g.example/", code="g", max_visits=1)
+    await api.fetch("UPDATE links SET visits = 1 WHERE code = 'g' RETURNING 1")
     gone = await api.create("https://e.test/", code="e")
     await api.client.delete(gone["self"])
     ended = await api.create("https://f.test/", code="f", expires_at="2040-01-01T00:00:00Z")
@@ -295,15 +297,17 @@ async def test_each_filter_narrows_the_list(api):
         assert answer.status_code == 200, answer.text
         return "".join(link["code"] for link in answer.json()["items"])
 
-    assert await codes() == "abcdf"
+    assert await codes() == "abcdgf"
     assert await codes(domain="TWO.test") == "c"
     assert await codes(tag="x") == "ab"
     assert await codes(tag=["x", "y"]) == "a"
-    assert await codes(state="active") == "ac"
-    assert await codes(state="disabled") == "b"
-    assert await codes(state="deleted") == "e"
-    assert await codes(state="scheduled") == "d"
-    assert await codes(state="expired") == "f"
+    assert await codes(status="active") == "ac"
+    assert await codes(status="disabled") == "b"
+    assert await codes(status="deleted") == "e"
+    assert await codes(status="scheduled") == "d"
+    assert await codes(status="expired") == "f"
+    assert await codes(status="exhausted") == "g"
+    assert await codes(status=["disabled", "deleted", "exhausted", "disabled"]) == "bge"
     assert await codes(q="A.TEST") == "a"
     assert await codes(q="straße_") == "a"
     assert await codes(q="%") == "a"

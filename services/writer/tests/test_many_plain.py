@@ -17,7 +17,7 @@ RICH = {
     "target": "HTTPS://Example.com",
     "code": "rich",
     "redirect_status": 308,
-    "state": "disabled",
+    "enabled": False,
     "valid_from": "2040-01-01T00:00:00Z",
     "expires_at": "2041-01-01T00:00:00Z",
     "expired_target": "https://example.com/over",

@@ -56,7 +56,7 @@ BAD_FIELDS = [
     ({"domain": "http://go.test/"}, "/domain", "unknown"),
     ({"redirect_status": 303}, "/redirect_status", "choice"),
     ({"redirect_status": "302"}, "/redirect_status", "choice"),
-    ({"state": "deleted"}, "/state", "choice"),
+    ({"enabled": "no"}, "/enabled", "type"),
     ({"valid_from": "2030-01-01"}, "/valid_from", "instant"),
     ({"valid_from": "2030-01-01T00:00:00"}, "/valid_from", "instant"),
     ({"valid_from": "2030-02-30T00:00:00Z"}, "/valid_from", "instant"),
@@ -334,7 +334,7 @@ async def test_an_unknown_path_is_a_404_and_an_unknown_method_a_405(api):
     check(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
     one = f"{LINKS}/go.test/none"
-    assert (await api.client.post(one)).headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
+    assert (await api.client.post(one)).headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"
     for method in ("GET", "PATCH", "DELETE", "PUT"):
         answer = await api.client.request(method, f"{one}:restore")
         check(answer, 405, "method-not-allowed")
@@ -355,7 +355,7 @@ async def test_an_unknown_path_is_a_404_and_an_unknown_method_a_405(api):
         ("limit=201", "?limit", "range"),
         ("limit=x", "?limit", "type"),
         ("sort=target", "?sort", "choice"),
-        ("state=none", "?state", "choice"),
+        ("status=none", "?status", "choice"),
         ("tags=a", "?tags", "unknown-field"),
         ("q=%00", "?q", "nul"),
         ("tag=a%00", "?tag", "charset"),

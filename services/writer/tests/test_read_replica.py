@@ -72,7 +72,7 @@ async def test_a_single_link_is_never_older_than_the_last_etag_although_the_repl
             assert answer.status_code == 200
             assert answer.headers["etag"] == etag or etag is None
         assert (await api.client.delete(old["self"])).status_code == 204
-        assert (await api.client.get(old["self"])).json()["state"] == "deleted"
+        assert (await api.client.get(old["self"])).json()["status"] == "deleted"
 
 
 async def test_a_single_domain_is_never_older_than_the_last_etag(api, primary, replica):

@@ -19,7 +19,7 @@ ShortlinksError
  │  ├ DomainInUse           409
  │  ├ LinkDeleted           409  the link is in the trash; restore it first
  │  └ RequestInFlight       409  the same Idempotency-Key is being worked on
- ├ VersionMismatch          412  If-Match names a version that is not the newest
+ ├ VersionMismatch          412  If-Match or If-None-Match does not hold
  ├ BodyTooLarge             413
  ├ UnsupportedMediaType     415  the body is not of a type that the route reads
  ├ InvalidInput             422  fields that break a rule
@@ -151,7 +151,7 @@ class RequestInFlight(Conflict):
 
 
 class VersionMismatch(ShortlinksError):
-    """`If-Match` names a version that is not the newest (RFC 9110, 13.1.1)."""
+    """`If-Match` or `If-None-Match` does not hold (RFC 9110, 13.1.1 and 13.1.2)."""
 
     type, status, title = "version-mismatch", 412, "Version mismatch"
 

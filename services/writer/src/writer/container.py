@@ -28,6 +28,7 @@ from writer.links.drafts import Drafter
 from writer.links.ids import IdBlocks
 from writer.links.imports import ImportService
 from writer.links.placement import Placement
+from writer.links.replacement import ReplacementService
 from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.metrics import Metrics
@@ -54,6 +55,7 @@ class Container:
     authenticator: ApiKeyAuthenticator
     drafter: Drafter
     links: LinkService
+    replacements: ReplacementService
     batches: BatchService
     imports: ImportService
     publisher: Publisher
@@ -140,6 +142,14 @@ def _assemble(
         presenter=presenter,
         now=now,
     )
+    replacements = ReplacementService(
+        postgres=postgres,
+        settings=settings,
+        domains=domain_cache,
+        creator=creator,
+        publisher=publisher,
+        now=now,
+    )
     batches = BatchService(
         drafter, creator, idempotency, presenter, now, max_items=settings.batch_max_items
     )
@@ -152,6 +162,7 @@ def _assemble(
 
     def apply(changed: WriterSettings) -> None:
         links.settings = changed
+        replacements.settings = changed
         drafter.settings = changed
         cache.ttls = cache_ttls(changed)
 
@@ -180,6 +191,7 @@ def _assemble(
         authenticator=authenticator,
         drafter=drafter,
         links=links,
+        replacements=replacements,
         batches=batches,
         imports=imports,
         publisher=publisher,

@@ -32,16 +32,12 @@ def split_key(key: LinkKey) -> tuple[str, str]:
     return host, code
 
 
-class LinkState(enum.StrEnum):
-    """What the owner decided; expiry and the visit limit are derived from other fields."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
-    DELETED = "deleted"
-
-
 class Kind(enum.IntEnum):
-    """The state of a link in a record; the numbers are on the wire and never change."""
+    """The state of a link in a record; the numbers are on the wire and never change.
+
+    A record has one number for what PostgreSQL and the API hold in two places: `enabled`, which is
+    kept while a link is in the trash, and `deleted_at`.
+    """
 
     ABSENT = 0
     """PostgreSQL has no such row: 404. A version above 0 is that of the purge of the row."""

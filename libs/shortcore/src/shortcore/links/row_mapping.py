@@ -2,10 +2,10 @@
 
 from typing import Any, Protocol
 
-from shortcore.links.record import Kind, LinkRecord, LinkState, is_simple_target
+from shortcore.links.record import Kind, LinkRecord, is_simple_target
 
 RECORD_COLUMNS = """
-    l.version, l.state, l.id, l.target, l.redirect_status,
+    l.version, l.enabled, l.deleted_at IS NOT NULL AS deleted, l.id, l.target, l.redirect_status,
     (extract(epoch FROM l.valid_from) * 1000)::bigint AS valid_from_ms,
     (extract(epoch FROM l.expires_at) * 1000)::bigint AS expires_at_ms,
     l.expired_target, l.max_visits IS NOT NULL AS limited, l.password_hash,
@@ -13,12 +13,6 @@ RECORD_COLUMNS = """
     (extract(epoch FROM l.created_at) * 1000)::bigint AS created_at_ms
 """
 """The columns of `links AS l` that `record_of` needs."""
-
-_KINDS = {
-    LinkState.ACTIVE: Kind.ACTIVE,
-    LinkState.DISABLED: Kind.DISABLED,
-    LinkState.DELETED: Kind.DELETED,
-}
 
 
 class Row(Protocol):
@@ -33,12 +27,11 @@ def record_of(row: Row) -> LinkRecord:
     The record of a deleted link has its version and id only: the other fields of a link in the trash
     must not be cached.
     """
-    kind = _KINDS[LinkState(row["state"])]
-    if kind is Kind.DELETED:
-        return LinkRecord(row["version"], kind, row["id"])
+    if row["deleted"]:
+        return LinkRecord(row["version"], Kind.DELETED, row["id"])
     return LinkRecord(
         version=row["version"],
-        kind=kind,
+        kind=Kind.ACTIVE if row["enabled"] else Kind.DISABLED,
         link_id=row["id"],
         target=row["target"],
         redirect_status=row["redirect_status"],

@@ -16,12 +16,18 @@ import msgspec
 from shortcore.links.json_size import has_more_values
 
 FIELDS = (
-    "target", "code", "domain", "redirect_status", "state", "valid_from", "expires_at",
+    "target", "code", "domain", "redirect_status", "enabled", "valid_from", "expires_at",
     "expired_target", "max_visits", "forward_query", "forward_path", "title", "tags", "note",
 )  # fmt: skip
 """The fields of an export: all that an import can set."""
 
-READABLE = frozenset(FIELDS) | {"password", "find_if_exists"}
+READ_ONLY_FIELDS = frozenset({
+    "short_url", "status", "visits", "has_password", "version", "created_at", "updated_at",
+    "deleted_at", "self",
+})  # fmt: skip
+"""What the API's answers hold beside the fields of a request; an import ignores them."""
+
+READABLE = frozenset(FIELDS) | {"password", "find_if_exists"} | READ_ONLY_FIELDS
 """The columns that an import accepts."""
 
 MAX_ROW = 256 * 1024
@@ -36,7 +42,7 @@ MAX_ROW_VALUES = 256
 _NAMED = 5  # unknown columns that an error names
 
 _NUMBERS = frozenset({"redirect_status", "max_visits"})
-_FLAGS = frozenset({"forward_query", "forward_path", "find_if_exists"})
+_FLAGS = frozenset({"enabled", "forward_query", "forward_path", "find_if_exists"})
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -145,7 +151,7 @@ def _convert(line: int, cells: Mapping[str, str]) -> Row:
     item: dict[str, object] = {}
     faults = []
     for name, cell in cells.items():
-        if not cell:
+        if not cell or name in READ_ONLY_FIELDS:
             continue
         if name in _NUMBERS:
             if cell.strip().isascii() and cell.strip().isdecimal() and len(cell) < 20:  # noqa: PLR2004  # digits of a 64-bit number

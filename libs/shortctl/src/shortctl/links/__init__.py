@@ -13,6 +13,7 @@ app = typer.Typer(
 app.command("create")(crud.create)
 app.command("get")(crud.get)
 app.command("list")(list_)
+app.command("put")(crud.put)
 app.command("edit")(crud.edit)
 app.command("delete")(crud.delete)
 app.command("restore")(crud.restore)

@@ -1,4 +1,4 @@
-"""The commands `shortctl links create|get|edit|delete|restore`, for a single link."""
+"""The commands `shortctl links create|get|put|edit|delete|restore`, for a single link."""
 
 import enum
 from collections.abc import Mapping
@@ -15,9 +15,7 @@ from shortctl.terminal import console, fail, print_result
 
 Link = Annotated[str, typer.Argument(help="The link, as host/code or as its short URL.")]
 Target = Annotated[str | None, typer.Option("--target", help="URL that the link leads to.")]
-Status = Annotated[
-    int | None, typer.Option("--status", help="Redirect status: 301, 302, 307 or 308.")
-]
+Status = Annotated[int | None, typer.Option("--redirect-status", help="301, 302, 307 or 308.")]
 ValidFrom = Annotated[str | None, typer.Option(help="Start of its validity (RFC 3339).")]
 ExpiresAt = Annotated[str | None, typer.Option(help="Time of its expiry (RFC 3339).")]
 ExpiredTarget = Annotated[str | None, typer.Option(help="URL that it leads to after its expiry.")]
@@ -32,6 +30,10 @@ ForwardPath = Annotated[
 Title = Annotated[str | None, typer.Option(help="Title, shown in lists.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Tag; may be repeated.")]
 Note = Annotated[str | None, typer.Option(help="Internal note.")]
+Enabled = Annotated[
+    bool | None, typer.Option("--enable/--disable", help="Whether the link redirects.")
+]
+IfVersion = Annotated[int | None, typer.Option(help="Fail if the link has another version.")]
 
 
 class Clearable(enum.StrEnum):
@@ -47,13 +49,6 @@ class Clearable(enum.StrEnum):
     NOTE = "note"
 
 
-class State(enum.StrEnum):
-    """States that `edit` can set."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
-
-
 def create(
     target: Annotated[str, typer.Argument(help="URL that the link leads to.")],
     code: Annotated[
@@ -63,6 +58,7 @@ def create(
         str | None, typer.Option(help="Domain; by default, that of the service.")
     ] = None,
     status: Status = None,
+    enabled: Enabled = None,
     valid_from: ValidFrom = None,
     expires_at: ExpiresAt = None,
     expired_target: ExpiredTarget = None,
@@ -89,6 +85,7 @@ def create(
         code=code,
         domain=domain,
         redirect_status=status,
+        enabled=enabled,
         valid_from=valid_from,
         expires_at=expires_at,
         expired_target=expired_target,
@@ -117,7 +114,7 @@ def edit(
     link: Link,
     target: Target = None,
     status: Status = None,
-    state: Annotated[State | None, typer.Option(help="Enable or disable the link.")] = None,
+    enabled: Enabled = None,
     valid_from: ValidFrom = None,
     expires_at: ExpiresAt = None,
     expired_target: ExpiredTarget = None,
@@ -131,9 +128,7 @@ def edit(
     clear: Annotated[
         list[Clearable] | None, typer.Option(help="Remove the value of a field; may be repeated.")
     ] = None,
-    if_version: Annotated[
-        int | None, typer.Option(help="Fail if the link has another version.")
-    ] = None,
+    if_version: IfVersion = None,
     json: Json = False,
     url: Url = None,
     key: Key = None,
@@ -142,7 +137,7 @@ def edit(
     body = _given(
         target=target,
         redirect_status=status,
-        state=state.value if state else None,
+        enabled=enabled,
         valid_from=valid_from,
         expires_at=expires_at,
         expired_target=expired_target,
@@ -157,10 +152,51 @@ def edit(
     body |= {name.value: None for name in clear or ()}
     if not body:
         fail("Nothing to change: set an option, such as --title or --clear expires_at.")
-    headers = {"content-type": "application/merge-patch+json"}
-    if if_version is not None:
-        headers["if-match"] = f'"{if_version}"'
+    headers = {"content-type": "application/merge-patch+json"} | _only_version(if_version)
     show(_request(url, key, "PATCH", _path(link), body, headers), json=json)
+
+
+def put(
+    link: Link,
+    target: Annotated[str, typer.Argument(help="URL that the link leads to.")],
+    status: Status = None,
+    enabled: Enabled = None,
+    valid_from: ValidFrom = None,
+    expires_at: ExpiresAt = None,
+    expired_target: ExpiredTarget = None,
+    max_visits: MaxVisits = None,
+    password: Password = None,
+    forward_query: ForwardQuery = None,
+    forward_path: ForwardPath = None,
+    title: Title = None,
+    tags: Tags = None,
+    note: Note = None,
+    if_absent: Annotated[
+        bool, typer.Option("--if-absent", help="Fail if the link exists already.")
+    ] = False,
+    if_version: IfVersion = None,
+    json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Create a link, or replace it: what no option sets gets its default."""
+    body = _given(
+        target=target,
+        redirect_status=status,
+        enabled=enabled,
+        valid_from=valid_from,
+        expires_at=expires_at,
+        expired_target=expired_target,
+        max_visits=max_visits,
+        password=password,
+        forward_query=forward_query,
+        forward_path=forward_path,
+        title=title,
+        tags=tags,
+        note=note,
+    )
+    headers = _only_version(if_version) | ({"if-none-match": "*"} if if_absent else {})
+    show(_request(url, key, "PUT", _path(link), body, headers), json=json)
 
 
 def delete(link: Link, url: Url = None, key: Key = None) -> None:
@@ -204,6 +240,10 @@ def _request(
             fail_with(error)
     link: dict[str, Any] = response.json() if response.content else {}
     return link
+
+
+def _only_version(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"if-match": f'"{version}"'}
 
 
 def _given(**fields: object) -> dict[str, object]:

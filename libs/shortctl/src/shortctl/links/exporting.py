@@ -10,7 +10,7 @@ import typer
 
 from shortctl.api.client import Key, Refused, Url, fail_with, open_api
 from shortctl.api.connection import Connection, NoResponse
-from shortctl.links.options import Domain, Form, State, Tag, Text, file_format, filters
+from shortctl.links.options import Domain, Form, Status, Tag, Text, file_format, filters
 from shortctl.links.pages import pages
 from shortctl.links.rows import write_rows
 from shortctl.terminal import fail, print_message
@@ -21,7 +21,7 @@ def export(
     form: Form = None,
     domain: Domain = None,
     tag: Tag = None,
-    state: State = None,
+    status: Status = None,
     text: Text = None,
     url: Url = None,
     key: Key = None,
@@ -37,7 +37,7 @@ def export(
     def counted(server: Connection) -> Iterator[dict[str, object]]:
         nonlocal with_password
         # Oldest first: links that are created during the export come last and are not missed.
-        query = filters(domain, tag, state, text) | {"sort": "created_at"}
+        query = filters(domain, tag, status, text) | {"sort": "created_at"}
         for link in pages(server, query, None):
             with_password += bool(link.get("has_password"))
             yield link

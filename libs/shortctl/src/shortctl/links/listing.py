@@ -7,7 +7,7 @@ import typer
 from shortctl.api.client import Key, Refused, Url, fail_with, open_api
 from shortctl.api.connection import NoResponse
 from shortctl.links.crud import show
-from shortctl.links.options import Domain, Json, State, Tag, Text, filters
+from shortctl.links.options import Domain, Json, Status, Tag, Text, filters
 from shortctl.links.pages import pages
 from shortctl.terminal import console
 
@@ -15,7 +15,7 @@ from shortctl.terminal import console
 def list_(
     domain: Domain = None,
     tag: Tag = None,
-    state: State = None,
+    status: Status = None,
     text: Text = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of links.")] = 50,
     json: Json = False,
@@ -28,7 +28,7 @@ def list_(
     table = Table("short URL", "target", "status", "title", box=None)
     with open_api(url, key) as server:
         try:
-            for link in pages(server, filters(domain, tag, state, text), limit):
+            for link in pages(server, filters(domain, tag, status, text), limit):
                 if json:
                     show(link, json=True)
                 else:

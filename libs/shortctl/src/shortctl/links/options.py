@@ -11,7 +11,13 @@ from shortctl.terminal import fail
 Json = Annotated[bool, typer.Option("--json", help="Print the JSON response of the API.")]
 Domain = Annotated[str | None, typer.Option(help="Only links of this domain.")]
 Tag = Annotated[str | None, typer.Option(help="Only links with this tag.")]
-State = Annotated[str | None, typer.Option(help="Only links in this state.")]
+Status = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only links with this status: active, disabled, scheduled, expired, exhausted or"
+        " deleted; may be repeated."
+    ),
+]
 Text = Annotated[str | None, typer.Option(help="Only links that contain this text.")]
 Form = Annotated[
     Format | None,
@@ -20,11 +26,11 @@ Form = Annotated[
 
 
 def filters(
-    domain: str | None, tag: str | None, state: str | None, text: str | None
-) -> dict[str, str]:
+    domain: str | None, tag: str | None, status: list[str] | None, text: str | None
+) -> dict[str, str | list[str]]:
     """Return the query parameters of the API for these filters."""
-    named = {"domain": domain, "tag": tag, "state": state, "q": text}
-    return {name: value for name, value in named.items() if value is not None}
+    named = {"domain": domain, "tag": tag, "status": status, "q": text}
+    return {name: value for name, value in named.items() if value}
 
 
 def file_format(file: str, form: Format | None) -> Format:

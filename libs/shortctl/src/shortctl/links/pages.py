@@ -11,13 +11,16 @@ PAGE = 200
 
 
 def pages(
-    server: Connection, filters: Mapping[str, str], limit: int | None
+    server: Connection, filters: Mapping[str, str | list[str]], limit: int | None
 ) -> Iterator[dict[str, object]]:
     """Yield links, at most `limit`; only one page is in memory at a time."""
-    query = {**filters, "limit": str(min(PAGE, limit) if limit else PAGE)}
+    query: dict[str, str | list[str]] = {
+        **filters,
+        "limit": str(min(PAGE, limit) if limit else PAGE),
+    }
     count = 0
     while True:
-        page = request(server, "GET", f"/api/v1/links?{urlencode(query)}").json()
+        page = request(server, "GET", f"/api/v1/links?{urlencode(query, doseq=True)}").json()
         for link in page["items"]:
             yield link
             count += 1

@@ -38,14 +38,14 @@ CROSS JOIN LATERAL (
 _COUNT = """
 UPDATE links l SET visits = visits + 1 FROM domains d
 WHERE d.host = $1 AND l.domain_id = d.id AND l.code = $2
-    AND l.version = $3 AND l.state = 'active' AND l.visits < l.max_visits
+    AND l.version = $3 AND l.enabled AND l.deleted_at IS NULL AND l.visits < l.max_visits
 RETURNING true
 """
 
 _LEFT = """
 SELECT l.max_visits FROM links l JOIN domains d ON d.id = l.domain_id
 WHERE d.host = $1 AND l.code = $2
-    AND l.version = $3 AND l.state = 'active' AND l.visits < l.max_visits
+    AND l.version = $3 AND l.enabled AND l.deleted_at IS NULL AND l.visits < l.max_visits
 """
 
 _DOMAINS = (

@@ -47,7 +47,12 @@ def create_app(container: Container) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.services = Services(
-        container.links, container.batches, container.imports, container.domains, container.keys
+        container.links,
+        container.replacements,
+        container.batches,
+        container.imports,
+        container.domains,
+        container.keys,
     )
     settings = container.settings
     limits = BodyLimits.of(settings)

@@ -1,19 +1,22 @@
 """What a domain looks like in requests and answers."""
 
+from typing import Annotated, ClassVar, Final
+
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from writer.domains.repository import Domain
 from writer.http.fields import Host, Input, Url
 from writer.http.output_fields import AbsoluteUrl, Path, Time
 
+_READ_ONLY: Final = frozenset({"default", "version", "created_at", "updated_at", "self"})
+"""What an answer holds beside the fields of a request."""
 
-class EditDomain(Input):
-    """A JSON merge patch (RFC 7396): what is absent stays, null sets the default."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"not_found_target": "https://example.com/404"}]}
-    )
+class DomainFields(Input):
+    """All that an operator sets of a domain."""
+
+    read_only: ClassVar[frozenset[str]] = _READ_ONLY
 
     default_target: Url | None = Field(None, description="Where the bare host leads.")
     not_found_target: Url | None = Field(None, description="Where unknown codes lead.")
@@ -24,7 +27,19 @@ class EditDomain(Input):
     )
 
 
-class CreateDomain(EditDomain):
+class EditDomain(DomainFields):
+    """A JSON merge patch (RFC 7396): what is absent stays, null sets the default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"not_found_target": "https://example.com/404"}]}
+    )
+
+    host: Annotated[Host | None, WithJsonSchema(TypeAdapter(Host).json_schema())] = Field(
+        None, description="Cannot be changed: the domain's own, if it is sent."
+    )
+
+
+class CreateDomain(DomainFields):
     """A domain to add."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"host": "go.example.com"}]})

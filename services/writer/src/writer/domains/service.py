@@ -10,7 +10,7 @@ from shortcore.storage.postgres import Connection, Postgres
 from writer.domains import repository
 from writer.domains.cache import DomainCache
 from writer.domains.repository import Domain, DomainValues
-from writer.domains.schemas import CreateDomain, EditDomain
+from writer.domains.schemas import CreateDomain, DomainFields, EditDomain
 from writer.http.entity_tags import require_match
 from writer.http.problems import invalid
 from writer.relay.publisher import Publisher
@@ -83,6 +83,8 @@ class DomainService:
             if old is None:
                 raise _not_found(host)
             require_match(if_match, old.version)
+            if "host" in edit.model_fields_set:
+                _require_same_host(edit.host, old.host)
             values = self._values(edit, old.values)
             if values == old.values:
                 return old
@@ -117,14 +119,16 @@ class DomainService:
     def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         return self._postgres.connection(self._write_timeout_ms)
 
-    def _values(self, sent: EditDomain, old: DomainValues) -> DomainValues:
+    def _values(self, sent: DomainFields, old: DomainValues) -> DomainValues:
         fields: list[FieldError] = []
         policy = self._domain_cache.policy
 
         def target(name: str, raw: str | None, before: str | None) -> str | None:
             if name not in sent.model_fields_set:
                 return before
-            return None if raw is None else _normal(name, raw, policy, fields)
+            if raw is None or raw == before:
+                return raw  # accepted under the policy of its time
+            return _normal(name, raw, policy, fields)
 
         values = DomainValues(
             target("default_target", sent.default_target, old.default_target),
@@ -136,6 +140,16 @@ class DomainService:
         if fields:
             raise invalid(fields)
         return values
+
+
+def _require_same_host(sent: str | None, host: str) -> None:
+    try:
+        same = sent is not None and normalise_host(sent) == host
+    except ValueError:
+        same = False
+    if not same:
+        detail = f"The host of this domain is {host}, and stays so."
+        raise invalid([FieldError("/host", "immutable", detail)])
 
 
 def _normal(name: str, raw: str, policy: TargetPolicy, fields: list[FieldError]) -> str | None:

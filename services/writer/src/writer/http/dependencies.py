@@ -72,6 +72,14 @@ def idempotent_request_of(
 
 
 IdempotencyKey = Annotated[IdempotentRequest | None, Depends(idempotent_request)]
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        description="Do it only if there is another version; with `*`, only if there is none.",
+    ),
+    WithJsonSchema(ETAGS_SCHEMA),
+]
 IfMatch = Annotated[
     str | None,
     Header(

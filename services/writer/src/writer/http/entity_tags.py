@@ -40,6 +40,18 @@ def none_match(header: str | None, version: int) -> bool:
     return str(version) in {tag for _, tag in _tags(header, "If-None-Match")}
 
 
+def require_none_match(header: str | None, version: int) -> None:
+    """Raise VersionMismatch if `If-None-Match` is `*`, or names `version` (weak comparison)."""
+    if none_match(header, version):
+        raise VersionMismatch(f"It exists already, at version {version}.")
+
+
+def require_absence(if_match: str | None) -> None:
+    """Raise VersionMismatch for any `If-Match`: there is nothing that it could name."""
+    if if_match is not None:
+        raise VersionMismatch("It does not exist, so no version of it matches.")
+
+
 def _tags(header: str, name: str) -> list[tuple[bool, str]]:
     if not _LIST.fullmatch(header):
         raise MalformedRequest(f'{name} is a list of tags in quotes, such as "42", or *.')

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import (
     AfterValidator,
@@ -10,10 +10,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from shortcore.links.custom_codes import MAX_CUSTOM_LENGTH
 from shortcore.links.record import RedirectStatus
@@ -65,17 +66,36 @@ class Input(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    read_only: ClassVar[frozenset[str]] = frozenset()
+    """Fields of an answer that cannot be set: ignored here, so that an answer can be sent back."""
+
     @model_validator(mode="before")
     @classmethod
-    def _few_members(cls, sent: object) -> object:
+    def _known_members(cls, sent: object) -> object:
+        if not isinstance(sent, dict):
+            return sent
         # Counted first: pydantic makes an error for each unknown member.
-        if isinstance(sent, dict) and len(sent) > MAX_MEMBERS:
+        if len(sent) > MAX_MEMBERS:
             raise PydanticCustomError(
                 "length",
                 "This object may have at most {most} members, not {members}.",
                 {"most": MAX_MEMBERS, "members": len(sent)},
             )
-        return sent
+        if cls.read_only.isdisjoint(sent):
+            return sent
+        return {name: value for name, value in sent.items() if name not in cls.read_only}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the ignored fields by a pattern, so that no generated client offers them."""
+        schema = handler(core_schema)
+        if cls.read_only:
+            names = "|".join(sorted(cls.read_only))
+            ignored = {"description": "A field of an answer that cannot be set; it is ignored."}
+            handler.resolve_ref_schema(schema)["patternProperties"] = {f"^({names})$": ignored}
+        return schema
 
 
 def _storable(text: str) -> str:

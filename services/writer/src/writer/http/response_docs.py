@@ -10,7 +10,7 @@ _DESCRIPTIONS = {
     200: "Done.", 201: "Created.", 204: "Done; no body.", 304: "Not modified.",
     400: "The request is malformed.", 401: "The API key is missing or invalid.",
     404: "Not found.", 409: "The request conflicts with the current state.",
-    412: "If-Match names another version.", 413: "The body is too large.",
+    412: "If-Match or If-None-Match does not hold.", 413: "The body is too large.",
     415: "The media type of the body is not supported.", 422: "The request breaks a rule.",
     500: "An internal error.",
     503: "A dependency is unavailable; try again after Retry-After.",

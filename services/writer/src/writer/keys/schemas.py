@@ -1,6 +1,6 @@
 """What an API key looks like in requests and answers."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import ConfigDict, Field
@@ -14,6 +14,9 @@ class CreateKey(Input):
     """A key to make."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "newsletter"}]})
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {"id", "prefix", "created_at", "last_used_at", "revoked_at", "self", "key"}
+    )
 
     name: Annotated[Text, Field(min_length=1, max_length=200)] = Field(description="Whose key.")
     expires_at: Instant | None = Field(None, description="Refused from this time on.")

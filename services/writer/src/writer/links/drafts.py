@@ -13,7 +13,7 @@ from writer.domains.cache import DomainCache
 from writer.domains.repository import Domain
 from writer.http.problems import error_of_validation, invalid
 from writer.links.passwords import hash_password
-from writer.links.rules import ValidationErrors, check_code, values_of_new
+from writer.links.rules import ValidationErrors, check_code, check_find, values_of_new
 from writer.links.schemas import CreateLink
 from writer.links.stored import LinkValues
 
@@ -49,6 +49,7 @@ class Drafter:
         values = values_of_new(
             link, self._domains.policy, self._now(), errors, self.settings.default_redirect_status
         )
+        check_find(link, errors)
         if link.code is not None:
             check_code(link.code, self.settings.reserved_codes, errors)
         if errors.fields or domain is None:

@@ -2,8 +2,8 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import Field, WithJsonSchema
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
@@ -13,9 +13,10 @@ from writer.http.cursors import decode_cursor, encode_cursor
 from writer.http.dependencies import (
     IdempotencyKey,
     IfMatch,
+    IfNoneMatch,
     provided,
 )
-from writer.http.entity_tags import ETAGS_SCHEMA, etag, none_match
+from writer.http.entity_tags import etag, none_match
 from writer.http.fields import (
     CodeInPath,
     ExactInstant,
@@ -32,7 +33,18 @@ from writer.http.responses import json_response, stored_response
 from writer.links import listing
 from writer.links.batch import BatchService
 from writer.links.imports import ImportService
-from writer.links.schemas import BatchLinks, CreateLink, EditLink, LinkPage, TagCount, TagList
+from writer.links.replacement import Preconditions, ReplacementService
+from writer.links.schemas import (
+    BatchLinks,
+    CreateLink,
+    EditLink,
+    LinkPage,
+    LinkStatus,
+    ReplaceLink,
+    TagCount,
+    TagList,
+    api_path,
+)
 from writer.links.service import LinkService
 from writer.links.stored import StoredLink
 
@@ -40,6 +52,7 @@ router = APIRouter(prefix="/api/v1", tags=["links"], route_class=JsonRoute)
 tags_router = APIRouter(prefix="/api/v1/tags", tags=["tags"], route_class=JsonRoute)
 
 Links = Annotated[LinkService, Depends(provided(LinkService))]
+Replacements = Annotated[ReplacementService, Depends(provided(ReplacementService))]
 Batches = Annotated[BatchService, Depends(provided(BatchService))]
 Imports = Annotated[ImportService, Depends(provided(ImportService))]
 
@@ -67,8 +80,10 @@ class ListQuery(PageQuery):
 
     domain: Host | None = None
     tag: list[Tag] = Field(default_factory=list, max_length=32, description="All of these.")
-    state: Literal["active", "disabled", "deleted", "expired", "scheduled"] | None = Field(
-        None, description="All but deleted ones if absent."
+    status: list[LinkStatus] = Field(
+        default_factory=list,
+        max_length=len(LinkStatus),
+        description="One of these; all but deleted links if absent.",
     )
     q: Text | None = Field(
         None, min_length=1, max_length=200, description="Part of the target, title or code."
@@ -91,7 +106,9 @@ async def create_link(links: Links, body: CreateLink, idempotent: IdempotencyKey
 @router.post(
     "/links:batch", summary="Create many links", responses=documented(200, "BatchAnswer", 409, 422)
 )
-async def batch_create_links(batches: Batches, body: BatchLinks, idempotent: IdempotencyKey) -> Response:
+async def batch_create_links(
+    batches: Batches, body: BatchLinks, idempotent: IdempotencyKey
+) -> Response:
     """Create up to 1,000 links, with a result for each; with `atomic`, all or none."""
     return stored_response(await batches.create(body, idempotent))
 
@@ -136,7 +153,7 @@ async def list_links(
         cursor=cursor,
         host=query.domain,
         tags=tuple(query.tag),
-        state=query.state,
+        statuses=tuple(dict.fromkeys(query.status)),
         text=query.q,
         created_after=query.created_after,
         created_before=query.created_before,
@@ -155,15 +172,37 @@ async def get_link(
     links: Links,
     domain: HostInPath,
     code: CodeInPath,
-    if_none_match: Annotated[
-        str | None, Header(alias="If-None-Match"), WithJsonSchema(ETAGS_SCHEMA)
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return one link, deleted or not."""
     link = await links.get(domain, code)
     if none_match(if_none_match, link.version):
         return Response(status_code=304, headers={"etag": etag(link.version)})
     return _one(links, link)
+
+
+@router.put(
+    _ONE,
+    summary="Create or replace a link",
+    responses=documented(200, "LinkView", 201, 404, 409, 412, 422, sends=("Location", "ETag")),
+)
+async def replace_link(
+    replacements: Replacements,
+    links: Links,
+    domain: HostInPath,
+    code: CodeInPath,
+    body: ReplaceLink,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Make the link what the body says; fields that are left out get their defaults.
+
+    With `If-None-Match: *` it is only created, with `If-Match` only replaced.
+    """
+    conditions = Preconditions(if_match, if_none_match)
+    link, created = await replacements.replace(domain, code, body, conditions)
+    headers = {"location": api_path(link.host, link.code), "etag": etag(link.version)}
+    return json_response(links.view(link), 201 if created else 200, headers)
 
 
 @router.patch(
@@ -209,7 +248,7 @@ async def delete_link(
 async def restore_link(
     links: Links, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
 ) -> Response:
-    """Take the link out of the trash, as an active one."""
+    """Take the link out of the trash, as it was."""
     return _one(links, await links.restore(domain, code, if_match))
 
 

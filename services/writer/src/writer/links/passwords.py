@@ -3,6 +3,7 @@
 import asyncio
 
 from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from shortcore.links.passwords import normalise_password
 
@@ -19,3 +20,12 @@ async def hash_password(password: str) -> str:
     """Return the hash to store; at most two are computed at once, 19 MiB each."""
     async with _at_once:
         return await asyncio.to_thread(_hasher.hash, normalise_password(password))
+
+
+async def is_password_of(password: str, stored: str) -> bool:
+    """Say whether `stored` is a hash of `password`; this takes as long as `hash_password`."""
+    async with _at_once:
+        try:
+            return await asyncio.to_thread(_hasher.verify, stored, normalise_password(password))
+        except (VerificationError, InvalidHashError):
+            return False

@@ -9,7 +9,7 @@ from operator import attrgetter
 import asyncpg
 
 from shortcore.links.folded_codes import fold_code
-from shortcore.links.record import Kind, LinkRecord, LinkState, Version, is_simple_target
+from shortcore.links.record import Kind, LinkRecord, Version, is_simple_target
 from shortcore.links.row_mapping import RECORD_COLUMNS, record_of
 from shortcore.storage.postgres import Connection
 from writer.links.stored import LinkValues, NewLink, StoredLink
@@ -43,19 +43,19 @@ _FOLDING = """f AS (
 
 _INSERTED = f"""
 WITH {_FOLDING.format(domains="$2")}, l AS (
-    INSERT INTO links AS l (id, domain_id, code, target, redirect_status, state, custom, valid_from,
+    INSERT INTO links AS l (id, domain_id, code, target, redirect_status, enabled, custom, valid_from,
         expires_at, expired_target, max_visits, password_hash, forward_query, forward_path, title,
         tags, note, created_at, updated_at)
-    SELECT n.id, n.domain_id, n.code, n.target, n.redirect_status, n.state, n.custom, n.valid_from,
+    SELECT n.id, n.domain_id, n.code, n.target, n.redirect_status, n.enabled, n.custom, n.valid_from,
         n.expires_at, n.expired_target, n.max_visits, n.password_hash, n.forward_query,
         n.forward_path, n.title, string_to_array(n.tags, ','), n.note, n.at, n.at
     FROM {_FENCED}, (
         SELECT *, clock_timestamp() AS at
         FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[], $5::smallint[],
-            $6::text[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::text[],
+            $6::boolean[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::text[],
             $11::bigint[], $12::text[], $13::boolean[], $14::boolean[], $15::text[], $16::text[],
             $17::text[])
-        AS n (id, domain_id, code, target, redirect_status, state, custom, valid_from, expires_at,
+        AS n (id, domain_id, code, target, redirect_status, enabled, custom, valid_from, expires_at,
             expired_target, max_visits, password_hash, forward_query, forward_path, title, tags,
             note)
         ORDER BY n.domain_id, n.code COLLATE "C"
@@ -86,14 +86,13 @@ SELECT versions, at, (SELECT folding FROM f) FROM s
 _FOLDING_NOW = "SELECT id FROM domains WHERE id = ANY ($1::integer[]) AND case_insensitive"
 
 _OPTIONAL = {
-    "redirect_status": 302, "state": LinkState.ACTIVE, "custom": False,
+    "redirect_status": 302, "enabled": True, "custom": False,
     "valid_from": None, "expires_at": None, "expired_target": None, "max_visits": None,
     "password_hash": None, "forward_query": False, "forward_path": False, "title": None,
     "tags": (), "note": None,
 }  # fmt: skip
 """Columns that a COPY can leave out, with the defaults of the table."""
 
-_KINDS = {LinkState.ACTIVE: Kind.ACTIVE, LinkState.DISABLED: Kind.DISABLED}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
@@ -103,11 +102,11 @@ WHERE d.host = $1
 
 _SAVE = f"""
 WITH l AS (
-    UPDATE links AS l SET target = $4, redirect_status = $5, state = $6, valid_from = $7,
+    UPDATE links AS l SET target = $4, redirect_status = $5, enabled = $6, valid_from = $7,
         expires_at = $8, expired_target = $9, max_visits = $10, password_hash = $11,
         forward_query = $12, forward_path = $13, title = $14, tags = $15, note = $16,
         version = nextval('link_versions'), updated_at = clock_timestamp(),
-        deleted_at = CASE WHEN $6 = 'deleted' THEN clock_timestamp() END
+        deleted_at = CASE WHEN $17 THEN clock_timestamp() END
     WHERE domain_id = $1 AND code = $2 RETURNING *
 ), {_OUTBOX} l.domain_id, $3, l.code, l.version FROM l)
 SELECT {COLUMNS} FROM l
@@ -122,7 +121,8 @@ SELECT version FROM o
 """  # noqa: S608  # constants only
 
 _SAME = f"""SELECT {COLUMNS} FROM links AS l
-WHERE l.domain_id = $1 AND l.target = $2 AND l.state = $3 AND l.redirect_status = $4
+WHERE l.domain_id = $1 AND l.target = $2 AND l.enabled = $3 AND l.deleted_at IS NULL
+    AND l.redirect_status = $4
     AND l.valid_from IS NOT DISTINCT FROM $5 AND l.expires_at IS NOT DISTINCT FROM $6
     AND l.expired_target IS NOT DISTINCT FROM $7 AND l.max_visits IS NOT DISTINCT FROM $8
     AND l.password_hash IS NULL AND l.forward_query = $9 AND l.forward_path = $10
@@ -172,7 +172,7 @@ async def insert_links(
         *column,
         [each.target for each in values],
         [each.redirect_status for each in values],
-        [each.state.value for each in values],
+        [each.enabled for each in values],
         [link.custom for link in links],
         [each.valid_from for each in values],
         [each.expires_at for each in values],
@@ -253,9 +253,16 @@ async def find_link(
     return None if row is None else stored(row, row["host"])
 
 
-async def save_link(connection: Connection, link: StoredLink, values: LinkValues) -> StoredLink:
-    """Write `values` to a locked link as its newest version, with an outbox row."""
-    row = await connection.fetchrow(_SAVE, link.domain_id, link.code, link.host, *_columns(values))
+async def save_link(
+    connection: Connection, link: StoredLink, values: LinkValues, *, deleted: bool = False
+) -> StoredLink:
+    """Write `values` to a locked link as its newest version, with an outbox row.
+
+    With `deleted` the link is put into the trash, else it is taken out if it was there.
+    """
+    row = await connection.fetchrow(
+        _SAVE, link.domain_id, link.code, link.host, *_columns(values), deleted
+    )
     return stored(row, link.host)  # type: ignore[arg-type]  # it is locked, so it is there
 
 
@@ -284,9 +291,9 @@ async def find_same(
     await connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", values.target, domain_id
     )
-    target, redirect_status, state, *rest = _columns(values)
+    target, redirect_status, enabled, *rest = _columns(values)
     del rest[4]  # a link with a password is never the same: only its hash is known
-    row = await connection.fetchrow(_SAME, domain_id, target, state, redirect_status, *rest, code)
+    row = await connection.fetchrow(_SAME, domain_id, target, enabled, redirect_status, *rest, code)
     return None if row is None else stored(row, host)
 
 
@@ -295,7 +302,7 @@ def stored(row: asyncpg.Record, host: str) -> StoredLink:
     values = LinkValues(
         target=row["target"],
         redirect_status=row["redirect_status"],
-        state=LinkState(row["state"]),
+        enabled=row["enabled"],
         valid_from=row["valid_from"],
         expires_at=row["expires_at"],
         expired_target=row["expired_target"],
@@ -325,7 +332,7 @@ def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
     values = new.values
     record = LinkRecord(
         version=version,
-        kind=_KINDS[values.state],
+        kind=Kind.ACTIVE if values.enabled else Kind.DISABLED,
         link_id=new.id,
         target=values.target,
         redirect_status=values.redirect_status,
@@ -361,7 +368,7 @@ def _columns(values: LinkValues) -> tuple[object, ...]:
     return (
         values.target,
         values.redirect_status,
-        values.state.value,
+        values.enabled,
         values.valid_from,
         values.expires_at,
         values.expired_target,

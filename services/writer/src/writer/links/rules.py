@@ -1,12 +1,13 @@
 """The rules of a link beyond the types of its fields, without I/O."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from shortcore.errors import FieldError
 from shortcore.links.custom_codes import CodeError, check_custom_code
-from shortcore.links.record import LinkState, RedirectStatus
-from shortcore.links.targets import TargetError, TargetPolicy, normalise_target
-from writer.links.schemas import CreateLink, EditLink
+from shortcore.links.record import RedirectStatus
+from shortcore.links.targets import TargetError, TargetPolicy, normalise_host, normalise_target
+from writer.links.schemas import CreateLink, EditLink, ReplaceLink, WholeLink
 from writer.links.stored import LinkValues
 
 
@@ -21,8 +22,13 @@ class ValidationErrors:
         """Add that `field` breaks `rule`."""
         self.fields.append(FieldError(f"{self._at}/{field}", rule, detail))
 
-    def target(self, field: str, raw: str, policy: TargetPolicy) -> str:
-        """Return the normal form of `raw`, or note why there is none."""
+    def target(self, field: str, raw: str, policy: TargetPolicy, old: str | None = None) -> str:
+        """Return the normal form of `raw`, or note why there is none.
+
+        The `old` target of the link passes: it was accepted under the policy of its time.
+        """
+        if raw == old:
+            return raw
         try:
             return normalise_target(raw, policy)
         except TargetError as error:
@@ -31,20 +37,26 @@ class ValidationErrors:
 
 
 def values_of_new(
-    link: CreateLink,
+    link: WholeLink,
     policy: TargetPolicy,
     now: datetime,
     errors: ValidationErrors,
     default_status: RedirectStatus,
+    old: LinkValues | None = None,
 ) -> LinkValues:
-    """Return the values of a link to create, all but its password; notes what is wrong."""
+    """Return the values that `link` names, all but its password; notes what is wrong.
+
+    `old` is what it replaces: values that stay as they are need no longer be allowed.
+    """
     values = LinkValues(
-        target=errors.target("target", link.target, policy),
+        target=errors.target("target", link.target, policy, None if old is None else old.target),
         redirect_status=link.redirect_status or default_status,
-        state=LinkState(link.state),
+        enabled=link.enabled,
         valid_from=link.valid_from,
         expires_at=link.expires_at,
-        expired_target=_optional_target(link.expired_target, policy, errors),
+        expired_target=_optional_target(
+            link.expired_target, policy, errors, None if old is None else old.expired_target
+        ),
         max_visits=link.max_visits,
         forward_query=link.forward_query,
         forward_path=link.forward_path,
@@ -52,12 +64,29 @@ def values_of_new(
         tags=tuple(link.tags),
         note=link.note,
     )
-    _check_window(values, now, errors, new_end=True)
+    new_end = old is None or values.expires_at != old.expires_at
+    _check_window(values, now, errors, new_end=new_end)
+    return values
+
+
+def check_find(link: CreateLink, errors: ValidationErrors) -> None:
+    """Note where an equal link cannot be looked for."""
     if link.find_if_exists and link.password is not None:
         errors.add(
             "find_if_exists", "conflict", "A link with a password is always new: leave one out."
         )
-    return values
+
+
+def check_address(
+    sent: EditLink | ReplaceLink, host: str, codes: Collection[str], errors: ValidationErrors
+) -> None:
+    """Note where `sent` names another address than the link's: its host, one of its `codes`."""
+    if "domain" in sent.model_fields_set and _normal_host(sent.domain) != host:
+        errors.add("domain", "immutable", f"The domain of this link is {host}, and stays so.")
+    if "code" in sent.model_fields_set and sent.code not in codes:
+        errors.add(
+            "code", "immutable", "The code of a link cannot be changed; create another link."
+        )
 
 
 def check_code(code: str, reserved: frozenset[str], errors: ValidationErrors) -> None:
@@ -82,14 +111,16 @@ def values_of_edit(
     if "target" in sent and edit.target is None:
         errors.add("target", "required", "A link has a target; delete or disable the link instead.")
     values = LinkValues(
-        target=old.target if edit.target is None else errors.target("target", edit.target, policy),
+        target=old.target
+        if edit.target is None
+        else errors.target("target", edit.target, policy, old.target),
         redirect_status=edit.redirect_status or default_status
         if "redirect_status" in sent
         else old.redirect_status,
-        state=LinkState(edit.state or LinkState.ACTIVE) if "state" in sent else old.state,
+        enabled=edit.enabled is not False if "enabled" in sent else old.enabled,
         valid_from=edit.valid_from if "valid_from" in sent else old.valid_from,
         expires_at=edit.expires_at if "expires_at" in sent else old.expires_at,
-        expired_target=_optional_target(edit.expired_target, policy, errors)
+        expired_target=_optional_target(edit.expired_target, policy, errors, old.expired_target)
         if "expired_target" in sent
         else old.expired_target,
         max_visits=edit.max_visits if "max_visits" in sent else old.max_visits,
@@ -104,8 +135,17 @@ def values_of_edit(
     return values
 
 
-def _optional_target(raw: str | None, policy: TargetPolicy, errors: ValidationErrors) -> str | None:
-    return None if raw is None else errors.target("expired_target", raw, policy)
+def _optional_target(
+    raw: str | None, policy: TargetPolicy, errors: ValidationErrors, old: str | None
+) -> str | None:
+    return None if raw is None else errors.target("expired_target", raw, policy, old)
+
+
+def _normal_host(host: str | None) -> str | None:
+    try:
+        return None if host is None else normalise_host(host)
+    except ValueError:
+        return None
 
 
 def _check_window(

@@ -1,12 +1,14 @@
 """What a link looks like in requests and answers."""
 
+import enum
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, WithJsonSchema
 
-from shortcore.links.record import LinkState
+from shortcore.links.record import RedirectStatus
+from shortcore.links.rows import READ_ONLY_FIELDS
 from writer.http.fields import (
     Code,
     Host,
@@ -24,7 +26,17 @@ from writer.http.output_fields import AbsoluteUrl, Path, Time
 from writer.http.problems import Problem
 from writer.links.stored import LinkValues, StoredLink
 
-SettableState = Literal["active", "disabled"]
+
+class LinkStatus(enum.StrEnum):
+    """What a visitor meets now; derived from `enabled`, the times, the visits and the trash."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    SCHEDULED = "scheduled"
+    EXPIRED = "expired"
+    EXHAUSTED = "exhausted"
+    DELETED = "deleted"
+
 
 _EXAMPLE: dict[str, JsonValue] = {
     "target": "https://example.com/a/long/path?with=query",
@@ -34,18 +46,16 @@ _EXAMPLE: dict[str, JsonValue] = {
 }
 
 
-class CreateLink(Input):
-    """A link to create. Only `target` is required."""
+class WholeLink(Input):
+    """All that an owner sets of a link; what is left out has its default."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    read_only: ClassVar[frozenset[str]] = READ_ONLY_FIELDS
 
     target: Url = Field(description="Where the link leads: an absolute URL, http or https.")
-    code: Code | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
-    domain: Host | None = Field(None, description="Host of the short URL; the default if absent.")
     redirect_status: Redirect | None = Field(
         None, description="Status of the redirect; the server's default (302) if absent."
     )
-    state: SettableState = "active"
+    enabled: bool = Field(True, description="Whether it redirects; if not, it answers 404.")
     valid_from: Instant | None = Field(None, description="No redirect before this time.")
     expires_at: Instant | None = Field(None, description="No redirect from this time on.")
     expired_target: Url | None = Field(None, description="Where it leads after its end.")
@@ -56,13 +66,39 @@ class CreateLink(Input):
     title: Title | None = None
     tags: Tags = Field(default_factory=list)
     note: Note | None = None
+
+
+class CreateLink(WholeLink):
+    """A link to create. Only `target` is required."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    code: Code | None = Field(None, description="1 to 64 of A-Z a-z 0-9 - _; generated if absent.")
+    domain: Host | None = Field(None, description="Host of the short URL; the default if absent.")
     find_if_exists: bool = Field(
         False, description="Answer 200 with an equal link of this domain instead of a second one."
     )
 
 
-# The service says what to do instead of null, which takes no target away.
+# Null takes none of these away: the rules say so, and what to do instead.
 _TARGET = TypeAdapter(Url).json_schema()
+_OWN_CODE = Annotated[Code | None, WithJsonSchema(TypeAdapter(Code).json_schema())]
+_OWN_DOMAIN = Annotated[Host | None, WithJsonSchema(TypeAdapter(Host).json_schema())]
+
+
+class ReplaceLink(WholeLink):
+    """A link as it shall be. Only `target` is required; what is left out gets its default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"target": "https://example.com/", "tags": ["campaign"]}]}
+    )
+    read_only: ClassVar[frozenset[str]] = READ_ONLY_FIELDS - {"has_password"}
+
+    code: _OWN_CODE = Field(None, description="The code in the path, if it is sent at all.")
+    domain: _OWN_DOMAIN = Field(None, description="The domain in the path, if it is sent at all.")
+    has_password: bool = Field(
+        False, description="True without `password`: the link keeps the password that it has."
+    )
 
 
 class EditLink(Input):
@@ -72,9 +108,15 @@ class EditLink(Input):
         json_schema_extra={"examples": [{"target": "https://example.com/new"}]}
     )
 
+    read_only: ClassVar[frozenset[str]] = READ_ONLY_FIELDS
+
+    code: _OWN_CODE = Field(None, description="Cannot be changed: the link's own, if it is sent.")
+    domain: _OWN_DOMAIN = Field(
+        None, description="Cannot be changed: the link's own, if it is sent."
+    )
     target: Annotated[Url | None, WithJsonSchema(_TARGET)] = None
     redirect_status: Redirect | None = None
-    state: SettableState | None = None
+    enabled: bool | None = None
     valid_from: Instant | None = None
     expires_at: Instant | None = None
     expired_target: Url | None = None
@@ -116,10 +158,9 @@ class LinkView(msgspec.Struct, frozen=True, gc=False):
     domain: str
     short_url: AbsoluteUrl
     target: AbsoluteUrl
-    redirect_status: int
-    state: str
-    status: str
-    """active, disabled, scheduled, expired, exhausted or deleted: what a visitor meets now."""
+    redirect_status: RedirectStatus
+    enabled: bool
+    status: LinkStatus
     valid_from: Time | None
     expires_at: Time | None
     expired_target: AbsoluteUrl | None
@@ -187,18 +228,20 @@ class TagList(msgspec.Struct, frozen=True):
     items: list[TagCount]
 
 
-def status_of(link: StoredLink, now: datetime) -> str:
+def status_of(link: StoredLink, now: datetime) -> LinkStatus:
     """Return what a visitor meets at `now`; the order is that of the redirector's decisions."""
     values = link.values
-    if values.state is not LinkState.ACTIVE:
-        return values.state.value
+    if link.deleted:
+        return LinkStatus.DELETED
+    if not values.enabled:
+        return LinkStatus.DISABLED
     if values.expires_at is not None and values.expires_at <= now:
-        return "expired"
+        return LinkStatus.EXPIRED
     if values.max_visits is not None and link.visits >= values.max_visits:
-        return "exhausted"
+        return LinkStatus.EXHAUSTED
     if values.valid_from is not None and now < values.valid_from:
-        return "scheduled"
-    return LinkState.ACTIVE.value
+        return LinkStatus.SCHEDULED
+    return LinkStatus.ACTIVE
 
 
 def api_path(host: str, code: str) -> str:
@@ -223,7 +266,7 @@ class Presenter:
             f"{self._scheme}://{link.host}{self._port}/{link.code}",
             values.target,
             values.redirect_status,
-            values.state.value,
+            values.enabled,
             status_of(link, now),
             values.valid_from,
             values.expires_at,

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from shortcore.clock import Now
 from shortcore.errors import Conflict, LinkDeleted, LinkNotFound, ShortlinksError
 from shortcore.links.custom_codes import CodeError, check_custom_code
-from shortcore.links.record import LinkState, absent, link_key
+from shortcore.links.record import absent, link_key
 from shortcore.links.targets import normalise_host
 from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import Connection, Postgres
@@ -22,7 +22,7 @@ from writer.links import listing, repository
 from writer.links.creation import Creator, domain_removed
 from writer.links.drafts import Draft, Drafter
 from writer.links.passwords import hash_password
-from writer.links.rules import ValidationErrors, values_of_edit
+from writer.links.rules import ValidationErrors, check_address, values_of_edit
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import StoredLink
 from writer.relay.publisher import Publisher
@@ -104,6 +104,7 @@ class LinkService:
             if old.deleted:
                 raise LinkDeleted("The link is in the trash; restore it first.")
             errors = ValidationErrors()
+            check_address(edit, old.host, {code, old.code}, errors)
             status = self.settings.default_redirect_status
             values = values_of_edit(
                 old.values, edit, self.domains.policy, self.now(), errors, status
@@ -126,8 +127,7 @@ class LinkService:
             old = await self._locked(connection, host, code, if_match)
             if old.deleted:
                 return
-            values = replace(old.values, state=LinkState.DELETED)
-            new = await repository.save_link(connection, old, values)
+            new = await repository.save_link(connection, old, old.values, deleted=True)
         await self._publish(new, began)
 
     async def purge(self, host: str, code: str, if_match: str | None) -> None:
@@ -143,15 +143,14 @@ class LinkService:
         await self.publisher.publish([(link_key(old.host, old.code), absent(version))], began)
 
     async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
-        """Take the link out of the trash, as an active one; any other stays as it is."""
+        """Take the link out of the trash, as it was; any other stays as it is."""
         host, code = _address(host, code)
         began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():
             old = await self._locked(connection, host, code, if_match)
             if not old.deleted:
                 return old
-            values = replace(old.values, state=LinkState.ACTIVE)
-            new = await repository.save_link(connection, old, values)
+            new = await repository.save_link(connection, old, old.values)
         await self._publish(new, began)
         return new
 

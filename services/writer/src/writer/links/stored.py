@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from shortcore.links.record import LinkId, LinkRecord, LinkState, RedirectStatus
+from shortcore.links.record import LinkId, LinkRecord, RedirectStatus
 
 
 class LinkValues(msgspec.Struct, frozen=True, gc=False):
@@ -12,7 +12,7 @@ class LinkValues(msgspec.Struct, frozen=True, gc=False):
 
     target: str
     redirect_status: RedirectStatus = 302
-    state: LinkState = LinkState.ACTIVE
+    enabled: bool = True
     valid_from: datetime | None = None
     expires_at: datetime | None = None
     expired_target: str | None = None
@@ -57,4 +57,4 @@ class StoredLink(msgspec.Struct, frozen=True, gc=False):
     @property
     def deleted(self) -> bool:
         """Whether it is in the trash."""
-        return self.values.state is LinkState.DELETED
+        return self.deleted_at is not None

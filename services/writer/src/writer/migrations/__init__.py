@@ -19,6 +19,8 @@ from shortcore.storage.schema import check_schema
 _LOCK = 7_236_001
 """Advisory lock: of several migrations that start together, one runs and the others wait."""
 
+_LOCK_POLL_S = 0.1
+
 _LOCK_TIMEOUT = "5s"
 """Timeout of the wait for a table lock, so that a migration does not block live traffic."""
 
@@ -40,7 +42,10 @@ async def _upgrade(url: str, revision: str) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     lock = await asyncpg.connect(url)
     try:
-        await lock.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for every query that runs, and so
+        # for one that waits for this lock.
+        while not await lock.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110  # of another process
+            await asyncio.sleep(_LOCK_POLL_S)
         # After a rollback the schema is ahead of the code, at a revision that Alembic finds in
         # none of its files: that is no fault as long as the schema still lets this code run.
         try:
@@ -49,8 +54,9 @@ async def _upgrade(url: str, revision: str) -> None:
             pass
         else:
             return
-        async with engine.begin() as connection:
+        async with engine.connect() as connection:
             await connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+            await connection.commit()  # a migration may end Alembic's transaction, but not this one
             config.attributes["connection"] = connection
             await connection.run_sync(lambda sync: _run(config, sync, revision))
     finally:
