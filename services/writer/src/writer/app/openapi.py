@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from shortcore.links.record import REDIRECT_STATUSES
 from writer import __doc__ as description
 from writer.app.examples import EXAMPLES
 from writer.http.response_docs import describe, describe_header
@@ -57,6 +58,10 @@ def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[s
     for schema in _within(schemas):
         if schema.get("format") == "uri" and "maxLength" in schema:  # of a request
             schema["maxLength"] = max_url
+    _name_redirect_status(schemas)
+    for schema in schemas.values():
+        if "enum" in schema:
+            schema["examples"] = schema["enum"][:1]
     schemas["BatchLinks"]["properties"]["items"]["maxItems"] = max_items
     for path in made["paths"].values():
         for operation in path.values():
@@ -66,6 +71,21 @@ def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[s
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     return made
+
+
+def _name_redirect_status(schemas: dict[str, Any]) -> None:
+    """Make one schema of the redirect status, as generated clients make a type of each."""
+    statuses = [*REDIRECT_STATUSES]
+    for schema in [*_within(schemas)]:
+        if schema.get("enum") == statuses:
+            kept = {name: schema[name] for name in ("description", "default") if name in schema}
+            schema.clear()
+            schema.update({"$ref": "#/components/schemas/RedirectStatus"} | kept)
+    schemas["RedirectStatus"] = {
+        "description": "The status code of the redirect.",
+        "type": "integer",
+        "enum": statuses,
+    }
 
 
 def _complete(operation: dict[str, Any]) -> None:
