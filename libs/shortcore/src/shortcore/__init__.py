@@ -1,1 +1,1 @@
-"""What the services of Shortlinks share; imports no service and no web framework."""
+"""Code that all services of Shortlinks share; it imports no service and no web framework."""

@@ -1,8 +1,8 @@
 """Every error that a user of Shortlinks can meet, declared once.
 
 Each class has a stable `type` (RFC 9457: the last part of `urn:shortlinks:problem:…`), an HTTP
-status and a title; an instance adds the sentence for its reader, and where the input was at
-fault the fields and the rules they broke.
+status and a title; an instance adds a sentence for the client and, if the input was invalid, the
+fields and the rules that they broke.
 
 ShortlinksError
  ├ MalformedRequest         400  the body or a header cannot be read at all
@@ -47,7 +47,7 @@ class FieldError:
 
 
 class ShortlinksError(Exception):
-    """The root: what it is called, which status it has, and the sentence for its reader."""
+    """The base class: a class has a type, a status and a title, an instance a sentence."""
 
     type: ClassVar[str] = "internal-error"
     status: ClassVar[int] = 500
@@ -133,7 +133,7 @@ class DomainTaken(Conflict):
 
 
 class DomainInUse(Conflict):
-    """The domain is the default, or has links that stand against the change."""
+    """The domain is the default domain, or has links that prevent the change."""
 
     type, title = "domain-in-use", "Domain in use"
 
@@ -185,7 +185,7 @@ class InternalError(ShortlinksError):
 
 
 class Unavailable(ShortlinksError):
-    """A part that this answer needs is down; nothing was done."""
+    """A server that the response depends on is unavailable; nothing was changed."""
 
     type, status, title = "unavailable", 503, "Unavailable"
 
@@ -208,12 +208,12 @@ class CacheUnavailable(Unavailable):
 
 
 class ConfigurationError(Exception):
-    """A setting or the schema stops the start; its text is one line for the operator."""
+    """The process cannot start with its settings or the schema; the text is for the operator."""
 
 
 class SchemaOlder(ConfigurationError):
-    """The schema is older than this code needs: a migration mends it, so waiting may help."""
+    """The schema is older than this code needs. A migration upgrades it, so waiting may help."""
 
 
 class TaskFailed(Exception):
-    """A background task that must run for ever has ended; it was logged when it did."""
+    """A background task that must run for ever has ended; its end was logged."""

@@ -14,7 +14,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\x00-\x20\x7f/\\?#@,*]+", re.ASCII)
 
 
 def normalise_origin(raw: str) -> str:
-    """Return an origin as browsers send it: lower case, punycode, without the scheme's own port.
+    """Return an origin as browsers send it: lower case, punycode, without the default port.
 
     `*` stays as it is. Raises ValueError for a value that no browser sends as an origin, and for
     `null`, which every sandboxed page sends.
@@ -36,7 +36,7 @@ def normalise_origin(raw: str) -> str:
 
 
 def normalise_origins(raw: Iterable[str]) -> frozenset[str]:
-    """Return the normal form of each origin; raises ValueError, also for `*` beside others."""
+    """Return the normal form of each origin; raises ValueError, also if `*` is not the only one."""
     origins = frozenset(map(normalise_origin, raw))
     if ANY_ORIGIN in origins and len(origins) > 1:
         raise ValueError("Name origins or * alone, not both.")

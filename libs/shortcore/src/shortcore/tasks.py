@@ -1,4 +1,4 @@
-"""Ending tasks: one cancellation is not always enough."""
+"""Ends tasks, for which one cancellation is not always enough."""
 
 import asyncio
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ AGAIN_S = 0.5
 
 
 async def end_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> None:
-    """Cancel `tasks` and wait until each has ended, however it does.
+    """Cancel `tasks` and wait until each has ended, with or without an error.
 
-    Again until they end: a cancellation that meets a deadline of redis-py, or `asyncio.wait_for`
-    of Python 3.11, at the same moment can be swallowed there.
+    The cancellation is repeated until they end: redis-py, and `asyncio.wait_for` of Python 3.11,
+    can swallow a cancellation that arrives at the same moment as a timeout.
     """
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:

@@ -39,8 +39,8 @@ class Change(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Batch:
     """The result of one read: the changes, the position after them, and whether changes were missed.
 
-    `all_told` says that one of the entries had no changes: a relay found its backlog empty.
-    `drained` says that the stream had no more entries at that time.
+    `all_told` is true if an entry had no changes, because a relay found its backlog empty.
+    `drained` is true if the stream had no more entries at that time.
     """
 
     changes: Sequence[Change]
@@ -73,7 +73,7 @@ def _unreadable_on_error() -> Iterator[None]:
 
 
 class ChangeFeed:
-    """Reads and appends. All methods raise REDIS_UNAVAILABLE_ERRORS.
+    """Appends to the change feed and reads it. All methods raise REDIS_UNAVAILABLE_ERRORS.
 
     `end` and `read` also raise FeedUnreadable.
     """

@@ -19,7 +19,7 @@ _BUCKET = _WAYS * _SIZE
 
 
 class Floors:
-    """Versions by key: nearly always the last `room` that were added, and some older ones."""
+    """Maps keys to their floors: nearly all of the last `room` floors, and some older ones."""
 
     def __init__(self, room: int) -> None:
         self._buckets = -(-2 * room // _WAYS)

@@ -1,4 +1,4 @@
-"""The local cache of a redirector: bounded, with TTLs from the read, and never an older version.
+"""The local cache of a redirector: bounded in size, and a record never replaces a newer one.
 
 Eviction is by second chance (CLOCK; Corbató 1968). A hit marks its entry. Eviction takes the key at the
 front of a queue; the key of a marked entry loses its mark and goes to the back instead. So a hit costs
@@ -62,10 +62,10 @@ class Entry(msgspec.Struct, Generic[T], gc=False, eq=False):
 class LocalCache(Generic[T]):
     """Records by key, at most `max_entries` and about `max_bytes`; times are seconds of `clock`.
 
-    `prepare` returns the record to keep (it may differ in the form of its targets), the answer that
-    hits reuse, and how many bytes of the answer no other entry shares. It runs once a fill; its last
-    argument says whether the entry is a renewed one.
-    `entries` is public for the hot path, which reads it directly.
+    `prepare` returns the record to keep (its targets may be written differently), the response that
+    hits reuse, and the number of bytes of the response that no other entry shares. It runs once for
+    each entry that is stored; its last argument says whether the entry is a renewed one. `entries`
+    is public for the hot path, which reads it directly.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class LocalCache(Generic[T]):
         return entry
 
     def prepare_again(self, keys: Iterable[LinkKey]) -> None:
-        """Make the answers of `keys` anew, as something else that `prepare` looks at has changed."""
+        """Prepare the responses of `keys` again, because other input of `prepare` has changed."""
         for key in keys:
             entry = self.entries.get(key)
             if entry is None:
@@ -229,10 +229,11 @@ class LocalCache(Generic[T]):
             entry.refresh_at = min(entry.refresh_at, until)
 
     def expire(self) -> None:
-        """Make every entry stale, as changes were missed.
+        """Make every entry stale, because changes were missed.
 
-        The entries stay as floors, and for when neither Redis nor PostgreSQL answers. A record that
-        was read before this call and is put after it is stale as well.
+        The entries remain as floors, and as stale entries for the time when neither Redis nor
+        PostgreSQL answers. A record that was read before this call and is stored after it is stale
+        as well.
         """
         now = self._expired_at = self._clock()
         for entry in self.entries.values():

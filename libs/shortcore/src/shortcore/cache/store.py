@@ -28,7 +28,7 @@ CLOCK_EVERY_S = 1.0
 
 
 class Published(enum.IntEnum):
-    """Whether Redis took an offered record."""
+    """Whether Redis stored an offered record."""
 
     TAKEN = 1
     OLDER = 0
@@ -47,7 +47,7 @@ class CacheStore(RedisCalls):
     """Reads and publishes records.
 
     Every method raises CacheUnavailable after `timeout_ms` at the latest, and at once while the
-    breaker is open. A script of Redis has then changed everything or nothing.
+    breaker is open. The Lua script of the call has then made all of its changes or none.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class CacheStore(RedisCalls):
         return (await self.get_many([key]))[0]
 
     async def publish(self, key: LinkKey, record: LinkRecord) -> Published:
-        """Offer `record` as the newest one of `key`, as read now."""
+        """Offer `record`, which was read just now, as the newest record of `key`."""
         return (await self.publish_many([(key, record)], read_at_ms=self._now_ms()))[0]
 
     async def fill(self, key: LinkKey, record: LinkRecord, *, read_at_ms: int) -> Published:
         """Offer a record that was read from PostgreSQL at `read_at_ms` (our clock, before the read).
 
-        Redis refuses it if that is too long ago by its own clock. A newer record or a tombstone may
-        have come and gone since (evicted, flushed or expired).
+        Redis refuses a record that was read too long ago by the clock of Redis: a newer record or a
+        tombstone may have been stored since then, and evicted, flushed or expired.
         """
         return (await self.fill_many([(key, record, read_at_ms)]))[0]
 
@@ -119,7 +119,7 @@ class CacheStore(RedisCalls):
     ) -> list[Published]:
         """Offer many records that were read at the same time, as `fill_many` does.
 
-        The age limit holds for the writer of a change as well, as a writer can be delayed, too.
+        The age limit also applies to the process that made the change, because it can be delayed.
         """
         return await self.fill_many([(key, record, read_at_ms) for key, record in items])
 
@@ -152,7 +152,7 @@ class CacheStore(RedisCalls):
     async def measure_clock(self) -> int:
         """Measure Redis's clock minus ours, in milliseconds.
 
-        The reply is taken to arrive at once. So a slow reply makes records look older, never younger.
+        The delay of the reply is ignored. So a slow reply makes records look older, never younger.
         """
         seconds, microseconds = await self.call(self._client.time)
         redis_ms = int(seconds) * 1000 + int(microseconds) // 1000
@@ -160,7 +160,7 @@ class CacheStore(RedisCalls):
         return self.clock_offset_ms
 
     async def follow_clock(self) -> None:
-        """Measure Redis's clock in a loop without end, as either clock may be set."""
+        """Measure Redis's clock periodically until cancelled: either clock may be adjusted."""
         while True:
             # Redis is down, or its reply is not a time: the last offset stays.
             with contextlib.suppress(CacheUnavailable, LookupError, TypeError, ValueError):

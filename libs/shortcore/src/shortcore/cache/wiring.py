@@ -16,7 +16,7 @@ from shortcore.storage.redis import Client, open_redis
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A Redis client, and what is made on top of it."""
+    """A Redis client, with the cache store and the change feed that use it."""
 
     client: Client
     keys: CacheKeys
@@ -40,8 +40,9 @@ def open_cache(
 ) -> Cache:
     """Return the cache; it connects at the first use.
 
-    `timeout_ms` bounds each reply, by default with `redis_timeout_ms`; `store_timeout_ms` bounds
-    each call of the store, by default with the same. Raises ConfigurationError for an invalid URL.
+    `timeout_ms` is the timeout of each reply (default: `redis_timeout_ms`). `store_timeout_ms` is
+    the timeout of each call of the store (default: `timeout_ms`). Raises ConfigurationError for an
+    invalid URL.
     """
     if timeout_ms is None:
         timeout_ms = settings.redis_timeout_ms

@@ -31,7 +31,7 @@ DAY_MS = 86_400_000
 
 
 class Flag(enum.IntFlag):
-    """Why a click is not the visit of a person; the numbers are on the wire and never change."""
+    """Reasons why a click is not a visit of a person. The numbers are sent and never change."""
 
     BOT = 1
     HEAD = 2
@@ -92,7 +92,7 @@ def partition_of(link_id: int, partitions: int) -> int:
 
 
 class Visitors:
-    """Pseudonyms of the networks of one day's clicks; `day` counts days since 1970 (UTC)."""
+    """Computes pseudonyms of networks for one day: `day` counts the days since 1970 (UTC)."""
 
     def __init__(self, secret: bytes, day: int) -> None:
         self.day = day

@@ -1,4 +1,4 @@
-"""Admits a connection, and reports to the deadlines its state and the size of its incomplete request."""
+"""Admits a connection; reports its state and the size of its incomplete request to its limits."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ class AdmittedProtocol(RefusingProtocol):
         self.admitted: Connection | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin, unless there are too many connections."""
+        """Start to serve the connection, unless there are too many."""
         super().connection_made(transport)
         self.heard = False
         self.heads = 0
@@ -48,13 +48,13 @@ class AdmittedProtocol(RefusingProtocol):
         self.admitted = None  # it refers to this object
 
     def resume_writing(self) -> None:
-        """Let the application write again, as the client has read."""
+        """Let the application write again, because the client has read enough."""
         if self.admitted is not None:
             self.admitted.resumed()
         super().resume_writing()
 
     def discard(self) -> None:
-        """Drop what comes from now on, up to a bound."""
+        """Drop all incoming bytes from now on, up to a bound."""
         super().discard()
         if self.admission is not None and self.admitted is not None:
             self.admission.incomplete.drop(self.admitted)
@@ -88,10 +88,10 @@ class AdmittedProtocol(RefusingProtocol):
             self.transport.close()
 
     def count_incomplete(self, size: int) -> None:
-        """Count a read of `size` bytes if the request at its end is not complete.
+        """Count `size` received bytes if they end with an incomplete request.
 
-        The read may have begun with other requests. The size of the last one is then overestimated
-        until it is complete.
+        They may begin with the end of other requests. The size of the incomplete request is then
+        overestimated until it is complete.
         """
         if self.stage == BODY and self._expectation_checked != self.heads:
             self._expectation_checked = self.heads

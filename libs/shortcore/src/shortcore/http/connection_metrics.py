@@ -1,4 +1,4 @@
-"""Counts the connections that were refused or ended for a limit; logs one line per minute and reason."""
+"""Counts the connections that a limit refused or ended; logs one line per minute and reason."""
 
 import enum
 import time

@@ -70,7 +70,7 @@ def is_host(value: bytes) -> bool:
 def without_upgrade(method: bytes, version: str, target: bytes, fields: Fields) -> bytes:
     """Return the head of the same request without Upgrade (RFC 9110, section 7.8).
 
-    It consists of the fields that the parser has read, so that the parser reads the same again.
+    The head is built from the fields that the parser has read, so it is parsed in the same way.
     """
     lines = [name + b": " + value + b"\r\n" for name, value in fields if name.lower() != b"upgrade"]
     start = method + b" " + target + b" HTTP/" + version.encode("ascii") + b"\r\n"

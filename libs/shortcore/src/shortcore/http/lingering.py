@@ -19,7 +19,7 @@ TIMEOUT_LINGER_S = 0.5
 
 
 class Ended(Exception):
-    """Stops the parser at the bytes behind the last request that is answered."""
+    """Stops the parser at the first byte after the last request that is answered."""
 
 
 class Discard:
@@ -101,7 +101,7 @@ class LingeringTransport(asyncio.Transport):
             self._timer.cancel()
 
     def is_closing(self) -> bool:
-        """Return whether nothing more can be sent."""
+        """Return whether the write side is closed, so that nothing more can be sent."""
         return self._timer is not None or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

@@ -35,7 +35,7 @@ class RefusingProtocol(UvicornProtocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Start the next response, or send the refusal of the bytes behind the last request."""
+        """Start the next response, or send the refusal of the bytes after the last request."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -114,7 +114,7 @@ class RefusingProtocol(UvicornProtocol):
 
 
 class TooManyPipelined(Exception):
-    """Ends the parsing of what else has arrived on a connection that was cut."""
+    """Stops the parser on a connection that was cut although more bytes have arrived."""
 
 
 def _reason(error: httptools.HttpParserError) -> Refused | None:

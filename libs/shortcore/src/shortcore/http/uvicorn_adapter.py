@@ -1,4 +1,4 @@
-"""All that Shortlinks uses of uvicorn's HTTP/1.1 protocol, whose attributes uvicorn does not document.
+"""The undocumented attributes of uvicorn's HTTP/1.1 protocol that Shortlinks uses.
 
 uvicorn keeps the request that is being answered in `cycle`, and the requests behind it in `pipeline`.
 `libs/shortcore/tests/test_uvicorn_adapter.py` fails if a version of uvicorn lacks one of these names.
@@ -50,7 +50,7 @@ METHODS = {
 
 
 class UvicornProtocol(HttpToolsProtocol):
-    """uvicorn's protocol for one connection, with names for what subclasses do to its state."""
+    """uvicorn's protocol for one connection, with named operations on its state for subclasses."""
 
     running: "RequestResponseCycle | None" = None
     """The request that an ASGI task has been started for last."""
@@ -67,7 +67,7 @@ class UvicornProtocol(HttpToolsProtocol):
         return getattr(self.cycle, "waiting_for_100_continue", False)
 
     def close_after_response(self) -> None:
-        """Let the response to the newest request be the last one."""
+        """Close the connection after the response to the newest request."""
         self.cycle.keep_alive = False
 
     def withdraw_newest(self) -> bool:
@@ -78,7 +78,7 @@ class UvicornProtocol(HttpToolsProtocol):
         return True
 
     def disconnect_newest(self) -> None:
-        """Tell the application of the newest request that its client is gone."""
+        """Notify the application of the newest request that its client has disconnected."""
         if self.cycle is not None:
             _disconnect(self.cycle)
 
@@ -90,13 +90,13 @@ class UvicornProtocol(HttpToolsProtocol):
         return True
 
     def renew_parser(self) -> httptools.HttpRequestParser:
-        """Parse what comes from now on as the first bytes of a connection, and as uvicorn does."""
+        """Replace the parser with a new one, configured as uvicorn does, and return it."""
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return self.parser
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the applications of all requests, and release what refers to this object."""
+        """Notify the applications of all requests, and drop the references to this object."""
         running = self.running
         if running is not None and not running.response_complete:
             _disconnect(running)  # uvicorn tells that of the newest request only

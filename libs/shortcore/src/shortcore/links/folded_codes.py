@@ -1,9 +1,9 @@
 """Generated codes of domains with case-insensitive codes: in lower case.
 
-The number of the code is the same as that of a mixed-case code (`codes`). It is written with 29
-characters instead of 36 of 52, so that it is one character longer. Of made-up strings, 1 in 75,000 is
-valid at the length of the shortest codes, and 1 in 10,700 at that of the longest: at most as many as of
-mixed-case strings (1 in 9,216).
+The number of the code is the same as that of a mixed-case code (`codes`). It is written in an
+alphabet of 29 characters instead of 36 characters out of 52, so it is one character longer. A
+made-up string is valid with a probability of 1 in 75,000 (shortest codes) to 1 in 10,700 (longest
+codes); a mixed-case string, of 1 in 9,216.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def fold_code(code: str) -> str:
 
 
 class FoldedScript:
-    """Writes a number of `n` base-36 digits with `n` + 2 characters, and reads it again.
+    """Converts a number of `n` base-36 digits to a code of `n` + 2 characters, and back.
 
     `mix` is a keyed function of 64 bits of the number. It gives the check character, which comes
     first and shifts the others.

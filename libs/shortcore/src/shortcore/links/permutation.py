@@ -1,10 +1,10 @@
-"""A keyed permutation of the numbers 0 to a * b - 1, which can be undone.
+"""A keyed permutation of the numbers 0 to a * b - 1, and its inverse.
 
-It is a generalised Feistel network over Z_a x Z_b, so that it needs no cycle walking: J. Black and P.
-Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002), method 3, in the alternating form that
-M. Bellare et al., "Format-Preserving Encryption" (SAC 2009), call FE2. It is not one of the approved
-modes of NIST SP 800-38G (FF1), and need not be: codes must not be guessable in order or countable, but
-knowing a code is not a permission.
+It is a generalised Feistel network over Z_a x Z_b, so that it needs no cycle walking: J. Black and
+P. Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002), method 3, in the alternating form
+that M. Bellare et al., "Format-Preserving Encryption" (SAC 2009), call FE2. It is not one of the
+approved modes of NIST SP 800-38G (FF1), and need not be: the permutation only prevents that codes
+are enumerated or counted, and a code grants no permission.
 """
 
 from array import array

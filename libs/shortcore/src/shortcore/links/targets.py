@@ -1,7 +1,8 @@
 """Checks targets and hosts by the URL Standard, and returns their normal form.
 
-The parser is that of browsers (https://url.spec.whatwg.org, through ada), so that the checked URL is the
-one that a browser opens. docs/urls.md lists what is refused beyond the Standard, and why.
+The parser is that of browsers (https://url.spec.whatwg.org, through ada), so that the checked URL
+is the one that a browser opens. docs/urls.md lists what is refused although the Standard allows it,
+and why.
 """
 
 import re

@@ -30,7 +30,7 @@ S = TypeVar("S", bound=DynamicFileSettings)
 
 
 class DynamicFile(Generic[S]):
-    """Applies the dynamic file over the settings of the start.
+    """Applies the settings in the dynamic file, which override the settings at the start.
 
     `apply` is called with the new settings at each change; it must not block.
     """

@@ -9,10 +9,10 @@ TURN_S: Final = 0.005
 
 
 class Turn:
-    """A turn of long work in the event loop, `over` after `TURN_S`.
+    """A turn of long work in the event loop; `over` returns True after `TURN_S`.
 
-    It is measured in time, not in items: a valid row takes a microsecond, a row that breaks every
-    rule takes a millisecond.
+    A turn is measured in time, not in items: a valid row takes a microsecond, a row that breaks
+    every rule takes a millisecond.
     """
 
     __slots__ = ("_began",)

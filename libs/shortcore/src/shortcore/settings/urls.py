@@ -1,4 +1,4 @@
-"""URLs of servers: how a separate password gets into them, and how they are logged without one."""
+"""URLs of servers: inserts a separate password, and removes credentials for logs."""
 
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,8 +15,8 @@ def redact_url(url: str) -> str:
 def with_password(values: dict[str, Any], password: str, *urls: str) -> dict[str, Any]:
     """Insert the setting `password` into the settings `urls` that have no password.
 
-    Kubernetes operators often create a Secret with the password alone. Here any character of it is
-    allowed; a URL that a template composes would break at the first `@` of a password.
+    Kubernetes operators often create a Secret with the password alone. This works for any password,
+    whereas a URL that a template composes would break at an `@` in the password.
     """
     secret = _text(values.get(password))
     if not secret:

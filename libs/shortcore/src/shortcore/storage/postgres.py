@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: every wait has a deadline, the wait for a connection included."""
+"""Connections to PostgreSQL: every wait has a deadline, including the wait for a connection."""
 
 import asyncio
 import contextlib
@@ -51,9 +51,9 @@ not become a crash loop.
 class Postgres:
     """A pool of connections to one server.
 
-    `connection()` yields a connection for one unit of work within `timeout_ms`. A server that does
-    not answer costs no more than that, and after some consecutive failures almost nothing: the
-    circuit breaker refuses the calls.
+    `connection()` yields a connection for one unit of work within `timeout_ms`. If the server does
+    not answer, the work fails after that time. After several consecutive failures, the circuit
+    breaker refuses calls at once.
     """
 
     def __init__(

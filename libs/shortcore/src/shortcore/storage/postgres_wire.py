@@ -1,7 +1,7 @@
 """Ends a connection to PostgreSQL if the server sends an invalid message.
 
-asyncpg 0.32 takes a message of type 0 for one that it has not read yet, and then searches for it in an
-endless loop: the process does nothing else, and does not even answer `/livez`. So the headers of all
+asyncpg 0.32 mistakes a message of type 0 for a message that has not arrived yet, and then loops
+endlessly: the process does nothing else, and does not even answer `/livez`. So the headers of all
 messages are checked before asyncpg reads them.
 """
 
@@ -65,7 +65,7 @@ class CheckedProtocol(asyncpg.protocol.Protocol):
         super().connection_made(transport)
 
     def data_received(self, data: Any) -> None:
-        """Pass valid messages on, or cut the connection: pending queries then fail as after a loss."""
+        """Pass valid messages on, or cut the connection, so that pending queries fail."""
         if self._wire.is_closing():
             return
         if self._messages.valid(data):

@@ -1,8 +1,8 @@
 """Clients for Redis or Valkey: one server, Sentinel, or Cluster, chosen by the URL.
 
-redis-py's defaults suit a batch job: with timeouts of 5 s and three retries, one GET from a black-holed
-server takes most of a minute. Here a call fails after `timeout_ms` and is not retried, as the caller
-has a better choice: the next layer.
+redis-py's defaults suit a batch job: with timeouts of 5 s and three retries, one GET from a
+black-holed server takes most of a minute. Here a call fails after `timeout_ms` and is not retried:
+the caller can ask the next layer instead.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Waits for the database schema at the start of a process, as a policy says."""
+"""Waits for the database schema at the start of a process, according to a policy."""
 
 import asyncio
 import math
@@ -50,20 +50,20 @@ async def wait_for_schema(
 
 
 async def check_connection(url: str) -> None:
-    """Connect to PostgreSQL once, by its own deadline. Raises POSTGRES_UNAVAILABLE_ERRORS."""
+    """Connect to PostgreSQL once, with a timeout. Raises POSTGRES_UNAVAILABLE_ERRORS."""
     await _with_connection(url)
 
 
 async def check_schema_at(url: str) -> None:
-    """Check the schema over a connection of its own.
+    """Check the schema over a separate connection.
 
-    Raises POSTGRES_UNAVAILABLE_ERRORS, and what check_schema raises.
+    Raises POSTGRES_UNAVAILABLE_ERRORS, and the errors of check_schema.
     """
     await _with_connection(url, check_schema)
 
 
 async def check_schema_of(postgres: Postgres) -> None:
-    """Check the schema over the pool. Raises DatabaseUnavailable and what check_schema lists."""
+    """Check the schema over the pool. Raises DatabaseUnavailable and the errors of check_schema."""
     async with postgres.connection() as connection:
         await check_schema(connection)
 

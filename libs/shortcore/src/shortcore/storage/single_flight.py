@@ -1,8 +1,8 @@
 """One lookup per key at a time, shared by all callers, and sent in batches.
 
-With `SingleFlight` any number of callers wait for one key. A cancelled caller never fails the others.
-`Batches` collects the keys of one event loop iteration, and of the time in which all its workers are
-busy: a longer queue makes larger batches, not more of them.
+With `SingleFlight` any number of callers wait for one key. A cancelled caller never fails the
+others. `Batches` collects the keys of one event loop iteration, or all keys that arrive while its
+workers are busy: a longer queue makes larger batches, not more batches.
 """
 
 import asyncio

@@ -65,8 +65,8 @@ def verify(
 ) -> None:
     """Compare Redis with PostgreSQL and print each difference.
 
-    The exit code is 1 if there is a difference. A link that Redis does not hold is no difference:
-    redirectors read it from PostgreSQL.
+    The exit code is 1 if there is a difference. A link that is missing in Redis does not count as a
+    difference: redirectors read it from PostgreSQL.
     """
     found = settings(postgres_url, redis_url)
 

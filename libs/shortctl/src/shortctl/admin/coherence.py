@@ -16,7 +16,7 @@ RECHECK_AFTER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A link of which Redis and PostgreSQL hold different records."""
+    """A link whose records in Redis and PostgreSQL differ."""
 
     key: LinkKey
     redis: LinkRecord
@@ -26,7 +26,7 @@ class Difference:
 async def differences(postgres: Postgres, redis: Cache, records: Records) -> list[Difference]:
     """Return the links of `records` for which Redis holds another record.
 
-    A link that Redis does not hold is no difference.
+    A link that is missing in Redis does not count as a difference.
     """
     if not await _differing(redis, records, records):
         return []

@@ -16,7 +16,7 @@ from shortctl.admin.stored_links import Records, every_link, links_by_key
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Links that were offered to Redis, and those that Redis stored because it had none as new."""
+    """The number of links offered to Redis, and of links that replaced none or an older record."""
 
     links: int = 0
     stored: int = 0

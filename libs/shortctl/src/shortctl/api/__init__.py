@@ -1,1 +1,1 @@
-"""The API as its clients use it: an HTTP connection, options, errors."""
+"""A client of the API: an HTTP connection, options, errors."""

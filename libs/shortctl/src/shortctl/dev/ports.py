@@ -21,37 +21,37 @@ class Ports:
 
     @property
     def writer(self) -> int:
-        """The API."""
+        """The port of the API."""
         return self.base
 
     @property
     def redirector(self) -> int:
-        """The short links."""
+        """The port of the short links."""
         return self.base + 1
 
     @property
     def writer_admin(self) -> int:
-        """Probes and metrics of the writer."""
+        """The admin port of the writer."""
         return self.base + 2
 
     @property
     def redirector_admin(self) -> int:
-        """Probes and metrics of the redirector."""
+        """The admin port of the redirector."""
         return self.base + 3
 
     @property
     def relay_admin(self) -> int:
-        """Probes and metrics of the relay."""
+        """The admin port of the relay."""
         return self.base + 4
 
     @property
     def postgres(self) -> int:
-        """PostgreSQL."""
+        """The port of PostgreSQL."""
         return self.base + 5
 
     @property
     def redis(self) -> int:
-        """Valkey."""
+        """The port of Valkey."""
         return self.base + 6
 
     @classmethod

@@ -34,7 +34,7 @@ class Stack:
     def run(self, port_base: int | None, postgres_url: str | None, redis_url: str | None) -> None:
         """Start all parts, print their addresses, and return when `stop` is set.
 
-        Raises ServerError if a part does not start or ends by itself.
+        Raises ServerError if a part does not start or ends unexpectedly.
         """
         began = time.monotonic()
         for name, part in (self._services() | self._servers(None)).items():

@@ -70,7 +70,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, or the negative number of the signal that ended the process; None before."""
+        """The exit code, or the negative signal number; None until the process has ended."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:

@@ -34,7 +34,7 @@ def filters(
 
 
 def file_format(file: str, form: Format | None) -> Format:
-    """Return the format of `file`. Ends the command if the extension does not tell it."""
+    """Return the format of `file`. Ends the command if the extension is unknown."""
     if form is not None:
         return form
     extension = Path(file).suffix.lower()

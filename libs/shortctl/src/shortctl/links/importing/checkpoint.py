@@ -1,4 +1,4 @@
-"""The checkpoint of an import: how far it came, in a file from which `--resume` continues."""
+"""The checkpoint of an import: its progress, in a file from which `--resume` continues."""
 
 from pathlib import Path
 

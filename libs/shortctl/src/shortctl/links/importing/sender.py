@@ -1,4 +1,4 @@
-"""Sends one batch to the API: retries, halves of a batch that is too large, and faults of rows."""
+"""Sends one batch to the API: retries it, halves it if it is too large, and collects row errors."""
 
 import threading
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class BatchSender:
         self._stop = stop
 
     def send(self, connection: Connection, batch: Batch, *, resumed: bool) -> Outcome:
-        """Send a batch and return its outcome, without the faults that the batch came with.
+        """Send a batch and return its outcome, without the faults known before.
 
         If the import was `resumed`, it created the links of a batch that the API has seen before.
         Raises Refused if the API refuses the whole batch, and NoResponse after `TRIES` tries.
