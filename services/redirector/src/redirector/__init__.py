@@ -1,1 +1,1 @@
-"""Answers look-ups: local cache, then Redis, then PostgreSQL."""
+"""The redirector: answers short links from the local cache, Redis, or PostgreSQL."""

@@ -1,4 +1,4 @@
-"""Who asks: the address of the client behind the proxies that we trust."""
+"""Finds the address of a client behind trusted proxies."""
 
 import ipaddress
 import socket
@@ -13,17 +13,17 @@ MAX_HOPS = 32
 class ClientAddresses:
     """Reads `X-Forwarded-For` from its end, as far as each hop is one of `trusted`.
 
-    Raises ConfigurationError for what is no address or network.
+    Raises ConfigurationError for an entry that is neither an address nor a network.
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self._trusts = Networks(trusted, "SHORTLINKS_TRUSTED_PROXIES").hold
 
     def address(self, peer: str | None, forwarded: str) -> str:
-        """Return the first address from the right that is no trusted proxy of ours.
+        """Return the first address from the right that is not a trusted proxy.
 
-        What stands left of it was written by somebody we do not know. An entry that is no
-        address ends the search: the hop before it is all that is certain.
+        The entries to the left of it cannot be trusted. An entry that is not an address ends the
+        search; the last trusted hop before it is then returned.
         """
         address = _read(peer or "")
         if address is None:
@@ -39,7 +39,7 @@ class ClientAddresses:
         return address
 
     def trusts(self, address: str) -> bool:
-        """Say whether `address` is a trusted proxy, in any form that `address()` reads."""
+        """Return whether `address` is a trusted proxy, in any form that `address()` reads."""
         read = _read(address)
         return read is not None and self._trusts(read)
 

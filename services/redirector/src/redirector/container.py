@@ -1,4 +1,4 @@
-"""Puts the redirector together from its settings: one object that an adaptor serves."""
+"""The container of the redirector: builds all parts from the settings, for use by the adaptors."""
 
 import time
 from collections.abc import Callable
@@ -63,9 +63,9 @@ REPLICA_MISSES_PER_S = 50
 
 
 class Redirector:
-    """All parts of a running redirector; `await open(...)` makes one, `start()` brings it to life.
+    """All parts of a redirector; `open_redirector` creates it, `start()` starts it.
 
-    `clock` gives seconds that never go back, `now_ms` the time of day.
+    `clock` is a monotonic clock in seconds, `now_ms` the wall clock in Unix milliseconds.
     """
 
     def __init__(
@@ -279,10 +279,10 @@ class Redirector:
             self.health.add(check)
 
     async def start(self) -> None:
-        """Check the schema, read the domains, follow the feed; works with everything down.
+        """Check the schema, read the domains and follow the feed; also if every server is down.
 
-        Waits while PostgreSQL answers and its schema is older than this code needs. Raises
-        ConfigurationError if it needs newer code.
+        Waits while PostgreSQL is available and has an older schema than this code needs. Raises
+        ConfigurationError if the schema needs newer code.
         """
         self.dynamic.read()
         await self.schema.wait()
@@ -316,9 +316,9 @@ async def open_redirector(
     clock: Callable[[], float] = time.monotonic,
     now_ms: Callable[[], int] = unix_ms,
 ) -> Redirector:
-    """Make a redirector; nothing is connected to before `start()`.
+    """Return a redirector; it opens no connection before `start()`.
 
-    Raises ConfigurationError for settings that only show their fault when used.
+    Raises ConfigurationError for settings whose errors show only at their first use.
     """
     return Redirector(
         settings,

@@ -1,6 +1,6 @@
-"""Plain integers that the hot path adds to; turned into metrics when somebody scrapes.
+"""Counters of the hot path: plain integers, which become metrics at a scrape.
 
-A slot is an index into one list, bound to its labels once: counting a request is an addition.
+A slot is the index of a counter with fixed labels, so that counting a request is one addition.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ LOCAL_HITS = 0
 
 
 class Counts(Collector):
-    """`values[slot]`: answers by result and status, and look-ups by layer and result."""
+    """Counts responses by result and status, and lookups by layer and result, in `values[slot]`."""
 
     def __init__(self) -> None:
         self.values = [0]
@@ -21,15 +21,15 @@ class Counts(Collector):
         self._lookups: dict[tuple[str, str], int] = {("local", "hit"): LOCAL_HITS}
 
     def response(self, result: str, status: int) -> int:
-        """Return the slot of answers with this result and status."""
+        """Return the slot that counts responses with this result and status."""
         return self._slot(self._responses, (result, str(status)))
 
     def lookup(self, layer: str, result: str) -> int:
-        """Return the slot of look-ups in this layer with this result."""
+        """Return the slot that counts lookups in this layer with this result."""
         return self._slot(self._lookups, (layer, result))
 
     def collect(self) -> Iterable[Metric]:
-        """Read every slot now."""
+        """Return the metrics with the current values of all slots."""
         service = CounterMetricFamily(
             "shortlinks_redirects",
             "Responses on the port of the short links",

@@ -26,7 +26,7 @@ from shortcore.settings.redirector import RedirectorSettings
 async def serve(settings: RedirectorSettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    Raises ConfigurationError, or OSError when a port is taken.
+    Raises ConfigurationError, or OSError if a port is in use.
     """
     redirector = await open_redirector(settings)
     public, admin = connections.of_settings(settings, redirector.registry)

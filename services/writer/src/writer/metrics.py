@@ -8,7 +8,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """Requests and their duration, by route."""
+    """Counts requests and their durations by route."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(

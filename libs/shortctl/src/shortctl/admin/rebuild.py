@@ -16,7 +16,7 @@ from shortctl.admin.stored_links import Records, every_link, links_by_key
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The number of links offered to Redis, and of links that replaced none or an older record."""
+    """Numbers of links: those offered to Redis, and those that Redis stored."""
 
     links: int = 0
     stored: int = 0

@@ -1,6 +1,6 @@
-"""Turns what a server knows of a request into a click: it reads the headers and hashes the address.
+"""Converts a request to a click: parses the headers and hashes the client's address.
 
-Visitors repeat their user agent, referrer and address, so the results are remembered.
+Results are cached, because most requests have the user agent, referrer or address of another one.
 """
 
 from typing import Any, TypeAlias
@@ -48,7 +48,7 @@ class ClickParser:
         self._origins: dict[tuple[Any, bytes], bytes] = {}
 
     def begin(self, at_ms: int) -> None:
-        """Use the salt of the day of `at_ms` for the clicks that follow."""
+        """Use the salt of the day of `at_ms` for all following clicks."""
         if at_ms // DAY_MS != self._visitors.day:
             self._visitors = Visitors(self._secret, at_ms // DAY_MS)
             self._origins.clear()

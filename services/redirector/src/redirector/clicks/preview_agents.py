@@ -1,4 +1,4 @@
-"""The programs that make link previews for messengers and social networks."""
+"""User agents of the programs that make link previews for messengers and social networks."""
 
 PREVIEW_AGENTS = (
     "slackbot", "slack-imgproxy",  # Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)

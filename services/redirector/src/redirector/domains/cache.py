@@ -1,13 +1,13 @@
-"""The domains: which host a request names, and what the host's root and unknown codes get.
+"""The domain table in memory: finds the domain of a request, and the responses of each domain.
 
-The table is small and kept whole in memory: read from PostgreSQL, or else from the copy that
-the last reader left in Redis. A host that is in no row is served as the default domain, so that
-probes by address and a name that is being moved find the same links; or, by a setting, it is
-answered 404 or a redirect on every path. Until a table was read nobody knows which host is in no
-row: any but the default one is then a domain without a name.
+The whole table is in memory. It is read from PostgreSQL, or from the copy in Redis if PostgreSQL is
+down. An unknown host gets the links of the default domain, so that probes by IP address and a name
+whose DNS has just changed work; with the setting `unknown_host`, it gets a 404 or a redirect on
+every path instead. Before the first read, any host other than the default one counts as a domain
+without a name.
 
-A target of a domain that leads back to a host of short links is not followed, as that of a link:
-the domain then has its own page.
+If a target of a domain leads back to a host of short links, the domain shows its built-in page
+instead of the redirect.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ _REMEMBERED = 1024
 
 
 class Domain:
-    """A host and the two answers that are its own; `not_found_entry` is the entry of a code without link.
+    """A host, with the responses of its root and of unknown codes (`not_found_entry` as an entry).
 
-    The host is "" while nobody knows which domain a request means. `closed` answers every path of a
-    host that is no domain.
+    The host is "" if the domain of a request cannot be known yet. `closed` is the response to every
+    path of a host that is not a domain.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Domain:
 
 
 class Domains:
-    """All domains; until `replace` is called only the default one is known, without targets."""
+    """All domains. Before the first `replace`, it has only the default domain, without targets."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Domains:
         return len(self._by_host)
 
     def replace(self, rows: Sequence[DomainRow]) -> bool:
-        """Use `rows` from now on; returns whether they differ from those before."""
+        """Replace all domains by `rows`; returns whether anything changed."""
         if self._rows is not None and list(rows) == list(self._rows):
             return False
         self._rows = tuple(rows)
@@ -128,7 +128,7 @@ class Domains:
     def of_header(self, header: str, *, count: bool = True) -> Domain:
         """Return the domain that a Host header names.
 
-        With `count` a host that is in no row is counted: once a request.
+        With `count`, an unknown host is counted. Use it once per request.
         """
         domain = self.of_field(header.encode("latin-1", "replace"), count=count)
         return domain or self._of_unknown("", header, count=count)
@@ -136,7 +136,7 @@ class Domains:
     def of_field(self, value: bytes, *, count: bool = True) -> Domain | None:
         """Return the domain that the value of a Host field names; None if it names no host.
 
-        Only hosts of domains are remembered: made-up ones would put those in use out.
+        Only hosts of domains are cached: made-up hosts would evict them.
         """
         domain = self.known.get(value)
         if domain is not None or not is_host(value):

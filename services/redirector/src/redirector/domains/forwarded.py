@@ -1,6 +1,6 @@
 """The host that a visitor asked for, where a trusted proxy changes Host and forwards the old one.
 
-A header is believed only as far as trusted proxies wrote it. Its entries are read from the right:
+Only the part of a header that trusted proxies wrote is used. Its entries are read from the right:
 the last entry comes from the peer, the one before it from the proxy before the peer, and so on
 until a hop is not trusted.
 """
@@ -36,7 +36,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 class MalformedError(ValueError):
-    """A trusted proxy forwards a value that names no host."""
+    """A trusted proxy forwards a value that is not a valid host."""
 
 
 def field(fields: Fields, name: bytes) -> str:
@@ -48,8 +48,8 @@ def field(fields: Fields, name: bytes) -> str:
 def make_forwarded(header: ForwardedHeader, client_addresses: ClientAddresses) -> Forwarded:
     """Return the function that takes the host of a request from `header`.
 
-    It leaves a request alone whose peer is not trusted, which has no such header, or whose Host
-    names no host: that is refused, whatever is forwarded.
+    The function does not change a request whose peer is not trusted or which lacks the header.
+    Neither does it change a request with an invalid Host, which is refused in any case.
     """
     if header == "none":
         return lambda fields, _: fields

@@ -51,15 +51,15 @@ class DomainLoader:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Read the table soon: a domain changed."""
+        """Make `run()` read the table soon, because a domain has changed."""
         self._woken.set()
 
     async def load(self) -> bool:
         """Read the table from the primary; returns whether the primary answered.
 
-        A replica may lack the change that `wake()` was called for, and links on an unknown domain
-        are not found. While the primary is down, the copy in Redis is used; without a copy, a
-        redirector that has no table yet reads the replica.
+        A replica may lack the change for which `wake()` was called, and links on an unknown domain
+        are not found. So while the primary is down, this reads the copy in Redis. If there is no
+        copy, and no table was read before, it reads the replica.
         """
         try:
             rows = await repository.list_domains(self._primary)
@@ -80,7 +80,7 @@ class DomainLoader:
             await self._changed()
 
     async def run(self) -> None:
-        """Keep the table fresh for ever."""
+        """Keep the table up to date until cancelled."""
         while True:
             read = await self.load()
             with contextlib.suppress(TimeoutError):

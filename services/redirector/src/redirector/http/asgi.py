@@ -18,7 +18,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SAMPLE = 64
-"""One answer in so many is timed."""
+"""One of this number of responses is timed."""
 
 _CLOSE = (b"connection", b"close")
 _EMPTY: Message = {"type": "http.response.body", "body": b""}
@@ -91,14 +91,14 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
 
 
 class Body:
-    """The body of a request; after it, the connection says nothing but that the client is gone."""
+    """The body of a request, and the wait for the client's disconnect after it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._read = asyncio.Event()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body in the pieces in which it arrives."""
+        """Yield the body in chunks as they arrive."""
         more = True
         while more:
             message = await self._receive()
@@ -107,14 +107,14 @@ class Body:
         self._read.set()
 
     async def gone(self) -> None:
-        """Wait until the client is gone, which is known only once the body was read."""
+        """Wait until the client disconnects, which is noticed only after the body has been read."""
         await self._read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 async def unless_gone(answering: Coroutine[Any, Any, Response], body: Body) -> Response | None:
-    """Return the answer; None once the client is gone, whose password then takes no turn."""
+    """Return the response, or None if the client disconnects: its password is then not checked."""
     response = asyncio.ensure_future(answering)
     gone = asyncio.ensure_future(body.gone())
     try:

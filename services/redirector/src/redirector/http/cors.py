@@ -1,4 +1,4 @@
-"""Answers preflight requests, and adds the origin that asks where a list of origins is allowed.
+"""Answers preflight requests, and allows the origin of a request if it is in the list of origins.
 
 Credentials are never allowed. The one cookie, that of a link's password, is for visitors who follow
 the link themselves.
@@ -27,7 +27,7 @@ _ALLOWED = (
 
 
 def cross_origin(app: Application, redirector: Redirector) -> Application:
-    """Return `app` as scripts of the allowed origins may call it."""
+    """Return `app`, which scripts of the allowed origins may then call."""
     allowed = frozenset(origin.encode() for origin in redirector.settings.redirector_cors_origins)
     every = ANY_ORIGIN.encode() in allowed
     values = redirector.counts.values

@@ -1,10 +1,11 @@
-"""The redirector inside uvicorn's own HTTP protocol: GET and HEAD never reach ASGI.
+"""The fast protocol: answers GET and HEAD inside uvicorn's HTTP protocol class, without ASGI.
 
-A hit on the local cache is written to the socket from the parser's callback, as bytes made when
-the link was cached: no task, no scope, no messages. A miss leaves a callback with the look-up, a
-page or a link with rules gets a task; `_Waiting` meanwhile stands where uvicorn has the request
-being answered. Everything else (POST, HTTP/1.0, requests behind one that waits, draining) takes
-uvicorn's ordinary way into the ASGI application. llhttp parses in all cases, so all read alike.
+A local hit is written to the socket in the parser's callback, as bytes that were made when the link
+was cached: no task, no scope, no messages. After a miss, the lookup calls back. A page or a link
+with rules gets a task. Meanwhile a `_Waiting` replaces uvicorn's object for the request that is
+being answered. All other requests (POST, HTTP/1.0, requests that queue behind another one, requests
+during the drain) go to the ASGI application through uvicorn. llhttp parses all requests, so that
+both ways read them in the same way.
 """
 
 import asyncio
@@ -44,8 +45,8 @@ _USUAL = frozenset({b"User-Agent", b"user-agent", b"Cache-Control", b"cache-cont
 def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C901  # counts a whole class
     """Return the protocol class to give to uvicorn as `http`.
 
-    A class made in a function, as uvicorn makes the instances: what the hot path needs are its
-    closure's cells, faster than any attribute.
+    The function creates the class, because uvicorn creates the instances. The hot path uses
+    variables of the closure, which are faster than attributes.
     """
     fast_path = redirector.fast_path
     domains = redirector.domains
@@ -311,7 +312,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
 
 
 class Made(msgspec.Struct, gc=False):
-    """A shared page as it goes out in the second that `date` names; `head` ends with its blank line."""
+    """The bytes of a shared page for the second in `date`; `head` ends with the blank line."""
 
     response: Response
     start: bytes
@@ -321,7 +322,7 @@ class Made(msgspec.Struct, gc=False):
 
 
 class Shared:
-    """The bytes of shared pages, made once for each page and second."""
+    """Caches the bytes of shared pages, which are made once for each page and second."""
 
     def __init__(self) -> None:
         self._known: dict[int, Made] = {}
@@ -341,7 +342,7 @@ class Shared:
 
 
 def start_bytes(response: Response) -> bytes:
-    """Return the bytes of an answer up to the value of its Date header."""
+    """Return the bytes of a response before the value of its Date header."""
     lines = [name + b": " + value + b"\r\n" for name, value in response.headers]
     return status_line(response.status) + b"".join(lines) + b"date: "
 

@@ -1,4 +1,4 @@
-"""Gives the application the host that a visitor asked for, as trusted proxies forward it."""
+"""ASGI middleware that replaces Host by the host that trusted proxies forward."""
 
 from redirector.container import Redirector
 from redirector.domains.forwarded import MalformedError
@@ -7,7 +7,7 @@ from shortcore.runtime.health import Phase
 
 
 def forwarding(app: Application, redirector: Redirector) -> Application:
-    """Return `app` with the forwarded host in place of Host; 400 for one that is malformed."""
+    """Return `app`, which gets the forwarded host as Host; a malformed one gets 400."""
     forwarded = redirector.forwarded
     malformed = redirector.responses.malformed_host
     values = redirector.counts.values

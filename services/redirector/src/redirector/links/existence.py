@@ -1,7 +1,7 @@
 """Decides what is known about a code before Redis or PostgreSQL is asked.
 
-This is the only place that does, for every form of a request: the code alone, percent-encoded,
-with a query, with a path after it, as a preview, in a form with a password.
+Every form of a request uses this decision: the code alone, percent-encoded, with a query, with a
+path after it, as a preview, or with a password form.
 """
 
 import enum
@@ -23,8 +23,8 @@ from shortcore.links.record import LinkKey
 class Existence(enum.Enum):
     """What is known about a code.
 
-    There is no member for «ask PostgreSQL only»: Redis is asked first about every code, since it
-    may know a link while PostgreSQL is down.
+    There is no member that skips Redis: every code is looked up in Redis first, because Redis may
+    have a link while PostgreSQL is down.
     """
 
     INVALID = "invalid"
@@ -64,12 +64,12 @@ def make_codes(  # noqa: C901  # counts four functions
     clock: Callable[[], float],
     clean: Clean = clean_path,
 ) -> Codes:
-    """Return the decision, as closures: each request of a scan calls them.
+    """Return the functions. They are closures for speed: each request of a scan calls one.
 
-    A code is ABSENT only during a scan: at other times a code that was created a moment ago is
-    looked up, even if this process has not heard of it yet. A code is never ABSENT if `decode`
-    returns an id for it (whether it was generated or chosen), if it may be a custom code, or if
-    the local cache holds a version of it.
+    A code is ABSENT only during a scan: otherwise a new code is looked up, even if its creation has
+    not reached this process yet. A code is never ABSENT if `decode` returns an id for it (whether
+    it was generated or chosen), if it may be a custom code, or if the local cache holds a version
+    of it.
     """
     of_host, find, holds, note = domains.of_host, cache.entries.get, custom.holds, scan.note
     values = counts.values

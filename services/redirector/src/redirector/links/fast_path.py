@@ -1,7 +1,7 @@
-"""The hot path: from a key to what answers it, with nothing awaited and nothing made.
+"""The hot path: finds the response of a key without awaiting or creating anything.
 
-It reads the cache's entries directly. A hit costs a look-up, a clock, a comparison, a
-look at a mark and two additions; what it may not decide alone it leaves to the slow path.
+It reads the entries of the local cache directly. A hit costs a dict lookup, a clock, two
+comparisons and two additions. All other requests take the slow path.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ Fresh = Callable[[LinkKey], LinkEntry | None]
 def make_fresh(
     cache: LinkCache, renew: Callable[[LinkKey], None], clock: Callable[[], float]
 ) -> Fresh:
-    """Return the function that gives the entry of a key if it may be used now.
+    """Return a function that returns the entry of a key if it is fresh, otherwise None.
 
-    An entry near its end is renewed in the background, once, so that a link in use is never
-    looked up while a visitor waits.
+    An entry close to the end of its TTL is looked up again in the background, once, so that no
+    visitor waits for the lookup of a link in use.
     """
 
     def fresh(key: LinkKey) -> LinkEntry | None:
@@ -49,10 +49,10 @@ def make_fast_path(
     counts: Counts,
     clock: Callable[[], float],
 ) -> FastPath:
-    """Return the function from `host` + path to an entry whose answer suits every request.
+    """Return a function that finds the entry of `host` + path if its response fits every request.
 
-    None means: ask the slow path. A path that names no link as such (a preview, a path after
-    the code, the root) is no key, and so falls there by itself.
+    If it returns None, the request takes the slow path. So does a path that is not just a code (a
+    preview, a path after the code, the root), because it is not a key.
     """
     find = cache.entries.get
     values = counts.values

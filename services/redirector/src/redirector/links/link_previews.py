@@ -1,6 +1,6 @@
-"""Names the requests that fetch a link without a person who follows it: they use up no visit.
+"""Recognises requests that fetch a link automatically, and therefore use up no visit.
 
-These are the programs that make link previews (by User-Agent), prefetches of browsers, and HEAD.
+These are requests of programs that make link previews, prefetches of browsers, and HEAD.
 """
 
 from typing import TypeAlias
@@ -32,7 +32,7 @@ def why_uncounted(method: str, headers: Headers) -> str | None:
 
 
 def is_preview_agent(agent: bytes) -> bool:
-    """Say whether `agent` is the User-Agent of a program that makes link previews."""
+    """Return whether `agent` is the User-Agent of a program that makes link previews."""
     text = agent[:MAX_AGENT].decode("latin-1").lower()
     if any(mark in text for mark in PREVIEW_AGENTS):
         return True

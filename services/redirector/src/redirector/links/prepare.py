@@ -1,6 +1,7 @@
-"""What the local cache keeps of a link: its record with targets ready to be sent, and its answer.
+"""Prepares a record for the local cache: its targets in the form for `Location`, and its response.
 
-All that one request does not change is decided here, once a fill, so that a hit does no work.
+Everything that does not depend on the request is computed here, once for each stored entry, so that
+a hit does no work.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ LOG_EVERY_S = 60.0
 """How often the log names a link that leads back here: visitors can ask for many such links."""
 
 SLICE = 256
-"""Entries that are prepared anew before requests get their turn: about half a millisecond."""
+"""Entries that are prepared in one turn of the event loop, which takes about half a millisecond."""
 
 _ACTIVE = Kind.ACTIVE  # a member of an enum is looked up at the cost of a call
 _ELSEWHERE, _HERE = Leads.ELSEWHERE, Leads.HERE
@@ -35,7 +36,7 @@ _ELSEWHERE, _HERE = Leads.ELSEWHERE, Leads.HERE
 def make_prepare(responses: Responses, domains: Domains, clock: Callable[[], float]) -> Prepare:
     """Return the `prepare` function of the local cache.
 
-    The answer is None if it depends on the request.
+    The response is None if it depends on the request.
     """
     active = _Active(responses, domains, clock)
     of_plain = responses.of_plain
@@ -105,7 +106,7 @@ async def prepare_again(cache: LocalCache[Plain | Response | None]) -> None:
 
 
 def with_references(record: LinkRecord) -> LinkRecord:
-    """Return `record` with its targets as they stand in a `Location` header."""
+    """Return `record` with its targets in the form of a `Location` header."""
     target = as_reference(record.target)
     if target is not record.target:
         record = msgspec.structs.replace(record, target=target)

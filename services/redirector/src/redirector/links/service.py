@@ -1,7 +1,7 @@
-"""The slow path: every request that the hot path does not answer by itself.
+"""The slow path: answers every request that the hot path does not answer.
 
-Framework-free: the adaptors turn what their server gives into a `Request` and send the
-`Response`. On a local hit nothing is awaited here either.
+It uses no framework: an adaptor converts the request of its server to a `Request` and sends the
+`Response`. A local hit awaits nothing here, either.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from shortcore.errors import DatabaseUnavailable
 from shortcore.links.record import LinkKey, LinkRecord, link_key
 
 MAX_QUERY = 8192
-"""Characters of a query: as long as a target may be by default."""
+"""Maximum characters of a query, which is the default maximum of a target."""
 
 MAX_REST = 8192
-"""Characters of the path after a code."""
+"""Maximum characters of the path after a code."""
 
 MAX_FORM = 4096
-"""Bytes of a form with a password."""
+"""Maximum bytes of a password form."""
 
 FORM_WITHIN_S = 10.0
-"""How long such a form may take to arrive."""
+"""Maximum time for a password form to arrive, in seconds."""
 
 _READS = frozenset({"GET", "HEAD"})
 _PLACES = frozenset({"/", "/robots.txt", "/favicon.ico"})
@@ -43,14 +43,14 @@ _USABLE = frozenset({Outcome.REDIRECT, Outcome.COUNT, Outcome.PASSWORD, Outcome.
 _LEAVES = frozenset({Outcome.REDIRECT, Outcome.COUNT})
 
 _ATTEMPTS = 3
-"""Times a limited link is decided anew because it was edited meanwhile."""
+"""Maximum decisions about a visit-limited link that is edited meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`path` and `query` are as sent, still escaped; `client` is the address behind proxies.
+    """A request: `path` and `query` are percent-encoded, `client` is the address behind proxies.
 
-    `headers` and `peer` are as the server gives them, for click capture (`click_capture.Capture`).
+    `headers` and `peer` have the server's types, for click capture (`click_capture.Capture`).
     """
 
     method: str
@@ -63,11 +63,11 @@ class Request:
 
 
 class RedirectService:
-    """Answers requests.
+    """Answers requests for short links.
 
-    `fresh` gives an entry of the local cache, `refuses` says which keys need no lookup
-    (`existence`), `lookup` finds the others. `forwards` says whether 307 and 308 also redirect
-    methods that change something.
+    `fresh` returns an entry of the local cache, `refuses` says which keys need no lookup
+    (`existence`), and `lookup` finds the other keys. `forwards` says whether 307 and 308 also
+    redirect methods that change something.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class RedirectService:
     ) -> Response:
         """Answer one request and count it.
 
-        `body` is read only if it should be the form of a password: the server discards the others.
+        `body` is read only if a password form is expected; the server discards any other body.
         """
         response = await self._respond_meant(request, body)
         self._values[response.slot] += 1
         return response
 
     async def _respond_meant(self, request: Request, body: AsyncIterable[bytes] | None) -> Response:
-        """Answer a short URL that was pasted with junk behind it as it was meant (`pasted`)."""
+        """Answer a short URL that was pasted with extra characters (`pasted`)."""
         pasted = self._clean(request.path)
         if pasted is None:
             return await self._response(request, body)
@@ -179,14 +179,14 @@ class RedirectService:
         return form if isinstance(form, Response) else await self._posted(visit, record, ask, form)
 
     def _unlike_get(self, request: Request, methods: Methods) -> Response:
-        """Return the answer that names the allowed methods: 204 to OPTIONS, else 405."""
+        """Return the response that names the allowed methods: 204 to OPTIONS, otherwise 405."""
         responses = self._responses
         return (responses.options if request.method == "OPTIONS" else responses.not_allowed)[
             methods
         ]
 
     async def _form(self, body: AsyncIterable[bytes] | None) -> bytes | Response:
-        """Read a form; one that is too long, or too late, is not waited for."""
+        """Read a form, unless it is too long or too slow."""
         form = b""
         if body is None:
             return form
@@ -272,7 +272,7 @@ class RedirectService:
     async def _count(  # noqa: PLR0911  # one a rule, in their order
         self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
     ) -> Response:
-        """Redirect only if PostgreSQL has counted this visit of this very version.
+        """Redirect only if PostgreSQL has counted this visit of exactly this version.
 
         Link previews, prefetches and HEAD (`visits`) need a visit that is left, and use up none.
         """

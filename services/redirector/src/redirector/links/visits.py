@@ -1,7 +1,7 @@
-"""Takes a visit of a limited link, unless the request is of a kind that uses up none.
+"""Counts a visit of a visit-limited link, unless the request is of a kind that uses up no visit.
 
-Such a request gets the redirect uncounted, or, where every visit matters (`max_visits` is small),
-the preview page: then a link preview neither uses up nor shows what is meant for one person.
+Such a request gets the redirect without being counted. If `max_visits` is small, it gets the
+preview page instead, so that a link preview neither uses up a visit nor reveals the target.
 """
 
 from enum import Enum
@@ -14,7 +14,7 @@ from shortcore.storage.postgres import Postgres
 
 
 class Taken(Enum):
-    """What a request for a limited link with visits left gets."""
+    """The response to a request for a visit-limited link with visits left."""
 
     COUNTED = "counted"
     """The redirect: its visit is counted in PostgreSQL."""
@@ -25,7 +25,7 @@ class Taken(Enum):
 
 
 class Visits:
-    """`take` asks PostgreSQL; links of up to `preview_max_visits` are previewed by their page."""
+    """Counts visits in PostgreSQL; previews links of up to `preview_max_visits` by a page."""
 
     def __init__(self, primary: Postgres, preview_max_visits: int) -> None:
         self.uncounted = {"head": 0, "prefetch": 0, "preview": 0}
@@ -33,7 +33,7 @@ class Visits:
         self._preview_max_visits = preview_max_visits
 
     async def take(self, key: LinkKey, version: int, method: str, headers: Headers) -> Taken | None:
-        """Return what the request gets; None if no visit is left or `version` is not current.
+        """Return the response; None if no visit is left or `version` is not current.
 
         Raises DatabaseUnavailable.
         """

@@ -1,4 +1,4 @@
-"""Whether a record in Redis is current: it is while relays keep Redis up to date."""
+"""Decides whether a record in Redis is current, which needs relays that keep Redis up to date."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ HEARTBEAT_GRACE_S = 2.0
 
 @dataclass(slots=True)
 class RelayHeartbeat:
-    """When a relay last wrote to Redis, at the earliest; `Invalidation` sets it, `Lookup` reads it.
+    """A time after which a relay has written to Redis; `Invalidation` sets it, `Lookup` reads it.
 
     Times are seconds of the redirector's clock.
     """
@@ -18,7 +18,7 @@ class RelayHeartbeat:
 
 
 def freshness(read_at: float, heartbeat_at: float, ttl_s: float) -> float | None:
-    """Return the time as of which a record is current that was read from Redis at `read_at`.
+    """Return the time at which a record was certainly current; it was read from Redis at `read_at`.
 
     A Redis that is full, or has become a replica, still answers but misses changes. So after the
     grace period, a record is only as fresh as the last heartbeat. None means that the record is

@@ -1,9 +1,10 @@
-"""The way of a look-up behind the local cache: Redis, PostgreSQL, and what to do without them.
+"""Lookups after a miss of the local cache: in Redis, then in PostgreSQL, with a fallback.
 
-One flight a key; the keys of one loop tick go to Redis in one MGET, and what it does not know
-to PostgreSQL in one SELECT. What was read is kept locally, and offered to Redis in the
-background. While neither can be asked, a link is served from the local cache beyond its life,
-and a key that is not there is «unavailable», never «not found».
+All requests for a key share one lookup. The keys of one event loop iteration go to Redis in one
+MGET, and those that Redis does not have to PostgreSQL in one SELECT. The records are stored in the
+local cache, and those from PostgreSQL are offered to Redis in the background. While neither Redis
+nor PostgreSQL is available, a stale entry of the local cache is served; without one, the response
+is «unavailable», never «not found».
 """
 
 import asyncio
@@ -36,16 +37,16 @@ REDIS_WORKERS = 2
 few big ones are cheaper; with one alone, a lost reply would hold up everybody for its deadline."""
 
 FILL_WORKERS = 4
-"""Offers to Redis at once; what comes while all are busy waits, as far as BACKLOG."""
+"""Concurrent offers to Redis. While all are busy, further records wait, up to BACKLOG."""
 
 BACKLOG = 10_000
-"""Keys that may wait for each layer; the next ones are answered with what is at hand."""
+"""Maximum keys that wait for each layer; further keys get the fallback."""
 
 GRACE_S = 1.0
-"""After a look-up in vain the stale link is served for so long before the next is made."""
+"""Retry interval while a stale link is served, in seconds."""
 
 PRIMARY_ATTEMPTS = 3
-"""Times the primary is asked for a key that changes while it is read."""
+"""Maximum reads of a key in the primary if the key changes while it is read."""
 
 LinkEntry = Entry[Plain | Response | None]
 LinkCache = LocalCache[Plain | Response | None]
@@ -55,11 +56,11 @@ _ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
 
 
 class Lookup:
-    """Finds links; the local cache is filled on the way.
+    """Looks up links and stores them in the local cache.
 
-    `replica` is asked before `primary` if there is one; `misses` bounds how many of its misses
-    the primary is asked for, so that a scan of made-up codes cannot reach it. `scan` is told of
-    each key that is nowhere.
+    `replica`, if there is one, is queried before `primary`. `misses` limits how many misses of the
+    replica the primary must answer, so that a scan of made-up codes cannot overload the primary.
+    `scan` counts each key that does not exist.
 
     `heartbeat` says when a relay last wrote to Redis; `freshness` decides whether a record from
     Redis is current.
@@ -123,23 +124,23 @@ class Lookup:
         return len(self._single_flight)
 
     async def find(self, key: LinkKey) -> LinkEntry | None:
-        """Return the entry of `key`, or None while that cannot be known.
+        """Return the entry of `key`, or None if it is unavailable.
 
-        The entry may be negative (its record says ABSENT); it may be stale while neither Redis
-        nor PostgreSQL can be asked.
+        The entry may be negative (its record says ABSENT). It may be stale if neither Redis nor
+        PostgreSQL is available.
         """
         found: asyncio.Future[LinkEntry | None] = asyncio.get_running_loop().create_future()
         self.ask(key, partial(settle, found))
         return await found
 
     def ask(self, key: LinkKey, then: Callable[[LinkEntry | None], None]) -> None:
-        """Have `then` called with what `find` returns: later, or at once if too many wait."""
+        """Call `then` with the result of `find`: later, or at once if too many keys wait."""
         self._values[self._missed] += 1
         if self._single_flight.wait(key, then) and not self._to_redis.add(key):
             self._resolve(key, None)
 
     def renew(self, key: LinkKey) -> None:
-        """Start a look-up of `key` unless one is under way."""
+        """Start a lookup of `key` unless one is in progress."""
         if self._single_flight.start(key) and not self._to_redis.add(key):
             self._resolve(key, None)
 
@@ -154,7 +155,7 @@ class Lookup:
         return None
 
     async def close(self) -> None:
-        """Stop; whoever still waits gets what is at hand."""
+        """Stop all lookups; requests that still wait get the fallback."""
         await self._to_redis.close()
         await self._to_postgres.close()
         await self._to_fill.close()
@@ -188,7 +189,7 @@ class Lookup:
         self._count("redis", "miss", misses)
 
     def _keep_unconfirmed(self, key: LinkKey, record: LinkRecord, read_at: float) -> None:
-        """Keep what PostgreSQL must confirm as one past its life, for when it cannot be asked."""
+        """Keep an unconfirmed record as a stale entry, for use if PostgreSQL is unavailable."""
         cache = self._cache
         if record.kind is not Kind.ABSENT and (
             cache.stale(key) is None or record.version > cache.floor(key)
@@ -196,16 +197,16 @@ class Lookup:
             cache.put(key, record, read_at=read_at - cache.ttl(record))
         servers = [self._primary] if self._replica is None else [self._primary, self._replica]
         if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):
-            self._resolve(key, None)  # nobody shall wait for a probe of what is away
+            self._resolve(key, None) # no request waits for the probe of a server that is down
 
     def _pass_on(self, keys: list[LinkKey]) -> None:
-        # Whatever Redis did not land, PostgreSQL must answer.
+        # PostgreSQL must answer every key that Redis did not resolve.
         for key in keys:
             if key in self._single_flight and not self._to_postgres.add(key):
                 self._resolve(key, None)
 
     async def _ask_postgres(self, keys: list[LinkKey]) -> None:
-        # What has landed leaves the list: `_give_up` must not end a new flight of the same key.
+        # Resolved keys leave the list: `_give_up` must not end a new lookup of the same key.
         if self._replica is not None:
             keys[:] = await self._ask_replica(self._replica, keys)
         for _ in range(PRIMARY_ATTEMPTS):
@@ -222,7 +223,7 @@ class Lookup:
             self._resolve(key, None)
 
     async def _ask_replica(self, replica: Postgres, keys: list[LinkKey]) -> list[LinkKey]:
-        """Land what the replica knows; return what the primary must be asked for."""
+        """Resolve the keys that the replica has; return those that the primary must answer."""
         read_at = self._clock()
         try:
             rows = await self._timed("replica", repository.find_links(replica, keys))
@@ -238,8 +239,8 @@ class Lookup:
                 left.append(key)
             elif found is None:
                 self._count("replica", "miss")
-                # A link made a moment ago is on the primary only. Beyond the budget the
-                # replica's word must do: it is PostgreSQL, and the entry lives a few seconds.
+                # A new link may exist on the primary only. Beyond the budget, the replica's answer
+                # is used: the negative entry expires after a few seconds.
                 if self._misses.take():
                     left.append(key)
                 else:
@@ -253,7 +254,7 @@ class Lookup:
     async def _read_primary(self, keys: list[LinkKey]) -> dict[LinkKey, LinkEntry | None] | None:
         """Return the entry of each key, None for one that changed while it was read.
 
-        Returns None altogether if the primary cannot be asked.
+        Returns None instead if the primary is unavailable.
         """
         read_at = self._clock()
         read_at_ms = self._now_ms()
@@ -280,10 +281,10 @@ class Lookup:
         read_at: float,
         read_at_ms: int,
     ) -> LinkEntry | None:
-        # A change is announced after its commit: the primary knows at least what we knew when
-        # we asked. If it does not, it has gone back (restored, or failed over with losses), and
-        # what it says now is the truth. Not so where we have learnt of a change since we asked:
-        # the read may be from before that.
+        # A change reaches the feed after its commit, so the primary has at least the version that
+        # was known before the read. If it does not, it has gone back to an older state (restored,
+        # or failed over with losses), and this state is now current. But if the feed has named a
+        # newer version during the read, the read may be older than that change.
         record = absent(floor) if found is None else found.record
         cache = self._cache
         entry = None

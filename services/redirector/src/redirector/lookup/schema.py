@@ -36,14 +36,14 @@ class SchemaCheck:
     async def wait(self) -> None:
         """Return when the schema fits or PostgreSQL is down; wait while the schema is older.
 
-        In a first installation or an upgrade, the migration may still be running. To exit here
-        would be a crash loop with growing pauses. Raises ConfigurationError when the schema needs
-        newer code.
+        In a first installation or an upgrade, the migration may still be running. Exiting instead
+        would cause a crash loop with growing delays. Raises ConfigurationError when the schema
+        needs newer code.
         """
         await wait_for_schema(self._verify, SCHEMA_WAIT, self._reject)
 
     async def run(self) -> None:
-        """Check again until the schema fits; runs for ever."""
+        """Check until the schema fits, then wait until cancelled."""
         while True:
             await asyncio.sleep(RETRY_S)
             if not self._fits:

@@ -1,4 +1,4 @@
-"""An example of each answer for the OpenAPI document, made of the types that answers are made of."""
+"""Examples of responses for the OpenAPI document, built from the types of the responses."""
 
 from datetime import UTC, datetime
 from typing import Final

@@ -1,4 +1,4 @@
-"""The fast path of creates: serves two routes without the framework, most of a create's cost.
+"""The fast path of creates: serves two routes without the framework, to save most of the time.
 
 A request that is not valid goes to the framework with its body replayed, so that all errors are
 worded in one place. The OpenAPI document describes the framework's routes.

@@ -1,4 +1,4 @@
-"""HEAD for every GET route: the same headers without the body (RFC 9110, 9.3.2)."""
+"""Supports HEAD for every GET route: the same headers without the body (RFC 9110, 9.3.2)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: answers and problems beside the requests that FastAPI describes."""
+"""The OpenAPI 3.1 document: adds responses and problems to what FastAPI generates."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def operation_id(route: APIRoute) -> str:
 def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[str, Any]:
     """Return the whole document of a server with these settings.
 
-    `max_url` is the number of characters of a target, `max_items` that of the links in a batch.
+    `max_url` is the maximum number of characters of a target, `max_items` that of links in a batch.
     """
     made = get_openapi(
         title="Shortlinks",

@@ -1,4 +1,4 @@
-"""The process of the API: from its settings to an orderly end."""
+"""Runs the process of the API: starts it from its settings, and shuts it down gracefully."""
 
 import structlog
 
@@ -24,7 +24,7 @@ SCHEMA_WAIT = SchemaWait(retry_on=(DatabaseUnavailable,), interval_s=0.25, timeo
 
 
 async def run(settings: WriterSettings) -> None:
-    """Serve the API until a signal comes.
+    """Serve the API until a signal arrives.
 
     Raises ConfigurationError if a port is in use, PostgreSQL does not answer, or its schema does
     not fit. Redis may be down.

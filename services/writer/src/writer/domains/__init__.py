@@ -1,1 +1,1 @@
-"""Domains: the hosts that short links live on."""
+"""Domains: the hosts under which short links exist."""

@@ -1,1 +1,1 @@
-"""What endpoints are made of."""
+"""Building blocks of endpoints: bodies, errors, pages, responses."""

@@ -1,7 +1,7 @@
 """Limits of request bodies, checked before a body is decoded.
 
-A decoder or validator cannot be interrupted. So the work that a body can cause is limited by what
-can be counted in its bytes.
+A decoder or validator cannot be interrupted. So the limits apply to its raw bytes: their number,
+and the number of JSON values in them.
 """
 
 from dataclasses import dataclass

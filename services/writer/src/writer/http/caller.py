@@ -1,11 +1,11 @@
-"""What the middleware finds out about a request, for all that handle the request after it."""
+"""The caller of a request, which the middleware identifies for the code after it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Caller:
-    """Who sent a request: in the scope under `CALLER`."""
+    """The sender of a request; the ASGI scope holds it under `CALLER`."""
 
     request_id: str
     key_id: int | None = None

@@ -19,7 +19,7 @@ MAX_LENGTH: Final = 400
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The last link of a page: the order of the list, its time in it (µs since 1970), and its id."""
+    """The last link of a page: the order of the list, the sort time (µs since 1970), and the id."""
 
     sort: str
     at_us: int
@@ -47,7 +47,7 @@ _AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor)
 
 
 def encode_cursor(sort: str, at: datetime, id_: int) -> str:
-    """Return the cursor after the link `id_`, whose time in the order is `at`."""
+    """Return the cursor after the link `id_`, whose sort time is `at`."""
     at_us = (at - _EPOCH) // _MICROSECOND
     return encode(Cursor(sort, at_us, id_))
 

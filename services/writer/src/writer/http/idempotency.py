@@ -97,8 +97,8 @@ class IdempotencyStore:
     async def earlier(self, request: IdempotentRequest | None) -> StoredResponse | None:
         """Return the stored response to an equal request, if there is one.
 
-        Callers ask before they validate: a request that was valid then, with an expiry that has
-        passed since, must get the same response again. Raises IdempotencyKeyReused.
+        Call this before validation: a request must get the same response again even if it has
+        become invalid, for example because its expiry has passed. Raises IdempotencyKeyReused.
         """
         if request is None:
             return None
@@ -170,8 +170,8 @@ async def purge_forever(postgres: Postgres, ttl_s: int) -> None:
 async def purge(postgres: Postgres, ttl_s: int) -> None:
     """Delete keys that are older than `ttl_s`, oldest first, in batches.
 
-    Each batch has a connection and its timeout to itself, so that any number of batches can be
-    deleted. Raises DatabaseUnavailable.
+    Each batch uses its own connection and timeout, so the number of batches is not limited. Raises
+    DatabaseUnavailable.
     """
     while True:
         async with postgres.connection() as connection:

@@ -1,4 +1,4 @@
-"""A route that takes its body as JSON only, within the limits of a body."""
+"""A route that accepts only JSON bodies within the body limits."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -16,10 +16,10 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 
 
 class JsonRoute(APIRoute):
-    """Refuses a body that does not say that it is JSON, before the framework reads the body."""
+    """Rejects a body without a JSON media type before the framework reads the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the framework's handler behind the checks of the body."""
+        """Return the framework's handler, with checks of the body before it."""
         handle = super().get_route_handler()
         accepted = (JSON, MERGE_PATCH) if "PATCH" in (self.methods or ()) else (JSON,)
 

@@ -1,4 +1,4 @@
-"""Makes responses: a view as JSON, or a response that an Idempotency-Key stored."""
+"""Makes responses: a view as JSON, or a response stored for an Idempotency-Key."""
 
 from collections.abc import Mapping
 
@@ -17,6 +17,6 @@ def json_response(
 
 
 def stored_response(stored: StoredResponse) -> Response:
-    """Return a response that was made as bytes, now or earlier."""
+    """Return the response that `stored` holds as bytes."""
     headers = stored.headers | ({"idempotency-replayed": "true"} if stored.replayed else {})
     return Response(stored.body, stored.status, headers, JSON)

@@ -33,7 +33,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySecret:
-    """What the key of a request is compared with."""
+    """The stored hash of a key, with which the key of a request is compared."""
 
     id: int
     hash: bytes

@@ -1,4 +1,4 @@
-"""What an API key looks like in requests and answers."""
+"""The JSON form of an API key in requests and responses."""
 
 from typing import Annotated, ClassVar
 
@@ -11,7 +11,7 @@ from writer.keys.repository import ApiKey
 
 
 class CreateKey(Input):
-    """A key to make."""
+    """A key to create."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "newsletter"}]})
     read_only: ClassVar[frozenset[str]] = frozenset(
@@ -23,7 +23,7 @@ class CreateKey(Input):
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key in answers; `key` is its text, shown once, in the answer to its creation."""
+    """A key in responses; only the response to its creation has its text, as `key`."""
 
     id: int
     name: str
@@ -44,7 +44,7 @@ class KeyPage(msgspec.Struct, frozen=True):
 
 
 def view_of(key: ApiKey, secret: str = "") -> KeyView:
-    """Return `key` as answers show it."""
+    """Return `key` as responses show it."""
     return KeyView(
         id=key.id,
         name=key.name,

@@ -25,7 +25,7 @@ class KeyService:
             return await repository.list_keys(connection, after, limit)
 
     async def create(self, name: str, expires_at: datetime | None) -> tuple[ApiKey, str]:
-        """Create a key; returns it and its text, which cannot be shown again."""
+        """Create a key; returns the key and its text, which cannot be shown again."""
         async with self._postgres.connection() as connection:
             return await create_key(connection, name, expires_at)
 
@@ -41,7 +41,7 @@ class KeyService:
 async def create_key(
     connection: Connection, name: str, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Create a key on `connection`, outside of a transaction; returns it and its text."""
+    """Create a key on `connection`, outside of a transaction; returns the key and its text."""
     while True:
         secret, prefix = new_secret()
         try:

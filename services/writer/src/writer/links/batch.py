@@ -41,7 +41,7 @@ class BatchService:
         self._max_items = max_items
 
     async def create(self, batch: BatchLinks, request: IdempotentRequest | None) -> StoredResponse:
-        """Create every link that can be created, or none if one cannot be and it is `atomic`.
+        """Create the links of `batch`. If it is `atomic` and a link fails, none is created.
 
         Raises InvalidInput or CodeTaken, whose fields name the items (`/items/3/code`), if it is
         `atomic` and an item fails.

@@ -1,4 +1,4 @@
-"""Creation: transactions that create links, with their pre-announcement and publication."""
+"""Runs the transactions that create links; pre-announces and publishes these links."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -63,7 +63,7 @@ class Creator:
         )
 
     def export(self, source: FromMemory) -> None:
-        """Add the metrics to what `/metrics` shows."""
+        """Add the metrics to `/metrics`."""
         source.counter("shortlinks_links_created", "Links created.", lambda: self.created_total)
 
     async def create(self, draft: Draft) -> StoredLink:
@@ -82,7 +82,7 @@ class Creator:
     ) -> AsyncIterator[Creation]:
         """Open a transaction in which the block may create some or all of `drafts`.
 
-        Publishes what it created after the commit. The default of `timeout_ms` is that of
+        Publishes the created links after the commit. By default, `timeout_ms` is the timeout of
         writes. Raises DatabaseUnavailable.
         """
         began_ms = self._publisher.moment()

@@ -1,4 +1,4 @@
-"""Delivery: takes rows from the outbox and brings their links to Redis and to the change feed.
+"""Delivery: takes rows from the outbox, and sends their links to Redis and the change feed.
 
 Claim rows, publish the records, append to the feed, delete the rows and commit, in this order: a
 crash between any two steps repeats work and never loses any.
@@ -56,7 +56,7 @@ class Delivery:
         return len(claim.ids)
 
     async def deliver_bulk(self) -> int:
-        """Deliver some links created in bulk, or all of one COPY; returns how many, 0 if none wait.
+        """Deliver some bulk-created links, or all of one COPY; returns how many (0 if none wait).
 
         Custom codes come first, because a visitor may have requested them before they existed.
         """
@@ -93,7 +93,7 @@ class Delivery:
         return await self._append(claim.changes)
 
     async def send_heartbeat(self) -> None:
-        """Append an entry without changes."""
+        """Append an entry without changes to the change feed."""
         await self._append([])
 
     async def _append(self, changes: Sequence[Change]) -> str:

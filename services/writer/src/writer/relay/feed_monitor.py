@@ -1,4 +1,4 @@
-"""Compares the change feed with the feed position, and sends links again that Redis has lost."""
+"""Compares the change feed with the feed position, and sends lost links to Redis again."""
 
 import logging
 

@@ -18,7 +18,7 @@ class FeedPosition:
     last: tuple[int, int]
 
     def is_restart(self, seen: "FeedPosition") -> bool:
-        """Say whether `seen` is a Redis that has restarted, either empty or without any loss."""
+        """Return whether `seen` is a Redis that has restarted, empty or without any loss."""
         complete = seen.last >= self.last
         return seen.servers != self.servers and (complete or seen.last == entry_order(START))
 
@@ -48,7 +48,7 @@ async def advance_position(connection: Connection, entry: tuple[int, int]) -> No
 
 
 async def reset_position(connection: Connection, seen: FeedPosition) -> bool:
-    """Store `seen` although it is another Redis or an earlier entry; returns whether it was."""
+    """Store `seen` if it is another Redis or an earlier entry; returns whether it was stored."""
     reset = await connection.fetchval(
         "UPDATE feed_position SET servers = $1, last_ms = $2, last_seq = $3 "
         "WHERE servers <> $1 OR (last_ms, last_seq) > ($2, $3) RETURNING true",

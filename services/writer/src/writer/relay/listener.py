@@ -1,4 +1,4 @@
-"""Listens for the notifications of writers, on a database connection of its own."""
+"""Listens for the notifications of writers, on a separate database connection."""
 
 import asyncio
 from collections.abc import Callable

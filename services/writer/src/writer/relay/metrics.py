@@ -6,7 +6,7 @@ from writer.relay.relay import Relay
 
 
 def export(relay: Relay, source: FromMemory) -> None:
-    """Add the metrics of `relay` to what `/metrics` shows."""
+    """Add the metrics of `relay` to `/metrics`."""
     delivery, monitor = relay.delivery, relay.monitor
     source.gauge(
         "shortlinks_outbox_rows",

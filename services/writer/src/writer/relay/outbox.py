@@ -99,7 +99,7 @@ class CopyClaim:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for a relay: single changes, and links created in bulk, with the oldest's age.
+    """The backlog of a relay: counts of single changes and of bulk-created links, and their age.
 
     Each queue in `outbox` is counted up to MAX_COUNTED. `feed_complete` says that no change waits
     that redirectors must receive. `outbox_many` does not count there: redirectors can verify its
@@ -156,7 +156,7 @@ async def settle_copy(
 
 
 async def read_backlog(connection: Connection) -> Backlog:
-    """Return how much waits for a relay, and how long it has waited."""
+    """Return the size of the backlog and the age of its oldest rows."""
     row = await connection.fetchrow(_BACKLOG)
     return Backlog(**row) if row else Backlog()
 

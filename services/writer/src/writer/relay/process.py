@@ -1,4 +1,4 @@
-"""The process of a relay: from its settings to an orderly end."""
+"""Runs the process of a relay: starts it from its settings, and shuts it down gracefully."""
 
 from functools import partial
 

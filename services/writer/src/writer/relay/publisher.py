@@ -58,7 +58,7 @@ class Publisher:
         )
 
     def export(self, source: FromMemory) -> None:
-        """Add the metrics to what `/metrics` shows."""
+        """Add the metrics to `/metrics`."""
         source.counter(
             "shortlinks_publish_failures",
             "Records that could not be published in time; the relay publishes them.",
@@ -99,10 +99,10 @@ class Publisher:
         await self.publish_new(records, as_of_ms)
 
     async def publish_new(self, records: Sequence[Publication], as_of_ms: int) -> None:
-        """Publish the records of new links; the notification of the relay may wait for more.
+        """Publish the records of new links; the relay may be notified later, together with others.
 
-        Nobody can have requested a generated code before. For custom codes, `preannounced` makes
-        the notification urgent.
+        Generated codes need no urgent notification: no visitor can have requested them before. For
+        custom codes, `preannounced` makes the notification urgent.
         """
         self._wanted.set()
         fills = [(key, record, as_of_ms) for key, record in records]

@@ -1,7 +1,7 @@
-"""The outbox relay: runs delivery, monitoring and listening side by side until it stops.
+"""The outbox relay: runs delivery, monitoring and listening concurrently until it stops.
 
-Any number of relays may run. Links created in bulk are delivered by a loop of their own at a
-limited rate, so that single changes do not wait for them.
+Any number of relays may run. Links created in bulk are delivered by a separate loop at a limited
+rate, so that single changes do not wait for them.
 """
 
 import asyncio

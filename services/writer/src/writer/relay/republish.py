@@ -1,4 +1,4 @@
-"""The republish order in PostgreSQL: which links a Redis that lost changes is sent again."""
+"""The republish order in PostgreSQL: which links to send again after Redis lost changes."""
 
 from shortcore.cache.change_feed import Change
 from shortcore.links.record import link_key
@@ -42,7 +42,7 @@ async def order_republish(connection: Connection, seen: FeedPosition, window_s: 
 
 
 async def delete_old_purges(connection: Connection, window_s: int) -> None:
-    """Delete the records of purges before `window_s`: Redis no longer has these links."""
+    """Delete the records of purges older than `window_s`: Redis no longer has these links."""
     await connection.execute(
         "DELETE FROM purged WHERE purged_at < now() - $1 * interval '1 second'", window_s
     )

@@ -1,4 +1,4 @@
-"""Waits that end early when the relay stops, and steps that are retried until it stops."""
+"""Ends waits early when the relay stops, and retries steps until it stops."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ MAX_BACKOFF_S = 1.0
 
 
 class Stopping:
-    """Whether the relay stops; `errors` counts failed steps by the dependency that failed."""
+    """The stop signal of a relay; `errors` counts failed steps by the dependency that failed."""
 
     def __init__(self) -> None:
         self.errors: Counter[str] = Counter(postgres=0, redis=0)
@@ -30,7 +30,7 @@ class Stopping:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Stop."""
+        """Signal the relay to stop."""
         self._event.set()
 
     async def pause(self, seconds: float) -> None:

@@ -1,1 +1,1 @@
-"""How the writer uses PostgreSQL: reads from a replica, and adaptive batches."""
+"""Access of the writer to PostgreSQL: reads from a replica, and adaptive batches."""

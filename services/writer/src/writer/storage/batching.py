@@ -1,4 +1,4 @@
-"""Adaptive batches: an item runs at once if nothing else runs; items that arrive meanwhile wait.
+"""Adaptive batches: an item runs at once if none is running; items that arrive meanwhile wait.
 
 With one caller there is no delay and no batch. With many, one round trip serves all waiting items
 (group commit; DeWitt et al., SIGMOD 1984).

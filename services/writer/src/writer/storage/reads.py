@@ -33,7 +33,7 @@ class Reads:
         self.fallbacks_total = 0
 
     def export(self, source: FromMemory) -> None:
-        """Add the metrics to what `/metrics` shows."""
+        """Add the metrics to `/metrics`."""
         source.counter(
             "shortlinks_replica_fallbacks",
             "Lists read from the primary because the read replica failed.",

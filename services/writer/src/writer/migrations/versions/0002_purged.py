@@ -1,4 +1,4 @@
-"""What was purged lately.
+"""Recently purged links.
 
 Revision ID: 0002
 Revises: 0001

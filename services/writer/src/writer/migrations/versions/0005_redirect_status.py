@@ -1,4 +1,4 @@
-"""The redirect status of a link has the name that the API gives it.
+"""Renames the column of the redirect status to its name in the API.
 
 Revision ID: 0005
 Revises: 0004
