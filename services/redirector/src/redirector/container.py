@@ -297,7 +297,7 @@ class Redirector:
         self.click_capture.start(self.background)
 
     async def close(self) -> None:
-        """Stop everything that `start` began and close every connection; send the last clicks."""
+        """Send the last clicks, stop what `start` started, and close every connection."""
         self.background.ending = True
         await self.click_capture.close()
         await self.background.close()

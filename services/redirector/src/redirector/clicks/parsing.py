@@ -56,7 +56,7 @@ class ClickParser:
     def click(
         self, record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int, at_ms: int
     ) -> Click:
-        """Return the click of a request for the link of `record`; `flags` are set already."""
+        """Return the click of a request for the link of `record`; `flags` are set in addition."""
         agent, referrer, forwarded, seen = self._fields(headers)
         kind, bot = self._agents.get(agent) or self._classify(agent)
         flags |= seen | bot | (_HEAD if method in _HEADS else 0)

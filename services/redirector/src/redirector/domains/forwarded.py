@@ -1,4 +1,4 @@
-"""The host that a visitor asked for, where a trusted proxy changes Host and forwards the old one.
+"""Finds the host that a visitor requested, if a trusted proxy rewrites Host and forwards it.
 
 Only the part of a header that trusted proxies wrote is used. Its entries are read from the right:
 the last entry comes from the peer, the one before it from the proxy before the peer, and so on

@@ -25,7 +25,7 @@ _EMPTY: Message = {"type": "http.response.body", "body": b""}
 
 
 def application(redirector: Redirector) -> Application:
-    """Return the application; a closure, as attribute look-ups on each request would show."""
+    """Return the application: a closure, which avoids attribute lookups on each request."""
     fast_path = redirector.fast_path
     domains = redirector.domains
     health = redirector.health

@@ -34,14 +34,14 @@ class Existence(enum.Enum):
     """No link has this code: it is neither a generated code nor one of the custom codes."""
 
     UNKNOWN = "unknown"
-    """Redis must be asked, and then PostgreSQL."""
+    """The code must be looked up, in Redis and then in PostgreSQL."""
 
 
 _INVALID, _ABSENT, _UNKNOWN = Existence  # a member of an enum is looked up at the cost of a call
 
 
 class Codes(NamedTuple):
-    """The decision and its two callers' forms of it; times are of the caller's `clock`."""
+    """The decision as functions, one for each kind of caller; times are of `clock`."""
 
     existence_of: Callable[[LinkKey, float], Existence]
     """Returns what is known about the code of a key."""

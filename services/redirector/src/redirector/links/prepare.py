@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 Prepare: TypeAlias = Callable[[LinkKey, LinkRecord, bool], Prepared[Plain | Response | None]]
 
 LOG_EVERY_S = 60.0
-"""How often the log names a link that leads back here: visitors can ask for many such links."""
+"""Minimum interval between two log lines about links that lead back, in seconds."""
 
 SLICE = 256
 """Entries that are prepared in one turn of the event loop, which takes about half a millisecond."""
@@ -98,7 +98,7 @@ class _Active:
 
 
 async def prepare_again(cache: LocalCache[Plain | Response | None]) -> None:
-    """Make all answers anew, as the domains that they depend on have changed."""
+    """Prepare all entries again, because the domains that they depend on have changed."""
     keys = list(cache.entries)
     for start in range(0, len(keys), SLICE):
         cache.prepare_again(keys[start : start + SLICE])

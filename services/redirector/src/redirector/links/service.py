@@ -213,7 +213,7 @@ class RedirectService:
         self._capture(record, request.method, request.headers, request.peer, flags)
 
     def placed(self, path: str, domain: Domain) -> Response | None:
-        """Return the answer to GET of a path that can be no link's, counted; None for any other."""
+        """Count and return the response to GET of a fixed path, such as `/`; None for others."""
         if domain.closed is None and (read_path(path) or self._clean(path)) is not None:
             return None
         response = domain.closed or self._place(path, domain)

@@ -145,7 +145,7 @@ class Lookup:
             self._resolve(key, None)
 
     async def newest(self, key: LinkKey) -> LinkEntry | None:
-        """Return the entry of `key` as the primary has it now, or None while it cannot say."""
+        """Return the current entry of `key` from the primary, or None if it is unavailable."""
         for _ in range(PRIMARY_ATTEMPTS):
             entries = await self._read_primary([key])
             if entries is None:

@@ -1,1 +1,1 @@
-"""Links with a password: the form, the check and its limits, and the cookie of who was right."""
+"""Links with a password: the form, the check and its limits, and the cookie."""

@@ -1,10 +1,9 @@
-"""Checks the password of a link: Argon2 in a few threads, in fair turns.
+"""Checks the password of a link with Argon2 in a few threads, in a fair order.
 
 A check waits in a bounded queue (`turns`). Each link with waiting checks has one task, which takes
 the next one, counts it against the client (`rate_limit`), waits for the link's slot (`pacer`) and
-for
-a thread, and runs it. Threads are given in the order in which the links asked, so a link whose
-password is being guessed takes one turn in each round, whatever its queue holds.
+for a thread, and runs it. Threads are assigned in the order in which links wait, so a link whose
+password is being guessed gets one check per round, however long its queue is.
 """
 
 import asyncio
@@ -42,7 +41,7 @@ _LOG_EVERY_S = 60.0
 
 
 class Verdict(Enum):
-    """What became of an attempt."""
+    """The result of an attempt."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -65,7 +64,7 @@ class _Attempt:
 
 
 class Passwords:
-    """`check` gives every attempt its turn, and counts the wrong ones."""
+    """Checks passwords in a fair order, and counts wrong passwords."""
 
     def __init__(
         self,
@@ -156,14 +155,15 @@ class Passwords:
     def refuse_waiting(self) -> None:
         """End every check that has not begun, and refuse new ones.
 
-        A turn may come later than the end of the process (`password_wait_ms`, `drain_timeout_ms`).
+        Otherwise they could wait beyond the end of the process (`password_wait_ms`,
+        `drain_timeout_ms`).
         """
         self._stopping = True
         for attempt in tuple(self._waiting):
             self._expire(attempt, "shutdown")
 
     async def close(self) -> None:
-        """End the tasks and the threads; what waits is not checked."""
+        """Stop the tasks and the threads; waiting passwords are not checked."""
         tasks = list(self._links.values())
         for task in tasks:
             task.cancel()

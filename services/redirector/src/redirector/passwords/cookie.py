@@ -1,4 +1,4 @@
-"""The cookie of a visitor who gave a link's password: for a short time it stands for the password.
+"""The cookie of a visitor who gave a link's password; it replaces the password for a short time.
 
 The value is `<expiry, Unix s>.<MAC>`. The MAC covers the link's key and id, the expiry and the
 password hash, so the cookie opens one link only, and a new password (its salt is new, too) revokes
@@ -26,7 +26,7 @@ _SEGMENT = re.compile(r"/[A-Za-z0-9_%-]{1,192}", re.ASCII)
 
 
 class VisitorCookies:
-    """Makes and checks cookies; `ttl_s` 0 makes none and accepts none."""
+    """Makes and checks cookies; with a `ttl_s` of 0 it makes no cookie and accepts none."""
 
     def __init__(self, secret: bytes, ttl_s: int, now_ms: Callable[[], int]) -> None:
         self._key = hmac.digest(secret, _PURPOSE, hashlib.sha256)
@@ -51,7 +51,7 @@ class VisitorCookies:
     def proves(
         self, key: LinkKey, record: LinkRecord, headers: Iterable[tuple[bytes, bytes]]
     ) -> bool | None:
-        """Return whether a cookie says that the visitor gave this password; None without any."""
+        """Return whether a cookie proves that the visitor gave this password; None if there is none."""
         if not self._ttl_s:
             return None
         values = _cookies(headers)
@@ -77,9 +77,9 @@ class VisitorCookies:
 
 
 def is_https(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Say whether a proxy reports https to the visitor.
+    """Return whether a proxy reports that the visitor uses https.
 
-    Any client can send these fields; they decide nothing but a mark on its own cookie.
+    Any client can send these fields, but they affect only an attribute of its own cookie.
     """
     for value in field_values(headers, b"x-forwarded-proto"):
         if value.rpartition(b",")[2].strip().lower() == b"https":

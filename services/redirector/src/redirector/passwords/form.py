@@ -1,4 +1,4 @@
-"""Reads the password out of a posted body: a form or JSON."""
+"""Reads the password from a posted body, which is a form or JSON."""
 
 from urllib.parse import parse_qs
 
@@ -9,11 +9,11 @@ _FIELDS = 8
 
 
 class Unreadable(ValueError):
-    """The body is not what its Content-Type says."""
+    """The body does not match its Content-Type."""
 
 
 class Unsupported(ValueError):
-    """The body has a Content-Type that is not read here."""
+    """The Content-Type of the body is not supported."""
 
 
 class _Json(msgspec.Struct):

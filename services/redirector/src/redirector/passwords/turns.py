@@ -1,8 +1,8 @@
 """A bounded queue in which links, the networks of a link, and the clients of a network take turns.
 
-Round robin at each level, so what one of them adds only makes its own line longer. A full queue
-drops from the longest line ("longest queue drop", RFC 7806, section 2): it refuses a newcomer only
-if every other line is as short as the newcomer's.
+It is a round robin at each level, so an item delays only later items of the same link, network or
+client. A full queue drops an item of the longest sub-queue ("longest queue drop", RFC 7806, section
+2): it refuses a new item only if no other sub-queue is longer than that of the new item.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Maximum items that wait: in all, for one link, of one network, of one client of a link."""
+    """Maximum numbers of waiting items: in total, and per link, network and client of a link."""
 
     total: int
     link: int
@@ -37,7 +37,7 @@ class _Branch(Generic[T]):
 
 
 class Turns(Generic[T]):
-    """Items by their place; the memory of a place is freed with its last item."""
+    """The queue. The memory of a place is freed when its last item leaves."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -47,7 +47,7 @@ class Turns(Generic[T]):
         return self._root.size
 
     def put(self, place: Place, item: T) -> T | None:
-        """Add `item`; returns the item for which there is no room: `item`, another, or None."""
+        """Add `item`; returns the item that was dropped (`item` or another one), or None."""
         path = [self._root]
         for name in place:
             branch = path[-1].branches.get(name)
@@ -72,7 +72,7 @@ class Turns(Generic[T]):
         return dropped
 
     def take(self, link: str) -> T | None:
-        """Remove and return the item of `link` whose turn it is; None if none waits."""
+        """Remove and return the next item of `link`; None if no item waits."""
         branch = self._root.branches.get(link)
         if branch is None:
             return None

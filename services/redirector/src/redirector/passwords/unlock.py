@@ -1,4 +1,4 @@
-"""Lets a visitor through a link's password, by a posted password or by the cookie of a visit before."""
+"""Verifies that a visitor knows a link's password, by a posted password or by a cookie."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Unlock:
-    """`proves` reads the cookie, `refusal` the posted password; `remember` sets the cookie."""
+    """Checks the cookie (`proves`) and the password (`refusal`), and sets the cookie (`remember`)."""
 
     def __init__(self, responses: Responses, passwords: Passwords, cookies: VisitorCookies) -> None:
         self.cookies_seen = {"accepted": 0, "refused": 0}
@@ -32,7 +32,7 @@ class Unlock:
         }
 
     def proves(self, key: LinkKey, record: LinkRecord, headers: Headers) -> bool:
-        """Say whether the visitor gave the password of this link before."""
+        """Return whether a cookie proves that the visitor gave the password of this link."""
         proof = self._cookies.proves(key, record, headers)
         if proof is not None:
             self.cookies_seen["accepted" if proof else "refused"] += 1
@@ -41,7 +41,7 @@ class Unlock:
     async def refusal(
         self, key: LinkKey, record: LinkRecord, client: str, headers: Headers, body: bytes
     ) -> Response | None:
-        """Return the answer to a body without the right password; None if it is right."""
+        """Return the response to a wrong password in `body`; None if the password is right."""
         content_type = b",".join(field_values(headers, b"content-type")).decode("latin-1")
         try:
             given = read_password(content_type, body)
@@ -75,9 +75,9 @@ class Unlock:
         self._passwords.export(memory)
 
     def refuse_waiting(self) -> None:
-        """Answer the password checks that wait or come from now on: the process stops."""
+        """Refuse all waiting and future password checks, because the process stops."""
         self._passwords.refuse_waiting()
 
     async def close(self) -> None:
-        """End what checks passwords."""
+        """Stop the password checks."""
         await self._passwords.close()

@@ -1,8 +1,8 @@
-"""What a CDN is told: which redirects it may hold, for how long, and by which key to drop them.
+"""The headers for a CDN: which redirects it may hold, for how long, and the key to purge them.
 
-Off unless asked for, as no redirect of ours is seen, counted or taken back while a CDN answers
-it. Held are permanent redirects alone that are the same for everybody and in use (`Entry.renewed`),
-and none of them past its link's expiry. See docs/cdn.md.
+It is disabled by default, because a redirect that a CDN answers is not counted and cannot be
+changed at once. A CDN may hold only permanent redirects of links in use (`Entry.renewed`) that are
+the same for everybody, and never past the link's expiry. See docs/cdn.md.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from shortcore.links.record import LinkRecord
 
 PERMANENT = frozenset({301, 308})
 PERMANENT_MAX_AGE_S = 86_400
-"""A browser that holds a permanent redirect longer would never see the link edited."""
+"""A browser that keeps a permanent redirect longer would miss edits of the link."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cdn:
-    """`max_age_s` is how long a CDN may hold a redirect (0: not at all).
+    """The limits for a CDN: it may hold a redirect for `max_age_s` (0: not at all).
 
-    For `stale_s` after that it may send the old one while it asks for a new one.
+    For `stale_s` after that, it may send the old redirect while it requests the new one.
     """
 
     max_age_s: int
@@ -27,7 +27,7 @@ class Cdn:
     key_header: str
 
     def may_hold(self, record: LinkRecord) -> bool:
-        """Say whether the redirects of a link may be held, as long as it is in use."""
+        """Return whether a CDN may hold the redirects of a link while it is in use."""
         return (
             self.max_age_s > 0
             and record.redirect_status in PERMANENT
@@ -37,7 +37,7 @@ class Cdn:
     def control(self, left_s: int | None) -> str:
         """Return Cache-Control for a link with `left_s` to its expiry (RFC 9111, RFC 5861).
 
-        Whoever holds it, and serves it stale, is done with it at the expiry.
+        No cache keeps the redirect past the expiry, even if it serves stale responses.
         """
         left = PERMANENT_MAX_AGE_S + self.stale_s if left_s is None else max(0, left_s)
         shared = min(self.max_age_s, left)

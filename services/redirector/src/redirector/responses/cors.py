@@ -1,8 +1,8 @@
-"""The headers that every answer carries: those for scripts of other origins, and `Vary`.
+"""The headers of every response: those for scripts of other origins (CORS), and `Vary`.
 
-For `*` the headers of the Fetch Standard (CORS) are the same for everybody. For a list of origins the
-answer depends on the origin that asks: every answer then says so in `Vary`, and `serve.cors` adds that
-origin. An answer that depends on a forwarded host says so as well, for caches in front.
+For `*`, the CORS headers (Fetch Standard) are the same for every request. For a list of origins,
+the response depends on the origin of the request: every response then has `Vary: Origin`, and
+`http.cors` adds the origin. If responses depend on a forwarded host, `Vary` names its header, too.
 """
 
 from typing import Final
@@ -15,9 +15,9 @@ EXPOSED: Final = "Retry-After"
 
 
 def every_response(origins: frozenset[str], forwarded: ForwardedHeader) -> list[tuple[str, str]]:
-    """Return the headers of every answer.
+    """Return the headers of every response.
 
-    Scripts of `origins` may ask, and `forwarded` names the header of the forwarded host.
+    Scripts of `origins` may read responses; `forwarded` names the header of the forwarded host.
     """
     headers = []
     varies = []

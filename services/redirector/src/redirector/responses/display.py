@@ -1,4 +1,4 @@
-"""Texts of others as a page shows them: nothing in them may mislead about where a link leads."""
+"""Makes foreign text safe to show, so that it cannot mislead about where a link leads."""
 
 import re
 
@@ -22,11 +22,11 @@ def visible(text: str) -> str:
 
 
 def shortened(target: str) -> str:
-    """Return `target` with its middle left out if it is long."""
+    """Return `target`, shortened in the middle if it is long."""
     return target if len(target) <= SHOWN else f"{target[:_HEAD]}…{target[-_TAIL:]}"
 
 
 def place_name(target: str) -> str:
-    """Return what says where a target leads: its host, or the scheme of one that is no web page."""
+    """Return the host of a target, or its scheme if it is not a web page."""
     place = place_of(target)
     return target.partition(":")[0] + ":" if place is None else place.host

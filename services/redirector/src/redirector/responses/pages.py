@@ -1,4 +1,4 @@
-"""The few pages that people see: small, without any asset, in light and dark."""
+"""The HTML pages for visitors: small, without other files, in light and dark mode."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ class Page:
 
 
 class Pages:
-    """Renders each fixed page once; `preview` at each use."""
+    """Renders the pages: a fixed page once, a preview for each request."""
 
     def __init__(self) -> None:
         self._environment = jinja2.Environment(
@@ -82,8 +82,8 @@ class Pages:
     def preview(self, record: LinkRecord, short: str, *, at_link: bool = False) -> Page:
         """Return the page that shows what `short` (host/code) leads to.
 
-        The target stays hidden where seeing it takes a password or a counted visit. `at_link` says
-        that the page stands at the link's own address, so that following the link is to ask again.
+        The target is hidden if the link has a password or a visit limit. `at_link` says that the
+        page is the response at the link's own URL, so that the button requests the same URL again.
         """
         created = datetime.fromtimestamp(record.created_at_ms / 1000, UTC)
         target = None if record.password_hash or record.limited else record.target

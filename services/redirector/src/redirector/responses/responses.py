@@ -1,4 +1,4 @@
-"""Answers in the form in which a server sends them, made once wherever that is possible."""
+"""Builds responses in the form in which a server sends them, once wherever possible."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,14 +16,14 @@ from shortcore.links.record import REDIRECT_STATUSES, LinkKey, LinkRecord
 Header: TypeAlias = tuple[bytes, bytes]
 
 HELD_BYTES = 330
-"""What an answer that a CDN may hold takes beside its tail, as test_cdn.py measures."""
+"""Bytes of a response that a CDN may hold, without its tail, as measured by test_cdn.py."""
 
 _PRIVATE = "private, max-age=0"
 _NO_STORE = "no-store"
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer; `slot` counts it."""
+    """A complete response; `slot` is its counter."""
 
     status: int
     headers: list[Header]
@@ -32,12 +32,12 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 
 class Plain(msgspec.Struct, frozen=True, gc=False):
-    """What all plain redirects with one status have in common; the target is the record's.
+    """The common part of all plain redirects with one status; the target comes from the record.
 
-    A cached link holds a reference to one of these instead of headers of its own: a third less
-    memory, for a concatenation a request. (A link that a CDN may hold has one of its own, as its
-    key is in it.) `headers` follow the location; `head` and `tail` stand around it on the wire,
-    up to the value of the Date header.
+    A cached link has a reference to a `Plain` instead of its own headers. This saves a third of its
+    memory and costs a concatenation per request. (A link that a CDN may hold has its own `Plain`,
+    because the headers contain its key.) `headers` follow the location; `head` and `tail` are the
+    bytes before and after it, up to the value of the Date header.
     """
 
     status: int
@@ -58,10 +58,10 @@ def status_line(status: int) -> bytes:
 
 
 class Responses:
-    """Builds every answer of the redirector.
+    """Builds every response of the redirector.
 
-    A redirect that was not given to a CDN to hold is `private`: for browsers alone. Every answer
-    carries the headers `every`.
+    A redirect that a CDN may not hold is `private`, for browsers only. Every response has the
+    headers `every`.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class Responses:
         }
 
     def of_plain(self, key: LinkKey, record: LinkRecord, in_use: bool) -> tuple[Plain, int]:
-        """Return the one answer of an active plain link (see `resolve.is_plain`), and its own bytes."""
+        """Return the response of an active plain link (`resolve.is_plain`), and its unshared size."""
         if in_use and self._cdn.may_hold(record):
             held = self._make_held(key, record.redirect_status)
             return held, HELD_BYTES + len(held.tail)
         return self._plain[record.redirect_status], 0
 
     def of_entry(self, entry: Entry[Plain | Response | None]) -> Response:
-        """Return in full what a cached plain link answers."""
+        """Return the complete response of a cached plain link."""
         response = entry.response
         if isinstance(response, Plain):
             headers = [as_bytes("location", entry.record.target), *response.headers]
@@ -169,7 +169,7 @@ class Responses:
     def of_link(
         self, key: LinkKey, record: LinkRecord, location: str, *, left_s: int | None, in_use: bool
     ) -> Response:
-        """Return the redirect of a link that is not plain; it ends in `left_s`, if ever."""
+        """Return the redirect of a link that is not plain and expires in `left_s` (None: never)."""
         status = record.redirect_status
         if in_use and self._cdn.may_hold(record):
             name, control = self._cdn.key_header, self._cdn.control(left_s)
@@ -188,15 +188,15 @@ class Responses:
         return as_bytes("cache-control", _own(left_s))
 
     def unstored(self, location: str, status: int, result: str = "redirect") -> Response:
-        """Return a redirect that nobody may keep: it was counted, or took a password."""
+        """Return a redirect that no cache may store: it used up a visit or needed a password."""
         headers = [as_bytes("location", location), self._no_store, *self._empty]
         return Response(status, headers, b"", self._counts.response(result, status))
 
     def cleaned(self, response: Response, status: int) -> Response:
-        """Return the answer to a URL that was pasted with junk.
+        """Return the response to a URL that was pasted with extra characters.
 
-        A redirect to a link's target becomes one with `status` that no cache stores: the same URL leads
-        elsewhere once a link with that very code is created, or this link is changed.
+        A redirect to a link's target gets `status` and `no-store`, because the same URL leads
+        elsewhere once a link with exactly this code is created, or this link is changed.
         """
         if response.slot not in self._to_targets:
             return response
@@ -204,7 +204,7 @@ class Responses:
         return self.unstored(location.decode("ascii"), status, "cleaned")
 
     def elsewhere(self, location: str, result: str) -> Response:
-        """Return the redirect that stands in for a page (expired, not found, home)."""
+        """Return the redirect that replaces a page (expired, not found, home)."""
         headers = [as_bytes("location", location), self._private, *self._empty]
         return Response(302, headers, b"", self._counts.response(result, 302))
 
@@ -212,11 +212,11 @@ class Responses:
         return self.text("method", 405, f"Allowed here: {methods}.\n", more=[("allow", methods)])
 
     def not_yet(self, valid_from_ms: int) -> Response:
-        """Return the page of a link that opens at a time that will come."""
+        """Return the page of a link that cannot be followed yet."""
         return self.page("scheduled", 404, self._pages.not_yet(valid_from_ms))
 
     def throttled(self, retry_after_s: int) -> Response:
-        """Return the refusal of one more password."""
+        """Return the response to a client that has sent too many wrong passwords."""
         more = [("retry-after", str(retry_after_s))]
         return self.page("throttled", 429, self._pages.throttled, more=more)
 
@@ -237,7 +237,7 @@ class Responses:
         control: str = _NO_STORE,
         more: Sequence[tuple[str, str]] = (),
     ) -> Response:
-        """Return an HTML page; it may load nothing and is in no search index."""
+        """Return an HTML page; it may load nothing and is excluded from search indexes."""
         headers = [
             ("content-type", "text/html; charset=utf-8"),
             ("content-length", str(len(page.body))),

@@ -1,1 +1,1 @@
-"""Pure rules: what a path means, what a request gets, how a target is written."""
+"""Pure functions: parsing of paths, decisions about links, and the form of targets."""

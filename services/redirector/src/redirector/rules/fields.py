@@ -1,4 +1,4 @@
-"""Reads single fields out of a request's headers, as the server gives them."""
+"""Reads single fields from the headers of a request."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""`Location` as an RFC 3986 reference, which is what HTTP clients read (RFC 9110, section 10.2.2).
+"""Writes `Location` as an RFC 3986 reference, which HTTP clients require (RFC 9110, 10.2.2).
 
 Targets are kept in the URL Standard's form, which allows characters that RFC 3986 forbids, such as
 `[` in a path or `|` in a query. Java's HttpClient refuses such a `Location`, and Go refuses a `%`
@@ -26,11 +26,11 @@ _ESCAPES = [f"%{byte:02X}" for byte in range(256)]
 
 
 def as_reference(url: str) -> str:
-    """Return `url` with every character percent-encoded that RFC 3986 does not allow in its place.
+    """Percent-encode the characters of `url` that RFC 3986 does not allow where they are.
 
-    The brackets of an IPv6 address stay, and so does the `#` before the fragment. What is an
-    escape already stays as it is, so the function changes nothing the second time. A host that is
-    not ASCII (the writer never stores one) becomes punycode.
+    The brackets of an IPv6 address, the `#` before the fragment, and existing escapes are not
+    changed, so the function is idempotent. A host that is not ASCII (the writer never stores one)
+    becomes punycode.
     """
     if not url.encode().translate(None, _PLAIN) or _CLEAN.fullmatch(url):  # the first is faster
         return url
@@ -47,9 +47,9 @@ def as_reference(url: str) -> str:
 
 
 def escape(part: str) -> str:
-    """Return `part` of a reference with all percent-encoded that no part may hold.
+    """Percent-encode the characters of `part` that no part of a reference may contain.
 
-    A `#` is encoded too: it would end the query that the part is put into.
+    A `#` is encoded as well, because it would end the query to which the part is appended.
     """
     return part if _CLEAN_PART.fullmatch(part) else _FORBIDDEN.sub(_percent, part)
 

@@ -1,10 +1,10 @@
-"""Redirects that would lead back to where they came from, told from the target alone if possible.
+"""Detects redirects that would lead back to the redirector, from the target alone if possible.
 
 A target on a host of the domain table is another short link, or a page that the writer would have
-refused; it is never followed. Some other hosts may lead here as well: addresses, `localhost`,
-names without a dot, and `www.` before a host of the table. For these the request must tell: a
-redirect to the very host that was asked leads back here. `leads` is for when an answer is made,
-`leads_back` for when a request is answered.
+refused; it is never followed. Some other hosts may lead back as well: addresses, `localhost`, names
+without a dot, and `www.` before a host of the table. For these, the result depends on the request:
+a redirect to the host in its Host header leads back. Use `leads` when a response is prepared, and
+`leads_back` when a request is answered.
 """
 
 import enum
@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
 
 class OwnHosts:
-    """The hosts of short links, and what was found of the targets that were looked at."""
+    """The hosts of short links, and a cache of the results for targets."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
         self._hosts = frozenset(hosts)
@@ -58,7 +58,7 @@ class OwnHosts:
         is the empty text, which every target has."""
 
     def leads(self, target: str) -> Leads:
-        """Say where `target` leads, whatever request is redirected to it."""
+        """Return where `target` leads, without knowledge of the request."""
         # Up to the slash that ends the authority. With more slashes in front this is no URL.
         start = target[: target.find("/", _AFTER_SLASHES) + 1]
         known = self._known.get(start)
@@ -81,7 +81,7 @@ class OwnHosts:
         return Leads.PERHAPS if local or host in self._near else Leads.ELSEWHERE
 
     def leads_back(self, target: str, asked: str) -> bool:
-        """Say whether a request with the Host header `asked` must not be redirected to `target`."""
+        """Return whether `target` leads back for a request with the Host header `asked`."""
         leads = self.leads(target)
         if leads is not Leads.PERHAPS:
             return leads is Leads.HERE

@@ -1,4 +1,4 @@
-"""Which methods a link answers, as `Allow` names them (RFC 9110, section 10.2.1).
+"""The methods that a link supports, for the header `Allow` (RFC 9110, section 10.2.1).
 
 Every link can be read. A 307 or 308 tells the client to send the same method and body to the target
 (RFC 9110, sections 15.4.8 and 15.4.9), so such a link also redirects requests that change something.
@@ -19,7 +19,7 @@ _KEEPS_METHOD = frozenset({307, 308})
 
 
 def allowed(decision: Decision, *, forwards: bool) -> Methods:
-    """Return the methods of a link for which GET is decided like this.
+    """Return the methods that a link supports if `decision` is that for GET.
 
     `forwards` is the setting `redirect_other_methods`.
     """

@@ -1,7 +1,7 @@
-"""What a short URL was before it was copied with something behind it: `/code.`, `/code%20`, `//code`.
+"""Removes extra characters from pasted short URLs: `/code.`, `/code%20`, `//code`.
 
-Only characters that no code can have are removed, so that a link whose code is what was sent is
-always found first.
+Only characters that no code can contain are removed, so an existing code is never taken for another
+one.
 """
 
 import re
@@ -21,10 +21,10 @@ _OF_CODES = frozenset("-_/")  # a slash is never part of junk, however it is esc
 
 
 class Pasted(NamedTuple):
-    """The path and the query that were meant.
+    """The path and the query without the extra characters.
 
-    `repeated` says that only the slash at the end was repeated: a link that forwards its path takes
-    that as it is.
+    `repeated` says that only slashes after the code were repeated: a link that forwards its path
+    forwards them unchanged.
     """
 
     path: str
@@ -36,11 +36,11 @@ Clean: TypeAlias = Callable[[str], Pasted | None]
 
 
 def never(_: str) -> None:
-    """Do not clean paths: what `clean_path` is replaced with by the setting."""
+    """Return None: replaces `clean_path` if the setting disables the cleaning."""
 
 
 def clean_path(raw: str) -> Pasted | None:
-    """Return what was meant by a path as sent, or None if it is no pasted short URL."""
+    """Return the cleaned path and query, or None if `raw` is not a pasted short URL."""
     start = raw.lstrip("/")
     end = _END.search(start)
     segment = start if end is None else start[: end.start()]

@@ -1,7 +1,7 @@
-"""What the path of a request asks for: a code, perhaps its preview, perhaps a path after it.
+"""Parses the path of a request: a code, optionally with the `+` of a preview or a path after it.
 
-Works on the path as sent: a `%2F` in it is part of a segment, never a separator (RFC 3986,
-section 2.2).
+The path is not decoded: a `%2F` in it is part of a segment, never a separator (RFC 3986, section
+2.2).
 """
 
 import re
@@ -13,7 +13,7 @@ _MAX_ESCAPED = 3 * 65  # a code and its `+`, every character escaped
 
 
 class Asked(NamedTuple):
-    """`rest` is what follows the code, from its slash on and still escaped, or empty."""
+    """A parsed path. `rest` is the percent-encoded path after the code with its slash, or ""."""
 
     code: str
     rest: str
@@ -25,12 +25,12 @@ match_code = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
 
 
 def is_code(text: str) -> bool:
-    """Say whether `text` is a code and nothing else."""
+    """Return whether `text` has the form of a code."""
     return match_code(text) is not None
 
 
 def read_path(raw: str) -> Asked | None:
-    """Return what `raw` asks for, or None if no code could ever be named like this."""
+    """Parse `raw`, or return None if it cannot contain a code."""
     segment, slash, rest = raw[1:].partition("/")
     if len(segment) > _MAX_ESCAPED:
         return None

@@ -1,7 +1,7 @@
-"""What a request for a link gets: a pure decision over plain values.
+"""Decides the response to a request for a link: a pure function of plain values.
 
-No I/O, no clock, no framework: `resolve(record, ask, now_ms)` is all that the rules of links
-are. The adaptors carry the decision out.
+`resolve(record, ask, now_ms)` contains all rules of links, without I/O, clock or framework. The
+service carries the decision out.
 """
 
 import enum
@@ -14,7 +14,7 @@ from shortcore.links.record import Kind, LinkRecord
 
 
 class Outcome(enum.Enum):
-    """What is to be done."""
+    """The kinds of responses to a request for a link."""
 
     REDIRECT = "redirect"
     """Send the visitor to `location` with `status`."""
@@ -25,22 +25,22 @@ class Outcome(enum.Enum):
     PREVIEW = "preview"
     """Show where the link leads, without going there."""
     EXPIRED = "expired"
-    """Over; send the visitor to `location` instead."""
+    """Expired or exhausted: send the visitor to `location` instead."""
     GONE = "gone"
-    """Over or deleted: 410."""
+    """Expired, exhausted or deleted: 410."""
     NOT_YET = "not_yet"
-    """Not valid before a time that will come: a 404 that nobody may remember."""
+    """Not valid yet: a 404 that no cache may store."""
     DISABLED = "disabled"
-    """Switched off by its owner, who may enable it again: 404."""
+    """Disabled by its owner, who may enable it again: 404."""
     NOT_FOUND = "not_found"
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The parts of a request that a link's rules look at.
+    """The parts of a request on which the rules of a link depend.
 
-    `query` is what follows the question mark, `rest` the path after the code from its slash
-    on; both still escaped. `unlocked` says that the right password was given.
+    `query` is the text after the question mark, `rest` the path after the code with its slash; both
+    are percent-encoded. `unlocked` says that the right password was given.
     """
 
     query: str = ""
@@ -51,7 +51,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`location` and `status` are set where the outcome sends the visitor somewhere."""
+    """A decision; `location` and `status` are set if the outcome is a redirect."""
 
     outcome: Outcome
     location: str = ""
@@ -71,7 +71,7 @@ _SEPARATOR = re.compile(r"[/\\]")
 
 
 def is_plain(record: LinkRecord) -> bool:
-    """Say whether every request for the link gets the same answer, at any time."""
+    """Return whether every request for the link gets the same response, at any time."""
     return record.kind is not _ACTIVE or (
         is_the_same_for_all(record)
         and record.valid_from_ms is None
@@ -80,7 +80,7 @@ def is_plain(record: LinkRecord) -> bool:
 
 
 def is_the_same_for_all(record: LinkRecord) -> bool:
-    """Say whether every request for an active link within its validity gets the same answer."""
+    """Return whether every request for an active, valid link gets the same response."""
     return not (
         record.limited
         or record.forward_query
@@ -90,7 +90,7 @@ def is_the_same_for_all(record: LinkRecord) -> bool:
 
 
 def resolve(record: LinkRecord, ask: Ask, now_ms: int) -> Decision:  # noqa: PLR0911  # one a rule
-    """Decide what `ask` gets at `now_ms` (Unix ms)."""
+    """Return the decision about `ask` at `now_ms` (Unix ms)."""
     if record.kind is Kind.DELETED:
         return _GONE
     if record.kind is Kind.DISABLED:
@@ -120,7 +120,7 @@ def over(record: LinkRecord, ask: Ask) -> Decision:
 
 
 def location_of(record: LinkRecord, ask: Ask) -> str:
-    """Return the target with what the link forwards put into it."""
+    """Return the target with the forwarded query and path."""
     query = ask.query if record.forward_query else ""
     rest = ask.rest if record.forward_path else ""
     return _extended(record.target, query, rest)

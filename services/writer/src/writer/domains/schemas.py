@@ -1,4 +1,4 @@
-"""What a domain looks like in requests and answers."""
+"""The JSON form of a domain in requests and responses."""
 
 from typing import Annotated, ClassVar, Final
 
@@ -28,7 +28,7 @@ class DomainFields(Input):
 
 
 class EditDomain(DomainFields):
-    """A JSON merge patch (RFC 7396): what is absent stays, null sets the default."""
+    """A JSON merge patch (RFC 7396): null sets a field to its default."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"not_found_target": "https://example.com/404"}]}
@@ -48,7 +48,7 @@ class CreateDomain(DomainFields):
 
 
 class DomainView(msgspec.Struct, frozen=True):
-    """A domain in answers."""
+    """A domain in responses."""
 
     host: str
     default_target: AbsoluteUrl | None
@@ -69,7 +69,7 @@ class DomainPage(msgspec.Struct, frozen=True):
 
 
 def view_of(domain: Domain, default_host: str) -> DomainView:
-    """Return `domain` as answers show it."""
+    """Return `domain` as responses show it."""
     return DomainView(
         host=domain.host,
         default_target=domain.default_target,

@@ -1,4 +1,4 @@
-"""What a link looks like in requests and answers."""
+"""The JSON form of a link in requests and responses."""
 
 import enum
 from datetime import datetime
@@ -102,7 +102,7 @@ class ReplaceLink(WholeLink):
 
 
 class EditLink(Input):
-    """A JSON merge patch (RFC 7396): what is absent stays, null sets a field to its default."""
+    """A JSON merge patch (RFC 7396): null sets a field to its default."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"target": "https://example.com/new"}]}
@@ -152,7 +152,7 @@ class BatchLinks(Input):
 
 
 class LinkView(msgspec.Struct, frozen=True, gc=False):
-    """A link in answers."""
+    """A link in responses."""
 
     code: str
     domain: str
@@ -180,7 +180,7 @@ class LinkView(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What became of one item of a batch."""
+    """The result of one item of a batch."""
 
     status: int
     link: LinkView | None = None
@@ -188,20 +188,20 @@ class BatchResult(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
-    """What became of all items, in their order."""
+    """The results of all items of a batch, in the order of the items."""
 
     items: list[BatchResult]
 
 
 class ImportFailure(msgspec.Struct, frozen=True):
-    """A row that made no link: its line in the body, from 1, and why."""
+    """A row for which no link was created: its line number in the body, from 1, and the problem."""
 
     line: int
     problem: Problem
 
 
 class ImportAnswer(msgspec.Struct, frozen=True):
-    """What became of the rows of an import: how many there were, how many links they made."""
+    """The result of an import: the number of rows, the number of created links, and failed rows."""
 
     rows: int
     created: int
@@ -216,7 +216,7 @@ class LinkPage(msgspec.Struct, frozen=True):
 
 
 class TagCount(msgspec.Struct, frozen=True):
-    """A tag, and how many links that are not in the trash carry it."""
+    """A tag, and the number of links with it that are not in the trash."""
 
     tag: str
     links: int
@@ -229,7 +229,7 @@ class TagList(msgspec.Struct, frozen=True):
 
 
 def status_of(link: StoredLink, now: datetime) -> LinkStatus:
-    """Return what a visitor meets at `now`; the order is that of the redirector's decisions."""
+    """Return the status of a link at `now`; the rules are checked in the redirector's order."""
     values = link.values
     if link.deleted:
         return LinkStatus.DELETED
@@ -250,14 +250,14 @@ def api_path(host: str, code: str) -> str:
 
 
 class Presenter:
-    """Makes views; knows how short URLs are written here."""
+    """Makes views of links, with their short URLs."""
 
     def __init__(self, scheme: str, port: int | None) -> None:
         self._scheme = scheme
         self._port = "" if port is None else f":{port}"
 
     def view(self, link: StoredLink, now: datetime) -> LinkView:
-        """Return `link` as answers show it at `now`."""
+        """Return `link` as responses show it at `now`."""
         values: LinkValues = link.values
         # By place, not by name, which takes twice as long; mypy and the tests see to the order.
         return LinkView(

@@ -47,8 +47,8 @@ class LinkService:
     async def create(self, link: CreateLink, request: IdempotentRequest | None) -> StoredResponse:
         """Create a link, or find an equal one if the request asks for that.
 
-        `request` is None without an Idempotency-Key. With one, an equal earlier request's stored
-        response is returned.
+        `request` is None without an Idempotency-Key. If an equal request with the same key was
+        processed earlier, its stored response is returned.
         """
         if (earlier := await self.idempotency.earlier(request)) is not None:
             return earlier
@@ -84,7 +84,7 @@ class LinkService:
             return _existing(await repository.find_link(connection, host, code), host, code)
 
     async def page(self, query: listing.Query) -> list[StoredLink]:
-        """Return the links of a page and one more, if there is one; raises DomainNotFound."""
+        """Return a page of links, plus one if more links follow; raises DomainNotFound."""
         if query.host is not None:
             domain = await self.domains.find(query.host)
             query = dataclasses.replace(query, host=domain.host)

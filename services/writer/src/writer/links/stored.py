@@ -1,4 +1,4 @@
-"""A link in the writer: the fields that its owner sets, and those of the database."""
+"""A link in the writer: the fields that its owner sets, and those that the database sets."""
 
 from datetime import datetime
 
@@ -56,5 +56,5 @@ class StoredLink(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def deleted(self) -> bool:
-        """Whether it is in the trash."""
+        """Whether the link is in the trash."""
         return self.deleted_at is not None

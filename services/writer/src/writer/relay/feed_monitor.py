@@ -49,7 +49,7 @@ class FeedMonitor:
         self._longest_ttl_s = settings.cache_ttl_s
 
     def set_ttl(self, ttl_s: int) -> None:
-        """Take a new TTL of links in Redis; links written before keep the longer one."""
+        """Set the TTL of links in Redis; the maximum counts, because earlier links keep their TTL."""
         self._longest_ttl_s = max(self._longest_ttl_s, ttl_s)
 
     async def check(self) -> None:
