@@ -59,7 +59,7 @@ class ClientAddresses:
 
 
 def _read(text: str) -> str | None:
-    """Return the address in its one form; an IPv4 written as IPv6 as the former."""
+    """Return the normal form of an address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         socket.inet_pton(socket.AF_INET, text)
     except (OSError, ValueError):

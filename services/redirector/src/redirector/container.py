@@ -59,7 +59,7 @@ APPLICATION = "shortlinks-redirector"
 
 
 REPLICA_MISSES_PER_S = 50
-"""Misses of the read replica a second that the primary is asked about."""
+"""Maximum misses of the read replica per second that are looked up in the primary."""
 
 
 class Redirector:

@@ -122,7 +122,7 @@ class AdmittedProtocol(RefusingProtocol):
             self.transport.close()
 
     def _keeps(self) -> bool:
-        """Say whether what comes of the request is kept: the rest of an answered one is dropped."""
+        """Return whether the bytes of the request are kept; those of an answered one are dropped."""
         if isinstance(self.parser, Discard):
             return False
         return self.stage == HEAD or self.responding

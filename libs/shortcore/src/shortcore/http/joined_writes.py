@@ -19,7 +19,7 @@ class JoinedProtocol(BoundedProtocol):
 
 
 class _JoiningTransport(asyncio.Transport):
-    """Holds what is written until more is written, or until the end of the event loop iteration."""
+    """Delays a write until the next write, or until the end of the event loop iteration."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()

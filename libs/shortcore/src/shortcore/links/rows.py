@@ -25,7 +25,7 @@ READ_ONLY_FIELDS = frozenset({
     "short_url", "status", "visits", "has_password", "version", "created_at", "updated_at",
     "deleted_at", "self",
 })  # fmt: skip
-"""What the API's answers hold beside the fields of a request; an import ignores them."""
+"""Fields that only responses of the API have; an import ignores them."""
 
 READABLE = frozenset(FIELDS) | {"password", "find_if_exists"} | READ_ONLY_FIELDS
 """The columns that an import accepts."""

@@ -1,4 +1,4 @@
-"""A server on one port: a bound socket, and uvicorn without signal handlers of its own."""
+"""A server on one port: a bound socket, and uvicorn without its signal handlers."""
 
 import asyncio
 import contextlib

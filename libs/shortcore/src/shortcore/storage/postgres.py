@@ -43,8 +43,8 @@ POSTGRES_RETRYABLE_ERRORS = (
 )
 """What a background task retries: PostgreSQL is unavailable, or it refuses a statement.
 
-A refusal can end by itself or by a repair (the lock of a migration, a lost privilege), so it must
-not become a crash loop.
+A refusal can end later, or by a repair (the lock of a migration, a lost privilege), so it must not
+become a crash loop.
 """
 
 

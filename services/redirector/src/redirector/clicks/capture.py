@@ -24,7 +24,7 @@ from shortcore.settings.redirector import RedirectorSettings
 from shortcore.storage.redis import Client
 
 Capture: TypeAlias = Callable[[LinkRecord, Any, Headers, Peer, int], None]
-"""`capture(record, method, headers, peer, flags)`: the last four as the server gives them.
+"""`capture(record, method, headers, peer, flags)`: the last four have the server's types.
 
 `method` is bytes or text; `peer` is (address, port).
 """
@@ -182,4 +182,4 @@ class ClickCapture:
 
 
 def _ignore(record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int = 0) -> None:
-    """Capture nothing: clicks are switched off."""
+    """Capture nothing: click capture is disabled."""

@@ -14,7 +14,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 Peer: TypeAlias = "tuple[str, int] | None"
 
 _REMEMBERED = 4096
-"""Entries of each memo; a full memo is emptied, so that nobody can fill the memory with it."""
+"""Maximum entries of each cache; a full cache is emptied, so that its memory is bounded."""
 _MAX_NAME = 64
 _MAX_FORWARDED = 256
 _MAX_REFERRER = 256

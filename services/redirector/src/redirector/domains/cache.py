@@ -26,7 +26,7 @@ from shortcore.links.targets import normalise_host
 from shortcore.settings.redirector import UnknownHostPolicy
 
 _REMEMBERED = 1024
-"""Spellings of hosts (with ports, in capitals) whose domain is remembered."""
+"""Maximum cached spellings of hosts, such as those with a port or capital letters."""
 
 
 class Domain:
@@ -53,7 +53,7 @@ class Domain:
         self.closed: Response | None = None
         self.case_insensitive = row.case_insensitive
         self.doubtful = False
-        """Whether a target may lead back, which the request must tell; with `asked` it is told."""
+        """Whether a target may lead back, depending on the request; never with `asked`."""
 
         def to(target: str | None, result: str, page: Response) -> Response:
             if target is None or own.leads_back(target, asked or row.host):
@@ -88,14 +88,14 @@ class Domains:
         self._rows: Sequence[DomainRow] | None = None
         self._by_host: dict[str, Domain] = {}
         self.known: dict[bytes, Domain] = {}
-        """Values of Host fields whose domain is remembered; short and valid ones only."""
+        """Cached domains by the value of a Host field; short and valid values only."""
         self.own = OwnHosts({default_host})
         self.default = Domain(DomainRow(default_host), responses, self.own)
         self._unread = Domain(DomainRow(""), responses, self.own)
         self._unknown_hosts = unknown_hosts
         self._lost = self._closed_by(responses.unknown_host)
         self._strange: Domain | None = None
-        """What a host in no row gets instead of the default domain."""
+        """The domain of unknown hosts, if it is not the default domain."""
         self._strange_host = ""
         if policy == "not_found":
             self._strange = self._lost

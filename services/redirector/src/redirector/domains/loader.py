@@ -19,7 +19,7 @@ EVERY_S = 30.0
 """Interval between two reads of the table, unless `wake()` is called."""
 
 RETRY_S = 2.0
-"""Interval while PostgreSQL cannot be read."""
+"""Retry interval while PostgreSQL is unavailable."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[DomainRow])

@@ -13,7 +13,7 @@ from shortcore.runtime.health import Phase
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 
 MAX_AGE_S = 600
-"""How long a browser may remember the answer to a preflight request."""
+"""How long a browser may cache the response to a preflight request, in seconds."""
 
 _VARY = (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 _EMPTY = (b"content-length", b"0")

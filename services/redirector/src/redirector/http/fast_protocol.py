@@ -39,7 +39,7 @@ _SIZES = frozenset(map(len, (b"host", b"connection", *_UNUSUAL)))
 """Lengths of the names of the fields that decide how a request is read."""
 _USUAL = frozenset({b"User-Agent", b"user-agent", b"Cache-Control", b"cache-control",
                     b"X-Forwarded-Proto", b"x-forwarded-proto"})  # fmt: skip
-"""Fields of such a length that many requests have: no need to look at them twice."""
+"""Common fields of the same lengths, which need no second check."""
 
 
 def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C901  # counts a whole class
@@ -140,9 +140,10 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.into_asgi()
 
         def domain(self) -> Domain | None:
-            """Return the domain of a request that ASGI would read alike, or None.
+            """Return the domain of a request that needs no ASGI, or None.
 
-            `framing.admit` says what is read how. Whatever it would refuse or change is None here.
+            `framing.admit` has the rules. Returns None for a request that it would refuse or
+            change.
             """
             host = None
             stays = True
@@ -162,12 +163,12 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             return known(host) or domains.of_field(host)
 
         def stays(self) -> bool:
-            """Say whether a Connection field asks for nothing that HTTP/1.1 does not do anyway."""
+            """Return whether a Connection field asks only for the default of HTTP/1.1."""
             parser = self.parser
             return not parser.should_upgrade() and parser.get_http_version() == "1.1"
 
         def wait(self, domain: Domain, key: str, waiting: "_Waiting") -> None:
-            """Answer as soon as it can be done; what comes meanwhile queues behind it."""
+            """Answer as soon as possible; requests that arrive meanwhile queue behind this one."""
             self.answered_here = True
             self.stage = body
             self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
@@ -187,7 +188,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 self.work(waiting)
 
         def landed(self, waiting: "_Waiting", entry: LinkEntry | None) -> None:
-            """Send what a look-up brought; a link with rules needs more than that."""
+            """Send the result of a lookup; a link with rules needs a task."""
             response = unavailable if entry is None else entry.response
             if response is None:
                 self.work(waiting)
@@ -201,7 +202,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 self.send(waiting, start, b"")
 
         def work(self, waiting: "_Waiting") -> None:
-            """Answer in a task of its own."""
+            """Answer in a separate task."""
             task = self.loop.create_task(self.response(waiting))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
@@ -230,11 +231,11 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 self.send(waiting, start_bytes(response), response.body)
 
         def send_shared(self, waiting: "_Waiting", response: Response) -> None:
-            """Write a page that is the same for all."""
+            """Write a page that is the same for every request."""
             self.send(waiting, made_of(response, self.date()).start, response.body)
 
         def send(self, waiting: "_Waiting", start: bytes, body: bytes) -> None:
-            """Write an answer, and let the next request on."""
+            """Write a response, and start the next request."""
             waiting.response_complete = True
             if waiting.disconnected or self.transport.is_closing():
                 return
@@ -278,7 +279,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 super().on_message_complete()
 
     class ForwardedProtocol(DirectProtocol):
-        """Takes the host from the header by which trusted proxies forward it."""
+        """Takes the host from the header in which trusted proxies forward it."""
 
         def on_headers_complete(self) -> None:
             try:
@@ -289,7 +290,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 super().on_headers_complete()
 
     class CrossOriginProtocol(DirectProtocol):
-        """Leaves requests that name an origin to ASGI, where `serve.cors` answers them."""
+        """Passes requests with an Origin to ASGI, where `http.cors` answers them."""
 
         def on_headers_complete(self) -> None:
             if any(name.lower() == b"origin" for name, _ in self.headers):
@@ -348,9 +349,10 @@ def start_bytes(response: Response) -> bytes:
 
 
 class _Waiting(msgspec.Struct, gc=False, eq=False):
-    """A request that waits for its answer, with all that uvicorn asks of what it has in its place.
+    """A request that waits for its response, with the attributes that uvicorn uses.
 
-    uvicorn sets `disconnected` when the client goes, and `keep_alive` to False when it shuts down.
+    uvicorn sets `disconnected` when the client disconnects, and `keep_alive` to False when it shuts
+    down.
     """
 
     method: bytes

@@ -47,11 +47,13 @@ class Codes(NamedTuple):
     """Returns what is known about the code of a key."""
 
     refuses: Callable[[LinkKey], bool]
-    """Says whether a key is ABSENT; if so, counts it as part of the scan."""
+    """Returns whether a key is ABSENT; if so, counts it as part of the scan."""
 
     refuse: Callable[[str, float], LinkEntry | None]
-    """Returns the «not found» for a host and a path as sent, or None if the code is not ABSENT.
-    For the hot path: it counts the answer as well."""
+    """Returns the «not found» entry for a host and a raw path; None if the code is not ABSENT.
+
+    For the hot path: it also counts the response.
+    """
 
 
 def make_codes(  # noqa: C901  # counts four functions

@@ -33,8 +33,11 @@ BATCH = 256
 """Keys in one MGET or SELECT."""
 
 REDIS_WORKERS = 2
-"""MGETs at once: one is under way while the next fills. A call costs 160 µs and a key in it 3 µs, so
-few big ones are cheaper; with one alone, a lost reply would hold up everybody for its deadline."""
+"""Concurrent MGETs.
+
+A call costs 160 µs plus 3 µs per key, so a few large calls are cheaper. With only one, a lost reply
+would delay all lookups until its timeout.
+"""
 
 FILL_WORKERS = 4
 """Concurrent offers to Redis. While all are busy, further records wait, up to BACKLOG."""
@@ -197,7 +200,7 @@ class Lookup:
             cache.put(key, record, read_at=read_at - cache.ttl(record))
         servers = [self._primary] if self._replica is None else [self._primary, self._replica]
         if cache.stale(key) and all(each.breaker.state is not State.CLOSED for each in servers):
-            self._resolve(key, None) # no request waits for the probe of a server that is down
+            self._resolve(key, None)  # no request waits for the probe of a server that is down
 
     def _pass_on(self, keys: list[LinkKey]) -> None:
         # PostgreSQL must answer every key that Redis did not resolve.

@@ -13,7 +13,7 @@ from shortcore.storage.schema_wait import SchemaWait, check_schema_of, wait_for_
 log = structlog.stdlib.get_logger(__name__)
 
 SCHEMA_WAIT = SchemaWait(retry_on=(SchemaOlder,))
-"""A start waits for the migration that it needs, without end."""
+"""The start waits for the required migration without a timeout."""
 
 RETRY_S = 2.0
 """Polling interval after the start, until the schema fits."""

@@ -32,7 +32,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 PER_NETWORK = 32
 PER_CLIENT = 8
-"""Checks of one link that wait for one network, and for one client."""
+"""Maximum waiting checks of one link, for one network and for one client."""
 
 WAIT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 
@@ -48,7 +48,7 @@ class Verdict(Enum):
     THROTTLED = "throttled"
     """Too many wrong passwords of this client: nothing was checked."""
     BUSY = "busy"
-    """No room in the queue, no turn in time, or the process stops: nothing was checked."""
+    """The queue is full, the wait timed out, or the process stops: nothing was checked."""
 
 
 @dataclass(eq=False, slots=True)

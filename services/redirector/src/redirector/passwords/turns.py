@@ -113,7 +113,7 @@ class Turns(Generic[T]):
 
 
 def _victim(branch: _Branch[T], own: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the names from `branch` down to a line longer than that of `own`, or None."""
+    """Return the path from `branch` to a sub-queue longer than that of `own`, or None."""
     names: list[str] = []
     for name in own:
         mine = branch.branches.get(name)

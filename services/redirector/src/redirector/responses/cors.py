@@ -11,7 +11,7 @@ from shortcore.origins import ANY_ORIGIN
 from shortcore.settings.redirector import ForwardedHeader
 
 EXPOSED: Final = "Retry-After"
-"""What a script may read of an answer beside the headers that it always may."""
+"""Response headers that a script may read in addition to those that are always allowed."""
 
 
 def every_response(origins: frozenset[str], forwarded: ForwardedHeader) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import re
 from redirector.rules.loops import place_of
 
 SHOWN = 160
-"""Characters of a target that are shown at once."""
+"""Maximum characters of a target that are shown without a click."""
 
 _HEAD, _TAIL = 110, 40
 

@@ -33,7 +33,7 @@ class Leads(enum.Enum):
     HERE = "here"
     """To a host of short links."""
     PERHAPS = "perhaps"
-    """To a host that may be this server's: `leads_back` decides for each request."""
+    """To a host that may lead to this server: `leads_back` decides for each request."""
 
 
 class Place(NamedTuple):

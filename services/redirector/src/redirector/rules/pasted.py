@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 MAX_JUNK = 64
-"""Characters that are removed behind a code; with more of them nothing is."""
+"""Maximum extra characters after a code; if there are more, nothing is removed."""
 
 _MAX_ESCAPED = 3 * 65 + 12 * MAX_JUNK  # four bytes of UTF-8, each escaped
 _END = re.compile(r"[/&]")
@@ -75,7 +75,7 @@ def _without_junk(text: str) -> str | None:
 
 
 def _is_junk(character: str) -> bool:
-    """Say whether it is punctuation, a blank, invisible, or a bracket of markup."""
+    """Return whether `character` is punctuation, whitespace, invisible, or a bracket of markup."""
     return character in _SYMBOLS or (
         unicodedata.category(character)[0] in "PZC" and character not in _OF_CODES
     )

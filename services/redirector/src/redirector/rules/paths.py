@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 
 match_code = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
-"""Returns a match if a text is a code and nothing else; for the hot path."""
+"""Returns a match if a text has the form of a code; for the hot path."""
 
 
 def is_code(text: str) -> bool:

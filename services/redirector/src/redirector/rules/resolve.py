@@ -19,7 +19,7 @@ class Outcome(enum.Enum):
     REDIRECT = "redirect"
     """Send the visitor to `location` with `status`."""
     COUNT = "count"
-    """As REDIRECT, but only if the visit can be counted down in PostgreSQL first."""
+    """As REDIRECT, but only if the visit was counted in PostgreSQL first."""
     PASSWORD = "password"  # noqa: S105  # the name of an outcome
     """Ask for the password."""
     PREVIEW = "preview"

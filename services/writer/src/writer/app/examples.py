@@ -59,7 +59,7 @@ _PROBLEM = Problem(
     instance="urn:shortlinks:request:0d9c1f5e7a",
     errors=[ProblemField("/code", "taken", _TAKEN)],
 )
-# Of an item: what is about the whole request is told by the request's own answer.
+# Problems of an item; problems of the whole request are in the response to the request.
 _FAILED = msgspec.structs.replace(_PROBLEM, instance="")
 _DOMAIN = DomainView(
     host=_HOST,

@@ -36,7 +36,7 @@ MAX_PARAMETERS = 100
 """Maximum number of query parameters; a list of links with every filter has fewer than 50."""
 
 _SINGLE_FIELDS = (b"authorization", b"content-type", b"idempotency-key")
-"""Header fields that a request may have only once (RFC 9110, 5.3): their values are no lists."""
+"""Header fields that a request may have only once, as their values are not lists (RFC 9110, 5.3)."""
 
 _LENGTH_DIGITS = 20
 """Digits of the largest Content-Length that the HTTP parser accepts (64 bits)."""

@@ -10,7 +10,7 @@ from writer.http.fields import Host, Input, Url
 from writer.http.output_fields import AbsoluteUrl, Path, Time
 
 _READ_ONLY: Final = frozenset({"default", "version", "created_at", "updated_at", "self"})
-"""What an answer holds beside the fields of a request."""
+"""Fields that only responses have."""
 
 
 class DomainFields(Input):

@@ -32,7 +32,7 @@ def require_match(header: str | None, version: int) -> None:
 
 
 def none_match(header: str | None, version: int) -> bool:
-    """Say whether `If-None-Match` names `version`, so that the response is 304 (weak comparison)."""
+    """Return whether `If-None-Match` names `version`, so that the status is 304 (weak comparison)."""
     if header is None:
         return False
     if header.strip() == "*":

@@ -195,9 +195,9 @@ async def replace_link(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Make the link what the body says; fields that are left out get their defaults.
+    """Create or replace the link; absent fields get their defaults.
 
-    With `If-None-Match: *` it is only created, with `If-Match` only replaced.
+    With `If-None-Match: *`, it is only created. With `If-Match`, it is only replaced.
     """
     conditions = Preconditions(if_match, if_none_match)
     link, created = await replacements.replace(domain, code, body, conditions)
@@ -248,7 +248,7 @@ async def delete_link(
 async def restore_link(
     links: Links, domain: HostInPath, code: CodeInPath, if_match: IfMatch = None
 ) -> Response:
-    """Take the link out of the trash, as it was."""
+    """Restore the link from the trash, unchanged."""
     return _one(links, await links.restore(domain, code, if_match))
 
 

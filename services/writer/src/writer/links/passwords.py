@@ -23,7 +23,7 @@ async def hash_password(password: str) -> str:
 
 
 async def is_password_of(password: str, stored: str) -> bool:
-    """Say whether `stored` is a hash of `password`; this takes as long as `hash_password`."""
+    """Return whether `stored` is a hash of `password`; this takes as long as `hash_password`."""
     async with _at_once:
         try:
             return await asyncio.to_thread(_hasher.verify, stored, normalise_password(password))

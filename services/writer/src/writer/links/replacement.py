@@ -1,4 +1,4 @@
-"""PUT: a link is afterwards as the request declares it, whatever stood there before."""
+"""PUT: creates a link or replaces it completely by the one in the request."""
 
 from dataclasses import dataclass
 
@@ -48,11 +48,11 @@ class ReplacementService:
     async def replace(
         self, host: str, code: str, link: ReplaceLink, conditions: Preconditions
     ) -> tuple[StoredLink, bool]:
-        """Return the link that is there now, and whether it was created.
+        """Create or replace the link; returns the link and whether it was created.
 
-        A link that is as declared already keeps its version; one in the trash is taken out.
-        Raises DomainNotFound, InvalidInput, VersionMismatch where a condition does not hold, and
-        Conflict when others create and purge the link all the while.
+        A link that already has these values keeps its version. A deleted link is restored. Raises
+        DomainNotFound, InvalidInput, VersionMismatch if a precondition fails, and Conflict if other
+        requests keep creating and purging the link meanwhile.
         """
         domain = await self.domains.find(host)
         password_hash = await self._password_hash(domain, code, link)
@@ -86,7 +86,7 @@ class ReplacementService:
         conditions: Preconditions,
         password_hash: str | None,
     ) -> StoredLink | None:
-        """Replace the link, or return None where there is none."""
+        """Replace the link, or return None if it does not exist."""
         began = self.publisher.moment()
         timeout_ms = self.settings.postgres_write_timeout_ms
         async with self.postgres.connection(timeout_ms) as connection, connection.transaction():

@@ -258,7 +258,7 @@ async def save_link(
 ) -> StoredLink:
     """Write `values` to a locked link as its newest version, with an outbox row.
 
-    With `deleted` the link is put into the trash, else it is taken out if it was there.
+    With `deleted`, the link is moved to the trash, otherwise it is restored if it was there.
     """
     row = await connection.fetchrow(
         _SAVE, link.domain_id, link.code, link.host, *_columns(values), deleted

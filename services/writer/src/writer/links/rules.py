@@ -23,9 +23,9 @@ class ValidationErrors:
         self.fields.append(FieldError(f"{self._at}/{field}", rule, detail))
 
     def target(self, field: str, raw: str, policy: TargetPolicy, old: str | None = None) -> str:
-        """Return the normal form of `raw`, or note why there is none.
+        """Return the normal form of `raw`, or add the rule that it breaks.
 
-        The `old` target of the link passes: it was accepted under the policy of its time.
+        The `old` target of the link is always accepted, because an earlier policy allowed it.
         """
         if raw == old:
             return raw
@@ -44,9 +44,10 @@ def values_of_new(
     default_status: RedirectStatus,
     old: LinkValues | None = None,
 ) -> LinkValues:
-    """Return the values that `link` names, all but its password; notes what is wrong.
+    """Return the values of `link`, except its password; adds broken rules to `errors`.
 
-    `old` is what it replaces: values that stay as they are need no longer be allowed.
+    `old` has the values that `link` replaces: unchanged values are accepted even if the rules have
+    changed.
     """
     values = LinkValues(
         target=errors.target("target", link.target, policy, None if old is None else old.target),
@@ -70,7 +71,7 @@ def values_of_new(
 
 
 def check_find(link: CreateLink, errors: ValidationErrors) -> None:
-    """Note where an equal link cannot be looked for."""
+    """Add an error if `link` asks for an equal link with fields that make this impossible."""
     if link.find_if_exists and link.password is not None:
         errors.add(
             "find_if_exists", "conflict", "A link with a password is always new: leave one out."
@@ -80,7 +81,7 @@ def check_find(link: CreateLink, errors: ValidationErrors) -> None:
 def check_address(
     sent: EditLink | ReplaceLink, host: str, codes: Collection[str], errors: ValidationErrors
 ) -> None:
-    """Note where `sent` names another address than the link's: its host, one of its `codes`."""
+    """Add an error if `sent` names another address than that of the link: `host` and `codes`."""
     if "domain" in sent.model_fields_set and _normal_host(sent.domain) != host:
         errors.add("domain", "immutable", f"The domain of this link is {host}, and stays so.")
     if "code" in sent.model_fields_set and sent.code not in codes:
@@ -90,7 +91,7 @@ def check_address(
 
 
 def check_code(code: str, reserved: frozenset[str], errors: ValidationErrors) -> None:
-    """Note why `code` cannot be chosen, if it cannot."""
+    """Add an error if `code` is not allowed as a custom code."""
     try:
         check_custom_code(code, reserved)
     except CodeError as error:
@@ -105,7 +106,7 @@ def values_of_edit(
     errors: ValidationErrors,
     default_status: RedirectStatus,
 ) -> LinkValues:
-    """Return `old` with `edit` merged into it, all but the password; notes what is wrong."""
+    """Return `old` merged with `edit`, except the password; adds broken rules to `errors`."""
     sent = edit.model_fields_set
     new_end = "expires_at" in sent and edit.expires_at != old.expires_at
     if "target" in sent and edit.target is None:

@@ -28,7 +28,7 @@ from writer.links.stored import LinkValues, StoredLink
 
 
 class LinkStatus(enum.StrEnum):
-    """What a visitor meets now; derived from `enabled`, the times, the visits and the trash."""
+    """The status that a visitor meets: derived from `enabled`, the times, the visits and the trash."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -47,7 +47,7 @@ _EXAMPLE: dict[str, JsonValue] = {
 
 
 class WholeLink(Input):
-    """All that an owner sets of a link; what is left out has its default."""
+    """All fields of a link that its owner sets; absent fields get their defaults."""
 
     read_only: ClassVar[frozenset[str]] = READ_ONLY_FIELDS
 
@@ -87,7 +87,7 @@ _OWN_DOMAIN = Annotated[Host | None, WithJsonSchema(TypeAdapter(Host).json_schem
 
 
 class ReplaceLink(WholeLink):
-    """A link as it shall be. Only `target` is required; what is left out gets its default."""
+    """The new state of a link. Only `target` is required; absent fields get their defaults."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"target": "https://example.com/", "tags": ["campaign"]}]}

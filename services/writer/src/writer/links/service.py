@@ -143,7 +143,7 @@ class LinkService:
         await self.publisher.publish([(link_key(old.host, old.code), absent(version))], began)
 
     async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
-        """Take the link out of the trash, as it was; any other stays as it is."""
+        """Restore a deleted link, unchanged; has no effect on a link that is not deleted."""
         host, code = _address(host, code)
         began = self.publisher.moment()
         async with self._transaction() as connection, connection.transaction():

@@ -58,7 +58,8 @@ class Delivery:
     async def deliver_bulk(self) -> int:
         """Deliver some bulk-created links, or all of one COPY; returns how many (0 if none wait).
 
-        Custom codes come first, because a visitor may have requested them before they existed.
+        Custom codes are delivered first, because visitors may have requested them before they
+        existed.
         """
         async with self._postgres.connection(self._timeout_ms) as pg, pg.transaction():
             read_at_ms = unix_ms()

@@ -21,7 +21,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class CheckpointFile:
-    """The checkpoint file beside the input file; without a path nothing is saved."""
+    """The checkpoint file next to the input file; without a path, nothing is saved."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Whether a link is enabled, apart from whether it is in the trash.
+"""Two separate columns: whether a link is enabled, and whether it is in the trash.
 
 Revision ID: 0006
 Revises: 0005
