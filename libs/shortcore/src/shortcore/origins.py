@@ -36,7 +36,7 @@ def normalise_origin(raw: str) -> str:
 
 
 def normalise_origins(raw: Iterable[str]) -> frozenset[str]:
-    """Return the normal form of each origin; raises ValueError, also if `*` is not the only one."""
+    """Return the normal form of each origin; raises ValueError, also for `*` with others."""
     origins = frozenset(map(normalise_origin, raw))
     if ANY_ORIGIN in origins and len(origins) > 1:
         raise ValueError("Name origins or * alone, not both.")

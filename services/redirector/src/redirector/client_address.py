@@ -11,7 +11,7 @@ MAX_HOPS = 32
 
 
 class ClientAddresses:
-    """Reads `X-Forwarded-For` from its end, as far as each hop is one of `trusted`.
+    """Reads `X-Forwarded-For` from its end, up to the first hop that is not in `trusted`.
 
     Raises ConfigurationError for an entry that is neither an address nor a network.
     """
@@ -44,7 +44,7 @@ class ClientAddresses:
         return read is not None and self._trusts(read)
 
     def trusted_hops(self, peer: str, forwarded: str, most: int) -> int:
-        """Return how many of the last hops, the peer included, are trusted proxies: up to `most`.
+        """Return the number of consecutive trusted proxies, from the peer back: at most `most`.
 
         `forwarded` is `X-Forwarded-For`. Hops that it does not name are not counted.
         """

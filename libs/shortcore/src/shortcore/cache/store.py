@@ -119,7 +119,8 @@ class CacheStore(RedisCalls):
     ) -> list[Published]:
         """Offer many records that were read at the same time, as `fill_many` does.
 
-        The age limit also applies to the process that made the change, because it can be delayed.
+        Redis also refuses records that are too old if the caller has just made the change: the
+        caller may have been delayed since then.
         """
         return await self.fill_many([(key, record, read_at_ms) for key, record in items])
 

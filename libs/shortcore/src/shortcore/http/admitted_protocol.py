@@ -1,4 +1,4 @@
-"""Admits a connection; reports its state and the size of its incomplete request to its limits."""
+"""Admits a connection, and counts the bytes of its incomplete request; `deadlines` reads its state."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """Converts a request to a click: parses the headers and hashes the client's address.
 
-Results are cached, because most requests have the user agent, referrer or address of another one.
+Results are cached, because many requests have the same user agent, referrer or address.
 """
 
 from typing import Any, TypeAlias

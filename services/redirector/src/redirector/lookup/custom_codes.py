@@ -1,9 +1,9 @@
 """Knows which custom codes exist, so that a scan is refused without a lookup.
 
-A generated code proves itself (`CodeSpace.decode`). A custom code does not, so the redirector
-keeps all of them in a Bloom filter (Bloom 1970): read from PostgreSQL, kept up to date by the
-change feed. A code that neither decodes nor is in the filter does not exist. A false positive of
-the filter costs one lookup.
+A generated code can be verified without a lookup (`CodeSpace.decode`). A custom code cannot, so the
+redirector keeps all custom codes in a Bloom filter (Bloom 1970), which it reads from PostgreSQL and
+keeps up to date by the change feed. A code that neither decodes nor is in the filter does not
+exist. A false positive of the filter costs one lookup.
 
 The filter is trusted only while relays report on the feed, about once a second, that every
 committed change has been sent (an entry without changes). When a relay is down or behind, or the
@@ -93,13 +93,13 @@ class Bloom:
 class CustomCodes:
     """A Bloom filter of all custom codes: `holds(key)` while `now < trusted_until`.
 
-    `load()` fills the filter and `note()` keeps it complete. A code that `decode` gives an id for
-    is left out: it is looked up in any case, so the filter need not know it.
+    `load()` fills the filter and `note()` keeps it complete. A custom code for which `decode`
+    returns an id is left out, because it is looked up in any case.
 
-    `count(most)` returns how many keys with a custom code there are, `read` yields them in
-    batches, and `sample` returns some generated codes. The filter is off with more than
-    `max_codes` custom codes, which would take more memory than it may, and with generated codes
-    that `decode` does not know (of another secret), which it would refuse.
+    `count(most)` returns how many keys with a custom code there are, `read` yields them in batches,
+    and `sample` returns some generated codes. The filter is switched off if there are more than
+    `max_codes` custom codes, to limit its memory, or if `decode` cannot verify existing generated
+    codes (made with another secret), because the filter would refuse them.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class CustomCodes:
         return self._bloom.holds(key)
 
     def all_told(self, at: float) -> None:
-        """Note that the feed has brought every change committed until `at` (of `clock`)."""
+        """Note that every change committed before `at` (of `clock`) has arrived by the feed."""
         self._told(at + TRUSTED_S)
 
     def silence(self) -> None:

@@ -34,8 +34,8 @@ _LAST_RETRY_S = 2.0
 class Invalidation:
     """Follows `feed` in `run()`; calls `domain_changed` when a domain has changed.
 
-    It sets `heartbeat` to a time after which a relay has appended to the feed, at least: Redis
-    accepted writes then, and its records were kept up to date.
+    It sets `heartbeat` to a time after which a relay has appended to the feed: at that time, Redis
+    accepted writes, and relays kept its records up to date.
     """
 
     def __init__(

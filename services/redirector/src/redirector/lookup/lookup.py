@@ -63,7 +63,7 @@ class Lookup:
 
     `replica`, if there is one, is queried before `primary`. `misses` limits how many misses of the
     replica the primary must answer, so that a scan of made-up codes cannot overload the primary.
-    `scan` counts each key that does not exist.
+    `scan` counts lookups of keys that do not exist.
 
     `heartbeat` says when a relay last wrote to Redis; `freshness` decides whether a record from
     Redis is current.

@@ -127,7 +127,7 @@ async def list_domains(postgres: Postgres) -> list[DomainRow]:
 
 
 async def count_custom(postgres: Postgres, most: int) -> int:
-    """Return the number of links with a custom code, `most` at the maximum."""
+    """Return the number of links with a custom code, at most `most`."""
     async with _answering(postgres) as connection:
         return int(await connection.fetchval(_COUNT_CUSTOM, most))
 

@@ -26,7 +26,7 @@ _ESCAPES = [f"%{byte:02X}" for byte in range(256)]
 
 
 def as_reference(url: str) -> str:
-    """Percent-encode the characters of `url` that RFC 3986 does not allow where they are.
+    """Percent-encode the characters of `url` that RFC 3986 does not allow in their part of the URL.
 
     The brackets of an IPv6 address, the `#` before the fragment, and existing escapes are not
     changed, so the function is idempotent. A host that is not ASCII (the writer never stores one)

@@ -139,7 +139,7 @@ class CapitalsRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """The result of one COPY: `links` in the order of the request; the rest in that of the COPY."""
+    """The result of one COPY: `links` in the order of the request, other fields in COPY order."""
 
     links: Sequence[NewLink]
     _ordered: Sequence[NewLink]
