@@ -1,7 +1,7 @@
 """Delivery: takes rows from the outbox, and sends their links to Redis and the change feed.
 
 Claim rows, publish the records, append to the feed, delete the rows and commit, in this order: a
-crash between any two steps repeats work and never loses any.
+crash between any two steps repeats work, but loses no change.
 """
 
 from collections import Counter
