@@ -129,14 +129,14 @@ class Redirector:
         )
         seconds = Histogram(
             "shortlinks_lookup_duration_seconds",
-            "Time of one batch of look-ups in a layer",
+            "Time of one batch of lookups in a layer",
             ["layer"],
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
         self.sampled = Histogram(
             "shortlinks_redirect_duration_seconds",
-            "Time of one answer in 64, from the request's head to the last byte handed over",
+            "Time of one response in 64, from the head of the request to the last byte of the response",
             registry=self.registry,
             buckets=LATENCY_BUCKETS_S,
         )
@@ -279,7 +279,7 @@ class Redirector:
             self.health.add(check)
 
     async def start(self) -> None:
-        """Check the schema, read the domains and follow the feed; also if every server is down.
+        """Check the schema, read the domains and follow the feed, even if every server is down.
 
         Waits while PostgreSQL is available and has an older schema than this code needs. Raises
         ConfigurationError if the schema needs newer code.

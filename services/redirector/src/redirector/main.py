@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (1 for a failed background task, 2 for wrong settings)."""
     parser = argparse.ArgumentParser(prog="shortlinks-redirector", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="answer look-ups until SIGTERM")
+    commands.add_parser("serve", help="answer short links until SIGTERM")
     parser.parse_args(arguments)
     try:
         settings = load(RedirectorSettings)

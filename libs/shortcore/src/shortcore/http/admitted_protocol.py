@@ -41,7 +41,7 @@ class AdmittedProtocol(RefusingProtocol):
             self.admitted = self.admission.admit(self, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Clean up after the end of the connection."""
         if self.admission is not None and self.admitted is not None:
             self.admission.release(self.admitted)
         super().connection_lost(exc)

@@ -13,7 +13,7 @@ class JoinedProtocol(BoundedProtocol):
     """One connection whose responses are sent in as few packets as possible."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin."""
+        """Initialise the protocol for a new connection."""
         super().connection_made(transport)
         self.transport = _JoiningTransport(self.transport, self.loop)
 

@@ -36,7 +36,7 @@ class BoundedProtocol(AdmittedProtocol):
     """One connection whose requests are bounded in size and number."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin."""
+        """Initialise the protocol for a new connection."""
         super().connection_made(transport)
         self.head_bytes = 0
         self.ignoring_upgrade = False

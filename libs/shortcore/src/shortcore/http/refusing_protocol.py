@@ -21,7 +21,7 @@ class RefusingProtocol(UvicornProtocol):
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin."""
+        """Initialise the protocol for a new connection."""
         super().connection_made(transport)
         self.transport = self.lingering = LingeringTransport(transport, self, self.loop)
         self.stage = BETWEEN
@@ -30,7 +30,7 @@ class RefusingProtocol(UvicornProtocol):
         self.refusal: bytes | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Clean up after the end of the connection."""
         self.lingering.lost()
         super().connection_lost(exc)
 

@@ -59,7 +59,7 @@ class CheckedProtocol(asyncpg.protocol.Protocol):
     """asyncpg's protocol, for valid messages only."""
 
     def connection_made(self, transport: Any) -> None:
-        """Begin."""
+        """Initialise the protocol for a new connection."""
         self._wire: asyncio.Transport = transport
         self._messages = Messages()
         super().connection_made(transport)

@@ -37,7 +37,7 @@ def main() -> None:
 def enter_user_namespace(libc: ctypes.CDLL, uid: int) -> None:
     """Enter a user namespace in which the current user has the id `uid`.
 
-    Outside the namespace nothing changes, and neither do the permissions of files.
+    This changes no ids outside the namespace and no permissions of files.
     """
     outer_uid, outer_gid = os.geteuid(), os.getegid()
     if libc.unshare(CLONE_NEWUSER) != 0:

@@ -139,7 +139,7 @@ class Passwords:
         """Add the metrics of password checks."""
         memory.counter(
             "shortlinks_password_attempts",
-            "Passwords that visitors sent, by what became of them",
+            "Passwords that visitors sent, by result",
             lambda: self.results,
             "result",
         )

@@ -68,7 +68,7 @@ class Unlock:
         """Add the metrics of cookies and password checks."""
         memory.counter(
             "shortlinks_password_cookies",
-            "Cookies of visitors who gave a link's password before, by what became of them",
+            "Password cookies that visitors sent, by result",
             lambda: self.cookies_seen,
             "result",
         )
