@@ -31,7 +31,7 @@ DAY_MS = 86_400_000
 
 
 class Flag(enum.IntFlag):
-    """Reasons why a click is not a visit of a person. The numbers are sent and never change."""
+    """Reasons why a click is not a person's visit; the numbers are part of the wire format."""
 
     BOT = 1
     HEAD = 2
