@@ -1,6 +1,6 @@
 """The chart renders the same text every time, under every Helm, and only valid objects.
 
-`CHART_GOLDEN=write` writes the golden files anew; read the difference before you commit it.
+`CHART_GOLDEN=write` rewrites the golden files; read the difference before you commit it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Made-up codes are refused without a look-up, and never one that exists."""
+"""Made-up codes are refused without a lookup; existing codes are never refused."""
 
 import asyncio
 import random

@@ -90,7 +90,7 @@ async def test_a_version_heard_of_during_the_read_is_not_overridden_by_it(
 async def test_a_version_of_the_new_history_heard_of_during_the_read_is_not_overridden_by_it(
     edited, table, clock, after_the_read
 ):
-    # After the loss versions begin anew below what was seen before it.
+    # After the loss, new versions are below those that were seen before.
     app, old, new = edited
     await gone_back(table, old - 1)
     clock.advance(31)

@@ -1,4 +1,4 @@
-"""A link in use is looked up anew before its end, while nobody waits for that."""
+"""A link in use is looked up again before its TTL ends, and no visitor waits for the lookup."""
 
 import asyncio
 

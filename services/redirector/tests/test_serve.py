@@ -100,7 +100,7 @@ async def test_it_drains_on_sigterm_and_tells_each_connection_to_close(
             ):  # fmt: skip
                 response = ask(connection, path)
                 assert (response.status, response.getheader("connection")) == (status, "close")
-            # Whoever has not heard of the drain yet is still served.
+            # Clients that do not know of the drain yet are still served.
             assert get(part, "/hot").status == 302
         part.child.send(signal.SIGTERM)  # the second one: do not wait for the rest
         assert exit_code(part) == 0

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 AGAIN_S = 0.5
-"""After so long a task that was cancelled and still runs is cancelled once more."""
+"""Interval at which a cancelled task that still runs is cancelled again, in seconds."""
 
 
 async def end_tasks(tasks: "Iterable[asyncio.Task[Any]]") -> None:

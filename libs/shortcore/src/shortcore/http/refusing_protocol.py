@@ -84,7 +84,7 @@ class RefusingProtocol(UvicornProtocol):
             (b"connection", b"close"),
         ]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in lines) + b"\r\n"
-        # Before the target has come, the parser may have the method of the request before.
+        # Until the target has arrived, the parser may have the method of the previous request.
         known = reason.rule == "target" or (self.stage and self.url)
         to_head = known and self.parser.get_method() == b"HEAD"
         return STATUS_LINE[reason.status] + head + (b"" if to_head else body)

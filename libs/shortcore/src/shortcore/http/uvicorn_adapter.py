@@ -53,7 +53,7 @@ class UvicornProtocol(HttpToolsProtocol):
     """uvicorn's protocol for one connection, with named operations on its state for subclasses."""
 
     running: "RequestResponseCycle | None" = None
-    """The request that an ASGI task has been started for last."""
+    """The last request for which an ASGI task was started."""
 
     @property
     def responding(self) -> bool:
@@ -99,7 +99,7 @@ class UvicornProtocol(HttpToolsProtocol):
         """Notify the applications of all requests, and drop the references to this object."""
         running = self.running
         if running is not None and not running.response_complete:
-            _disconnect(running)  # uvicorn tells that of the newest request only
+            _disconnect(running)  # uvicorn notifies only the newest request
         super().connection_lost(exc)
         # A cycle of references stays in memory until a garbage collection, and those are rare.
         self.running = None

@@ -64,7 +64,7 @@ class LinkRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expires_at_ms: int | None = None
     expired_target: str | None = None
     limited: bool = False
-    """Has a visit limit: every visit must be counted down in PostgreSQL."""
+    """Has a visit limit: every visit must be counted in PostgreSQL."""
     password_hash: str | None = None
     forward_query: bool = False
     forward_path: bool = False

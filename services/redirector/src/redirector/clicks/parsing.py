@@ -85,8 +85,8 @@ class ClickParser:
         return agent, referrer, forwarded, flags
 
     def _learn(self, name: bytes) -> int:
-        # Servers give names as they were sent; a dictionary of the spellings seen is faster than
-        # lowering every name of every request.
+        # Names have the spelling that the client sent; a dictionary of known spellings is faster
+        # than lowering every name of every request.
         part = _PARTS.get(name.decode("latin-1").lower(), 0)
         if len(name) <= _MAX_NAME:
             _remember(self._names, name, part)

@@ -17,6 +17,6 @@ PREVIEW_AGENTS = (
 )  # fmt: skip
 """Parts of the User-Agent (in lower case) of programs that make link previews.
 
-None is part of what an in-app browser of the same company sends, as a person sits there:
+None is part of the User-Agent of an in-app browser of the same company, which a person uses:
 `FBAN/FBIOS`, `LinkedInApp`, `Twitter for iPhone`, `Pinterest/iOS`.
 """

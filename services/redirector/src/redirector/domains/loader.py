@@ -93,9 +93,9 @@ class DomainLoader:
                 data: Any = await self._client.get(self._name)  # bytes: decode_responses is off
             return _decoder.decode(data) if data else None
         except (*REDIS_UNAVAILABLE_ERRORS, msgspec.MsgspecError):
-            return None  # then what we have must do
+            return None  # then the present table is used
 
     async def _keep(self, rows: list[DomainRow]) -> None:
-        with contextlib.suppress(*REDIS_UNAVAILABLE_ERRORS):  # the next reader brings it
+        with contextlib.suppress(*REDIS_UNAVAILABLE_ERRORS):  # the next reader stores it
             async with asyncio.timeout(self._timeout_s):
                 await self._client.set(self._name, _encoder.encode(rows))

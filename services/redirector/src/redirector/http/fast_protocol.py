@@ -77,12 +77,12 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.discarding: list[tuple[bytes, bytes]] | None = None
             self.write = transport.write
 
-        # A request begins with its URL here: one call of the parser's less, and no scope is made
-        # before it is known that ASGI is needed.
+        # A request begins with its URL here. This saves a call of the parser, and no scope is
+        # created unless ASGI is needed.
         on_message_begin = None  # type: ignore[assignment]  # httptools then makes no call
 
         def on_url(self, url: bytes) -> None:
-            if self.stage == head:  # the rest of one that came in pieces
+            if self.stage == head:  # the rest of a head that arrived in parts
                 self.url += url
                 return
             self.stage = head
@@ -104,7 +104,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 (method == b"GET" or method == b"HEAD")  # noqa: PLR1714  # faster than a set
                 and (cycle is None or cycle.response_complete)  # type: ignore[redundant-expr]  # None at first
                 and not self.flow.write_paused
-                and not self.head_bytes  # which says that the head came in pieces
+                and not self.head_bytes  # true if the head arrived in parts
                 and health.phase is ready
                 and parser.should_keep_alive()
                 and (domain := self.domain()) is not None
@@ -171,7 +171,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             """Answer as soon as possible; requests that arrive meanwhile queue behind this one."""
             self.answered_here = True
             self.stage = body
-            self.cycle = waiting  # type: ignore[assignment]  # all of it that uvicorn looks at
+            self.cycle = waiting  # type: ignore[assignment]  # it has all attributes that uvicorn reads
             path = key[len(domain.host) :]
             if (
                 domain.host
@@ -179,7 +179,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 and not (domain.case_insensitive and domain.spelled(path) != path)
             ):
                 if key in entries and fresh(key) is not None:  # type: ignore[arg-type]  # a link's key now
-                    self.work(waiting)  # its answer depends on the request or on the time
+                    self.work(waiting)  # its response depends on the request or on the time
                 else:
                     ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]
             elif "?" not in path and (response := placed(path, domain)) is not None:
@@ -196,7 +196,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             values[response.slot] += 1
             if not isinstance(response, Plain):
                 self.send_shared(waiting, response)
-            elif entry is not None:  # always: «unavailable» is a whole answer
+            elif entry is not None:  # always: «unavailable» is a complete response
                 capture(entry.record, waiting.method, waiting.headers, self.client, 0)
                 start = response.head + entry.record.target.encode() + response.tail
                 self.send(waiting, start, b"")
@@ -223,7 +223,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             )
             try:
                 response = await respond_slowly(request)
-            except Exception:  # as uvicorn does: one request must not take others with it
+            except Exception:  # as in uvicorn: an error must not affect other requests
                 log.exception("a request failed", path=path)
                 waiting.keep_alive = False
                 self.send(waiting, _FAILED, b"")
@@ -333,12 +333,14 @@ class Shared:
         made = self._known.get(id(response))
         if made is not None and made.date is date:
             return made
-        if len(self._known) >= _SHARED:  # pages of domains that were edited since
+        if len(self._known) >= _SHARED:  # pages of domains that have been edited
             self._known.clear()
         start = start_bytes(response) if made is None else made.start
         head = start + date + _END
         made = Made(response, start, date, head, head + response.body)
-        self._known[id(response)] = made  # it holds the answer, so that its id is nobody else's
+        self._known[id(response)] = (
+            made  # `made` refers to the response, so that its id stays unique
+        )
         return made
 
 

@@ -37,7 +37,7 @@ class Existence(enum.Enum):
     """The code must be looked up, in Redis and then in PostgreSQL."""
 
 
-_INVALID, _ABSENT, _UNKNOWN = Existence  # a member of an enum is looked up at the cost of a call
+_INVALID, _ABSENT, _UNKNOWN = Existence  # access to an enum member costs as much as a call
 
 
 class Codes(NamedTuple):
@@ -80,7 +80,7 @@ def make_codes(  # noqa: C901  # counts four functions
     perhaps_custom = counts.lookup("codes", "custom")
 
     def known(host: str, code: str, key: str, now: float) -> Existence:
-        # Most codes are letters and digits only; these questions are faster than the pattern.
+        # Most codes have only letters and digits; these checks are faster than the pattern.
         simple = code.isalnum() and code.isascii() and len(code) <= MAX_CUSTOM_LENGTH
         if not simple and match_code(code) is None:
             return _INVALID
@@ -92,7 +92,7 @@ def make_codes(  # noqa: C901  # counts four functions
         if holds(key):
             values[perhaps_custom] += 1
             return _UNKNOWN
-        entry = find(key)  # type: ignore[call-overload]  # any string may be asked for
+        entry = find(key)  # type: ignore[call-overload]  # any string may be requested
         if entry is not None and entry.record.version:
             return _UNKNOWN  # this process has seen the link, or a change of it
         return _ABSENT

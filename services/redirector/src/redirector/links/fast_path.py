@@ -33,7 +33,7 @@ def make_fresh(
         if now >= entry.refresh_at:
             if now >= entry.fresh_until:
                 return None
-            entry.refresh_at = now + GRACE_S  # again only if this one brings nothing
+            entry.refresh_at = now + GRACE_S  # the next attempt, if this lookup fails
             renew(key)
         entry.visited = True
         return entry
@@ -58,7 +58,7 @@ def make_fast_path(
     values = counts.values
 
     def fast_path(key: str) -> LinkEntry | None:
-        entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be asked for
+        entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be requested
         if entry is None:
             now = clock()
             return refuse(key, now) if now < scan.until else None
@@ -68,7 +68,7 @@ def make_fast_path(
         if clock() >= entry.refresh_at and fresh(LinkKey(key)) is None:
             now = clock()
             return refuse(key, now) if now < scan.until else None
-        if not entry.visited:  # most are, and to read is cheaper than to write
+        if not entry.visited:  # most are, and reading is cheaper than writing
             entry.visited = True
         values[LOCAL_HITS] += 1
         values[response.slot] += 1

@@ -100,7 +100,7 @@ class RedirectService:
         self._forwards = forwards
         self._fixed = {
             Outcome.DISABLED: responses.disabled,
-            Outcome.EXPIRED: responses.loop,  # as it leads back
+            Outcome.EXPIRED: responses.loop,  # because it leads back
             Outcome.GONE: responses.gone,
             Outcome.PASSWORD: responses.password,
         }
@@ -143,7 +143,7 @@ class RedirectService:
         if len(asked.rest) > MAX_REST:
             return self._responses.too_long
         if not domain.host:
-            return self._responses.unavailable  # it may have links of its own
+            return self._responses.unavailable  # it may be a domain with its own links
         key = link_key(domain.host, domain.spelled(asked.code))
         entry = await self._find(domain, key)
         if entry is None:
@@ -283,7 +283,7 @@ class RedirectService:
                     visit.key, record.version, request.method, request.headers
                 )
             except DatabaseUnavailable:
-                return self._responses.unavailable  # closed on purpose: the limit is a promise
+                return self._responses.unavailable  # fail closed: the limit is a promise
             if taken is Taken.PREVIEW:
                 return self._responses.preview_of_limited(record, visit.key)
             if taken is not None:
@@ -320,7 +320,7 @@ class RedirectService:
             replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
         )
         if proven or not unlocked:
-            return response  # a cookie must not renew itself: it would stand for ever
+            return response  # a cookie must not renew itself, or it would be valid for ever
         return self._unlock.remember(response, key, record, request.path, request.headers)
 
 

@@ -55,7 +55,7 @@ LinkEntry = Entry[Plain | Response | None]
 LinkCache = LocalCache[Plain | Response | None]
 T = TypeVar("T")
 
-_ABSENT = Kind.ABSENT  # a member of an enum is looked up at the cost of a call
+_ABSENT = Kind.ABSENT  # access to an enum member costs as much as a call
 
 
 class Lookup:

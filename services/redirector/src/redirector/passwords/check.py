@@ -175,7 +175,7 @@ class Passwords:
             while (attempt := self._turns.take(key)) is not None:
                 try:
                     await self._decide(attempt)
-                except Exception:  # the others in the queue must get their turn all the same
+                except Exception:  # an error must not stop the checks in the queue
                     log.exception("a password check failed")
                 finally:
                     self._end(attempt, Verdict.BUSY, "failed")
@@ -220,7 +220,7 @@ class Passwords:
     def _note_slowed(self, key: LinkKey) -> None:
         self.slowed += 1
         now = self._clock()
-        if now >= self._log_at:  # anybody on the internet can cause it
+        if now >= self._log_at:  # any client can cause it
             self._log_at = now + _LOG_EVERY_S
             log.warning("passwords of a link are being guessed", link=key, waiting=len(self))
 
@@ -234,7 +234,7 @@ class Passwords:
         try:
             return self._hasher.verify(password_hash, text)
         except InvalidHashError:
-            log.error("a link's password hash is none of Argon2")  # noqa: TRY400  # the trace says no more
+            log.error("a link's password hash is none of Argon2")  # noqa: TRY400  # the traceback adds nothing
             return False
         except VerificationError:
             return False

@@ -37,7 +37,7 @@ class VisitorCookies:
         self, key: LinkKey, record: LinkRecord, path: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> bytes | None:
         """Return the value of `Set-Cookie` for a visitor who gave the right password at `path`."""
-        # Browsers compare the path with the one that they ask for, escapes included.
+        # Browsers compare the path with that of the request, including its escapes.
         segment = _SEGMENT.match(path)
         if not self._ttl_s or segment is None:
             return None
@@ -64,7 +64,7 @@ class VisitorCookies:
         if match is None:
             return False
         expires_s = int(match[1])
-        # The upper bound makes a shorter `ttl_s` count for cookies that were made before.
+        # With the upper bound, a shorter `ttl_s` also applies to existing cookies.
         left_s = expires_s - self._now_ms() // 1000
         if not 0 < left_s <= self._ttl_s + _SKEW_S:
             return False

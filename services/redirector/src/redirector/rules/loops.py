@@ -53,9 +53,11 @@ class OwnHosts:
         self._known: dict[str, Leads] = {}
         names = {host.removeprefix("www.") for host in self._hosts}
         self.suspicious = (*names, "\r", "\n") if len(names) <= _FEW else ("",)
-        """Texts of which a target on one of these hosts, or on a near one, has at least one; and
-        ends of line, which whoever can write to Redis could put into a header. With many hosts it
-        is the empty text, which every target has."""
+        """Every target on one of these hosts, or on a similar host, contains one of these texts.
+
+        Line breaks are included, because a client with write access to Redis could inject them into
+        a header. With many hosts it is the empty text, which every target contains.
+        """
 
     def leads(self, target: str) -> Leads:
         """Return where `target` leads, without knowledge of the request."""

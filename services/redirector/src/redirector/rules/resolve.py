@@ -58,7 +58,7 @@ class Decision:
     status: int = 0
 
 
-_ACTIVE = Kind.ACTIVE  # a member of an enum is looked up at the cost of a call
+_ACTIVE = Kind.ACTIVE  # access to an enum member costs as much as a call
 _NOT_FOUND = Decision(Outcome.NOT_FOUND)
 _NOT_YET = Decision(Outcome.NOT_YET)
 _DISABLED = Decision(Outcome.DISABLED)
@@ -142,8 +142,8 @@ def _extended(target: str, query: str, rest: str) -> str:
 def _accepts(record: LinkRecord, rest: str) -> bool:
     if not record.forward_path:
         return rest == "/"  # many a program adds a slash at the end
-    # Browsers resolve `..` (also escaped) before they ask, and take `\` for `/`: what they left in
-    # would climb out of the target. Many servers decode `%2F` before they resolve, and some leave
-    # out the parameters of a segment (`..;x`).
+    # Browsers resolve `..` (also escaped) before they send a request, and treat `\` as `/`:
+    # remaining ones would leave the path of the target. Many servers decode `%2F` before they
+    # resolve, and some leave out the parameters of a segment (`..;x`).
     segments = _SEPARATOR.split(unquote(rest))
     return not any(segment.partition(";")[0] in {".", ".."} for segment in segments)

@@ -74,7 +74,7 @@ def document(app: FastAPI, version: str, max_url: int, max_items: int) -> dict[s
 
 
 def _name_redirect_status(schemas: dict[str, Any]) -> None:
-    """Make one schema of the redirect status, as generated clients make a type of each."""
+    """Give the redirect status one schema, because generated clients make a type of each schema."""
     statuses = [*REDIRECT_STATUSES]
     for schema in [*_within(schemas)]:
         if schema.get("enum") == statuses:
@@ -89,7 +89,7 @@ def _name_redirect_status(schemas: dict[str, Any]) -> None:
 
 
 def _complete(operation: dict[str, Any]) -> None:
-    """Describe what the framework does not know of an operation, or describes in its own shape."""
+    """Add to an operation what the framework does not describe, or describes in its own format."""
     parameters = operation.get("parameters", ())
     responses = operation["responses"]
     for parameter in parameters:
@@ -110,7 +110,7 @@ def _within(schemas: object) -> Iterator[dict[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> None:
-    """Describe an optional parameter as it is: absent, or of its type, but never null."""
+    """Describe an optional parameter: it may be absent, but never null."""
     kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     if len(kinds) == 1:
         del schema["anyOf"]
@@ -118,7 +118,7 @@ def _without_null(schema: dict[str, Any]) -> None:
 
 
 def _make_nullable_optional(schema: dict[str, Any]) -> None:
-    """Leave fields that may be null out of `required`, so that clients need not name them."""
+    """Remove nullable fields from `required`, so that clients may leave them out."""
     for name, field in schema.get("properties", {}).items():
         if {"type": "null"} in field.get("anyOf", ()) and name in schema.get("required", ()):
             schema["required"].remove(name)
@@ -130,5 +130,5 @@ def _describe_replays(responses: dict[str, dict[str, Any]]) -> None:
             response["headers"]["Idempotency-Replayed"] = describe_header(
                 "Idempotency-Replayed", always=False
             )
-        elif status == "409":  # only where another request with the key is being worked on
+        elif status == "409":  # only if another request with the key is in progress
             response["headers"]["Retry-After"] = describe_header("Retry-After", always=False)

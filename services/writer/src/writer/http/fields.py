@@ -67,7 +67,7 @@ class Input(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     read_only: ClassVar[frozenset[str]] = frozenset()
-    """Fields of an answer that cannot be set: ignored here, so that an answer can be sent back."""
+    """Fields that only responses have; ignored in requests, so that a response can be sent back."""
 
     @model_validator(mode="before")
     @classmethod

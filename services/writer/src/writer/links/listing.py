@@ -22,8 +22,8 @@ _ENABLED = f"l.enabled AND {_KEPT}"
 _NOT_EXPIRED = "(l.expires_at IS NULL OR l.expires_at > now())"
 _NOT_EXHAUSTED = "(l.max_visits IS NULL OR l.visits < l.max_visits)"
 _BEGUN = "(l.valid_from IS NULL OR l.valid_from <= now())"
-# Each but the first is true of few links, which have a partial index (migration 0006): the
-# condition of an index must follow from that of the status, or it is not used.
+# Each condition but the first is true for few links, which have a partial index (migration 0006).
+# PostgreSQL uses the index only if the condition of the status implies that of the index.
 STATUSES = {
     LinkStatus.ACTIVE: f"{_ENABLED} AND {_NOT_EXPIRED} AND {_NOT_EXHAUSTED} AND {_BEGUN}",
     LinkStatus.DISABLED: f"NOT l.enabled AND {_KEPT}",
@@ -34,7 +34,7 @@ STATUSES = {
     LinkStatus.SCHEDULED: f"{_ENABLED} AND {_NOT_EXPIRED} AND {_NOT_EXHAUSTED}"
     " AND l.valid_from > now()",
 }
-"""What a link meets the condition of has this status, as `schemas.status_of` decides it."""
+"""The SQL condition of each status; `schemas.status_of` has the same rules."""
 
 _TAGS = """SELECT tag, count(*) FROM links AS l, unnest(l.tags) AS tag
 WHERE l.tags <> '{}' AND l.deleted_at IS NULL GROUP BY tag ORDER BY tag LIMIT 10000"""

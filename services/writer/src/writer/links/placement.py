@@ -24,14 +24,14 @@ from writer.links.repository import (
 from writer.links.stored import NewLink, StoredLink
 
 Placed = StoredLink | ShortlinksError
-"""What became of a draft: the link, or why it could not be created."""
+"""The result of a draft: the link, or the reason why it could not be created."""
 
 _MAX_ROUNDS = 16
 """Rounds in which generated codes may be in use as custom codes. Nobody can predict generated
 codes, so a second round is rare."""
 
 COPY_MIN_LINKS = 100
-"""Links from which on a COPY is faster than an INSERT in spite of its extra round trips."""
+"""Minimum number of links for which a COPY is faster than an INSERT, despite more round trips."""
 
 
 class Placement:

@@ -263,7 +263,7 @@ async def save_link(
     row = await connection.fetchrow(
         _SAVE, link.domain_id, link.code, link.host, *_columns(values), deleted
     )
-    return stored(row, link.host)  # type: ignore[arg-type]  # it is locked, so it is there
+    return stored(row, link.host)  # type: ignore[arg-type]  # the row is locked, so it exists
 
 
 async def fence_purge(connection: Connection) -> None:

@@ -80,7 +80,7 @@ class CreateLink(WholeLink):
     )
 
 
-# Null takes none of these away: the rules say so, and what to do instead.
+# These fields cannot be null: the rules say what to do instead.
 _TARGET = TypeAdapter(Url).json_schema()
 _OWN_CODE = Annotated[Code | None, WithJsonSchema(TypeAdapter(Code).json_schema())]
 _OWN_DOMAIN = Annotated[Host | None, WithJsonSchema(TypeAdapter(Host).json_schema())]
@@ -259,7 +259,7 @@ class Presenter:
     def view(self, link: StoredLink, now: datetime) -> LinkView:
         """Return `link` as responses show it at `now`."""
         values: LinkValues = link.values
-        # By place, not by name, which takes twice as long; mypy and the tests see to the order.
+        # Positional, as keyword arguments take twice as long; mypy and the tests check the order.
         return LinkView(
             link.code,
             link.host,

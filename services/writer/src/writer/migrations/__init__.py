@@ -46,8 +46,8 @@ async def _upgrade(url: str, revision: str) -> None:
         # for one that waits for this lock.
         while not await lock.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110  # of another process
             await asyncio.sleep(_LOCK_POLL_S)
-        # After a rollback the schema is ahead of the code, at a revision that Alembic finds in
-        # none of its files: that is no fault as long as the schema still lets this code run.
+        # After a rollback, the schema has a newer revision than the code, which Alembic does not
+        # find in its files. This is not an error as long as the schema permits this code.
         try:
             await check_schema(lock)
         except SchemaOlder:

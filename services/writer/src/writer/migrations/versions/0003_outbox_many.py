@@ -11,7 +11,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# A table of its own: a relay of the release before deletes what it claims, and could not read this.
+# A separate table: a relay of the previous release cannot read such rows, and would delete them.
 SCHEMA = """
 -- Links with generated codes that one COPY made: those, still unchanged, whose `updated_at` is
 -- `changed_at`. Written with them, deleted by the relay.

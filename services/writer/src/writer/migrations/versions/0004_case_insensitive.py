@@ -11,8 +11,8 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# A constant default: PostgreSQL rewrites no row. The release before reads neither this column nor
-# any column that it does not name, so that it runs on.
+# With a constant default, PostgreSQL rewrites no row. The previous release reads only columns that
+# it names, so it still runs.
 SCHEMA = """
 -- All codes of such a domain are stored in lower case; every spelling of a code is looked up so.
 ALTER TABLE domains ADD COLUMN case_insensitive boolean NOT NULL DEFAULT false;

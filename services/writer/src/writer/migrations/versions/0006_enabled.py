@@ -12,8 +12,8 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# No lock is held while the table is read, however long it is: every statement here is a
-# transaction of its own, and may be run again after a migration that broke off.
+# No lock is held while the table is read, however large it is: every statement is a separate
+# transaction, and can be run again after an interrupted migration.
 ENABLED = "ALTER TABLE links ADD COLUMN IF NOT EXISTS enabled boolean NOT NULL DEFAULT true"
 CONVERTED = """
 UPDATE links SET enabled = false WHERE state = 'disabled';
@@ -22,16 +22,16 @@ UPDATE links SET deleted_at = updated_at WHERE state = 'deleted' AND deleted_at 
 
 WAIT_FOR_TRANSACTIONS = "10min"
 
-# The lists of links by status. Each index holds the few links that can have the status; whether a
-# link has expired or is exhausted changes by itself, so it is decided when the list is read.
+# The lists of links by status. Each index holds the few links that can have the status. Whether a
+# link has expired or is exhausted is decided when the list is read.
 INDEXES = {
     "links_off": "NOT enabled OR deleted_at IS NOT NULL",
     "links_timed": "expires_at IS NOT NULL OR valid_from IS NOT NULL",
     "links_limited": "max_visits IS NOT NULL",
 }
 
-# What the release before changed meanwhile is found by its time. `state` is dropped, not kept in
-# step: that release stops here, and nobody has installed it.
+# Changes of the previous release during the migration are found by their time. `state` is dropped
+# and not kept in sync: the previous release cannot run on this schema, and nobody has installed it.
 CONTRACT = """
 LOCK TABLE links;
 UPDATE links SET enabled = (state <> 'disabled')
@@ -50,11 +50,11 @@ def upgrade() -> None:
         op.execute(ENABLED)
         for statement in CONVERTED.split(";\n"):
             op.execute(statement)
-        # To make an index so waits for all transactions, but lets nobody else wait.
+        # CREATE INDEX CONCURRENTLY waits for all transactions, but blocks no other statement.
         limit = connection.scalar(sa.text("SHOW lock_timeout"))
         op.execute(f"SET lock_timeout = '{WAIT_FOR_TRANSACTIONS}'")
         for name, condition in INDEXES.items():
-            # One that a migration left behind when it broke off is not valid.
+            # An index that an interrupted migration left is not valid.
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             op.execute(
                 f"CREATE INDEX CONCURRENTLY {name} ON links (created_at, id) WHERE {condition}"
