@@ -338,9 +338,7 @@ class Shared:
         start = start_bytes(response) if made is None else made.start
         head = start + date + _END
         made = Made(response, start, date, head, head + response.body)
-        self._known[id(response)] = (
-            made  # `made` refers to the response, so that its id stays unique
-        )
+        self._known[id(response)] = made  # refers to the response, so its id stays unique
         return made
 
 

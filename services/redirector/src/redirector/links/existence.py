@@ -112,7 +112,7 @@ def make_codes(  # noqa: C901  # counts four functions
     def refuse(sent: str, now: float) -> LinkEntry | None:
         host, _, rest = sent.partition("/")
         domain = of_host(host)
-        # The target of the request was a whole URL, or the answer depends on the Host field.
+        # The request target was a complete URL, or the response depends on the Host field.
         if domain.host != host or domain.doubtful:
             return None
         if domain.case_insensitive and match_code(rest):

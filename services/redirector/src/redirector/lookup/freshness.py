@@ -1,4 +1,4 @@
-"""Decides whether a record in Redis is current, which needs relays that keep Redis up to date."""
+"""Decides whether a record in Redis is current: it is while relays send heartbeats."""
 
 import math
 from dataclasses import dataclass

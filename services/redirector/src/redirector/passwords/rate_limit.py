@@ -1,7 +1,7 @@
 """Limits the wrong passwords of a client for one link per minute.
 
-Counted in Redis, so the limit holds over all redirectors; and in this process as well, so a limit
-per process holds while Redis is down.
+The attempts are counted in Redis, so the limit applies across all redirectors. They are also
+counted in this process, so a limit per process applies while Redis is down.
 """
 
 import asyncio

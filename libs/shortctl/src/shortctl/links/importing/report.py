@@ -74,7 +74,7 @@ def progress_bar(stream: BinaryIO, *, size_known: bool) -> Iterator[Callable[[Ch
 
 
 def print_interrupted(file: str, reached: Checkpoint) -> None:
-    """Print how far an interrupted import came, and how to continue it."""
+    """Print the progress of an interrupted import, and how to continue it."""
     print_message(
         f"Interrupted after {reached.created} links created, {reached.failed} rows failed.",
         "yellow",
