@@ -87,7 +87,7 @@ async def _fill(url):
 
 
 def ask(part, path, method="GET", body=None, **headers):
-    # Not by httpx, which adds headers of its own.
+    # Not by httpx, which adds its own headers.
     connection = http.client.HTTPConnection(part.url.removeprefix("http://"), timeout=5)
     connection.putrequest(method, path, skip_accept_encoding=True)
     for name, value in headers.items():

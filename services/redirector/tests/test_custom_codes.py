@@ -35,7 +35,7 @@ def test_few_strangers_are_taken_for_members():
 
 
 async def scanned(app, codes):
-    """Ask for made-up codes until the budget of look-ups is spent; return look-ups made after."""
+    """Request made-up codes until the budget of lookups is spent; return lookups made after."""
     for code in codes[:20]:
         assert (await app.get(f"/{code}")).status_code == 404
     before = app.count("local", "miss")
@@ -65,7 +65,7 @@ async def test_a_scan_costs_no_look_up_and_custom_codes_are_found_all_the_while(
     assert await scanned(app, made_up(200)) <= 2
     assert app.count("codes", "refused") > 150
     assert (await app.get("/Promo")).headers["location"] == "https://promo.example/"
-    # One that is made now is told by the feed.
+    # A code that is created now arrives by the feed.
     await table.link("Later", "https://later.example/", custom=True, id=2)
     known.note(LinkKey(f"{HOST}/Later"))
     assert (await app.get("/Later")).headers["location"] == "https://later.example/"
@@ -108,10 +108,10 @@ async def test_without_word_that_all_is_told_every_code_is_looked_up(run, table,
     assert await scanned(app, made_up(60)) <= 1
     clock.advance(6)
     assert await scanned(app, made_up(60)) == 40
-    known.all_told(clock() - 6)  # heard after a cut, and said before it
+    known.all_told(clock() - 6)  # received after a cut, sent before it
     assert await scanned(app, made_up(60)) == 40
     known.all_told(clock())
-    known._count = away  # else what is distrusted may be read again before the scan
+    known._count = away  # otherwise the filter may be read again before the scan
     known.distrust()
     assert await scanned(app, made_up(60)) == 40
 
@@ -152,7 +152,7 @@ async def test_changes_lost_while_the_codes_are_read_make_them_be_read_again(run
     known._read = slowly
     loading = asyncio.create_task(known.load())
     await reading.wait()
-    # Made behind the reader's back, and what the feed told of it was lost.
+    # Created after the reader passed its place, and its feed entry was lost.
     await table.link("Lost", custom=True, id=2)
     known.distrust()
     go_on.set()

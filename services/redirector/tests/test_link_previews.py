@@ -75,7 +75,7 @@ async def test_a_one_time_link_is_neither_used_up_nor_shown_by_a_preview(run, ta
             headers
         )
         assert "secret.example" not in response.text + str(response.headers)
-        assert 'href=""' in response.text  # a person who meets the page follows the link from it
+        assert 'href=""' in response.text  # a person follows the link from the page
     response = await app.http.head("/abc")
     assert (response.status_code, "location" in response.headers) == (200, False)
     assert await visits(table) == 0

@@ -69,7 +69,7 @@ def test_no_path_that_names_a_code_is_changed_and_no_path_takes_long():
             continue
         meant = read_path(pasted.path)
         assert meant is not None
-        # Whatever is read as a code by itself stays that code.
+        # A path that is a code without cleaning keeps that code.
         assert asked is None or (pasted.repeated and asked.code == meant.code)
     for raw in ("/" + "." * 60_000, "/a" + "&" * 60_000, "/" * 60_000, "/a" + "%2E" * 20_000):
         began = time.process_time()

@@ -146,7 +146,7 @@ async def test_a_request_that_waits_for_its_link_when_the_end_comes_is_answered_
                 lambda: part.metric('shortlinks_lookup_total{layer="local",result="miss"}') == 2,
                 "both wait",
             )
-            leaving.close()  # whoever goes away takes nobody along
+            leaving.close()  # a client that disconnects does not affect others
             part.child.send(signal.SIGTERM)
             until(lambda: part.ask("/readyz")[0] == 503, "it drains")
             await locked.rollback()

@@ -137,7 +137,7 @@ class Lookup:
         return await found
 
     def ask(self, key: LinkKey, then: Callable[[LinkEntry | None], None]) -> None:
-        """Call `then` with the result of `find`: later, or at once if too many keys wait."""
+        """Call `then` with the result of `find`: later, or at once if the queue is full."""
         self._values[self._missed] += 1
         if self._single_flight.wait(key, then) and not self._to_redis.add(key):
             self._resolve(key, None)
