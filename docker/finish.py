@@ -1,9 +1,9 @@
-"""Make a virtual environment ready to ship: what runs, compiled, the same bytes each time.
+"""Prepare a virtual environment for an image: only files that run, compiled, reproducible.
 
 `python finish.py ENVIRONMENT MODULE…` runs inside a build. All bytecode goes to
-`ENVIRONMENT/bytecode` (PYTHONPYCACHEPREFIX), also that of the standard library as far as the
-modules import it: upstream images ship none, so on a read-only file system every start would
-compile it anew.
+`ENVIRONMENT/bytecode` (PYTHONPYCACHEPREFIX), including that of the modules of the standard library
+that are imported. Upstream images contain none, so on a read-only file system every start would
+compile these modules again.
 """
 # ruff: noqa: INP001  # a script of the build, not a package
 
@@ -62,10 +62,10 @@ def strip(root: Path) -> None:
 
 
 def loaded(library: bytes) -> bytes:
-    """Return the part of a 64-bit ELF library that is ever mapped: no symbols for debuggers.
+    """Return the part of a 64-bit ELF library that is loaded, without symbols for debuggers.
 
-    What the dynamic loader reads is told by the program headers (elf(5)); sections are for
-    linkers and debuggers, and in some wheels they are three quarters of the file.
+    The program headers name what the dynamic loader reads (elf(5)). Sections are for linkers and
+    debuggers, and in some wheels they are three quarters of the file.
     """
     if library[:6] != b"\x7fELF\x02\x01":
         return library

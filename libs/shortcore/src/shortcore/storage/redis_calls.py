@@ -56,7 +56,7 @@ class RedisCalls:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # redis-py sends within `asyncio.wait_for`, which swallows a cancellation that arrives
-            # as the send ends (Python 3.11). Whoever cancelled this task would wait for ever.
+            # as the send ends (Python 3.11). The task that cancelled this one would wait for ever.
             raise asyncio.CancelledError
         return reply
 

@@ -98,7 +98,7 @@ class Creator:
     async def _create_many(self, drafts: Sequence[Draft]) -> list[Placed]:
         began_ms = self._publisher.moment()
         try:
-            # One statement is a transaction by itself: BEGIN and COMMIT would be two round trips.
+            # A single statement is a transaction: BEGIN and COMMIT would be two more round trips.
             async with self._postgres.connection(self._timeout_ms) as connection:
                 placed = await self._placement.place(connection, drafts)
         except asyncpg.ForeignKeyViolationError:
