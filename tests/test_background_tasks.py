@@ -1,17 +1,17 @@
 """A process whose background task crashed ends, and is healthy while its servers are down."""
 
-import asyncio
 import http.client
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from harness.proxy import Mode, Proxy
 from harness.stack import Part, Stack
+from harness.tables import add_links
 
+LINKS = {"known": {"target": "https://known.example/", "custom": True}}
 CRASH = """
 import asyncio, importlib, pathlib
 module, _, name = "{method}".rpartition(".")
@@ -89,7 +89,7 @@ def answers(path: str, *statuses: int):
 def test_a_redirector_whose_task_crashed_ends_and_is_started_again(
     stack: Stack, database_url: str, method: str, task: str
 ) -> None:
-    asyncio.run(make_link(database_url))
+    add_links(database_url, LINKS)
     crash(stack, "redirector", method, task, answers("/known", 302))
 
 
@@ -108,7 +108,7 @@ def test_a_relay_whose_task_crashed_ends_and_is_started_again(stack: Stack) -> N
 def test_servers_that_are_down_or_answer_nonsense_end_no_process(
     server_folder: Path, database_url: str, redis_url: str, mode: Mode
 ) -> None:
-    asyncio.run(make_link(database_url))
+    add_links(database_url, LINKS)
     with (
         Proxy(database_url) as postgres,
         Proxy(redis_url) as redis,
@@ -128,16 +128,3 @@ def test_servers_that_are_down_or_answer_nonsense_end_no_process(
         postgres.set(Mode.PASS)
         redis.set(Mode.PASS)
         until(lambda: '"ok":false' not in redirector.ask("/health")[1])
-
-
-async def make_link(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    domain = await connection.fetchval(
-        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
-    )
-    await connection.execute(
-        "INSERT INTO links (id, domain_id, code, target, custom)"
-        " VALUES (1, $1, 'known', 'https://known.example/', true)",
-        domain,
-    )
-    await connection.close()

@@ -1,6 +1,5 @@
 """A scan by raw sockets from many addresses: every form of a request, and hardly a query."""
 
-import asyncio
 import random
 import socket
 import string
@@ -9,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from harness.stack import Part, Stack
+from harness.tables import add_links
 
 ADDRESSES = [f"127.0.0.{number}" for number in range(1, 9)]
 BODY = b"password=guess"
@@ -67,7 +66,7 @@ def lookups(part: Part) -> float:
 def test_a_scan_in_every_form_reaches_postgresql_with_next_to_no_lookup(
     stack: Stack, database_url: str, server: str
 ) -> None:
-    asyncio.run(make_links(database_url))
+    add_links(database_url, {code: {"custom": True} for code in ("My-Page_1", "Promo")})
     stack.relay()
     part = stack.redirector(REDIRECTOR_SERVER=server, UNKNOWN_LOOKUPS_PER_S="2")
     deadline = time.monotonic() + 40
@@ -88,19 +87,3 @@ def test_a_scan_in_every_form_reaches_postgresql_with_next_to_no_lookup(
         assert ask(part, FORMS[7], "Promo", ADDRESSES[turn % 8]) == 302
     assert lookups(part) - before <= 2 + asked / 20  # two links, and false positives
     assert part.metric('shortlinks_lookup_total{layer="codes",result="refused"}') >= asked * 0.9
-
-
-async def make_links(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    domain = await connection.fetchval(
-        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
-    )
-    for number, code in enumerate(("My-Page_1", "Promo")):
-        await connection.execute(
-            "INSERT INTO links (id, domain_id, code, target, custom)"
-            " VALUES ($1, $2, $3, 'https://target.example/', true)",
-            number,
-            domain,
-            code,
-        )
-    await connection.close()

@@ -10,24 +10,32 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
+from harness.tables import HOST, Table
 from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore
 from shortcore.cache.ttls import CacheTtls
-from shortcore.links.record import LinkId, link_key
+from shortcore.links.record import LinkId, LinkState, link_key
 from shortcore.settings.loader import load
 from shortcore.settings.relay import RelaySettings
 from shortcore.storage.circuit_breaker import Breaker
 from shortcore.storage.postgres import open_postgres
 from shortcore.storage.redis import open_redis
 from shortctl.embedded.ports import free_port
-from writer.links.repository import copy_links
-from writer.links.stored import LinkValues, NewLink
+from writer.links.repository import (
+    copy_links,
+    fence_purge,
+    find_link,
+    insert_links,
+    purge_link,
+    save_link,
+)
+from writer.links.stored import LinkValues, NewLink, StoredLink
 from writer.relay.relay import Relay
 
-HOST = "go.example"
 RUN = (
     "import asyncio; from shortcore.settings.loader import load; from shortcore.settings.relay import RelaySettings;"
     "from writer.relay.process import run; asyncio.run(run(load(RelaySettings)))"
@@ -41,30 +49,33 @@ class Links:
         self.sql = connection
 
     async def domain(self) -> None:
-        await self.sql.execute("INSERT INTO domains (host) VALUES ($1)", HOST)
+        await Table(self.sql).domain(HOST)
 
     async def put(self, code: str, target: str) -> int:
-        version: int = await self.sql.fetchval(
-            "WITH link AS (INSERT INTO links (id, domain_id, code, target) VALUES (0, 1, $1, $2) "
-            "ON CONFLICT (domain_id, code) DO UPDATE SET target = $2, updated_at = now(), "
-            "version = nextval('link_versions') RETURNING domain_id, code, version) "
-            "INSERT INTO outbox (domain_id, host, code, version) "
-            f"SELECT domain_id, '{HOST}', code, version FROM link RETURNING version",
-            code,
-            target,
-        )
-        return version
+        """Create or edit a link; returns its version."""
+        async with self.sql.transaction():
+            found = await find_link(self.sql, HOST, code, lock=True)
+            if found is None:
+                new = NewLink(LinkId(0), 1, HOST, code, custom=False, values=LinkValues(target))
+                made = (await insert_links(self.sql, [new]))[new.id]
+            else:
+                made = await save_link(
+                    self.sql, found, msgspec.structs.replace(found.values, target=target)
+                )
+        return made.version
+
+    async def delete(self, code: str) -> int:
+        """Move a link to the trash; returns its version."""
+        async with self.sql.transaction():
+            found = await self._locked(code)
+            values = msgspec.structs.replace(found.values, state=LinkState.DELETED)
+            return (await save_link(self.sql, found, values)).version
 
     async def purge(self, code: str) -> int:
-        version: int = await self.sql.fetchval(
-            "WITH gone AS (DELETE FROM links WHERE code = $1), "
-            "told AS (INSERT INTO outbox (domain_id, host, code, version) "
-            f"VALUES (1, '{HOST}', $1, nextval('link_versions')) RETURNING *) "
-            "INSERT INTO purged (domain_id, host, code, version) "
-            "SELECT domain_id, host, code, version FROM told RETURNING version",
-            code,
-        )
-        return version
+        """Remove a link for ever; returns the version of its absence."""
+        async with self.sql.transaction():
+            await fence_purge(self.sql)
+            return await purge_link(self.sql, await self._locked(code))
 
     async def copy(self, codes: Sequence[str], *, custom: Collection[str] = ()) -> None:
         """Create many at once, as large batches and imports do."""
@@ -82,6 +93,11 @@ class Links:
         ]
         async with self.sql.transaction():
             await copy_links(self.sql, news)
+
+    async def _locked(self, code: str) -> StoredLink:
+        link = await find_link(self.sql, HOST, code, lock=True)
+        assert link is not None, code
+        return link
 
     async def waiting(self) -> int:
         count: int = await self.sql.fetchval("SELECT count(*) FROM outbox")

@@ -1,6 +1,6 @@
 import pytest
 import redis
-from harness.databases import fetch
+from harness.tables import HOST, add_links, edit_link
 
 from shortcore.cache.change_feed import Change
 from shortcore.cache.keys import CacheKeys
@@ -8,18 +8,11 @@ from shortcore.cache.record import decode_record, encode_record
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortctl.admin import coherence, rebuild
 
-HOST = "go.example"
-FILL = (
-    f"WITH d AS (INSERT INTO domains (host) VALUES ('{HOST}') RETURNING id), "
-    "l AS (INSERT INTO links (id, domain_id, code, target) SELECT n, d.id, 'c' || n, "
-    "'https://example.com/' || n FROM d, generate_series(1, 1234) AS n RETURNING 1) "
-    "SELECT count(*) FROM l"
-)
-
 
 @pytest.fixture
 def links(database_url):
-    assert fetch(database_url, FILL) == 1234
+    rows = {f"c{n}": {"target": f"https://example.com/{n}"} for n in range(1, 1235)}
+    add_links(database_url, rows, host=HOST)
 
 
 @pytest.fixture
@@ -75,8 +68,7 @@ def test_a_rebuild_that_was_paused_reads_its_links_again(
 
     async def slowly(postgres):
         async for records in read(postgres):
-            fetch(database_url, "UPDATE links SET target = 'https://new.example/', "
-                  "version = nextval('link_versions') WHERE code = 'c5' RETURNING 1")  # fmt: skip
+            edit_link(database_url, "c5", target="https://new.example/")
             yield records
 
     monkeypatch.setattr(rebuild, "every_link", slowly)

@@ -6,15 +6,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
+from harness.tables import HOST, Table, open_table
 
 from redirector.container import Redirector, open_redirector
 from redirector.http.asgi import application
 from shortcore.settings.redirector import RedirectorSettings
 
-HOST = "go.example"
 SECRET = "0123456789abcdef0123456789abcdef"  # of the tests only
 NO_REDIS = "redis://127.0.0.1:1"
 
@@ -34,44 +33,6 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
-
-
-@dataclass
-class Table:
-    """Writes rows as the writer would, without announcing them anywhere."""
-
-    connection: "asyncpg.Connection[asyncpg.Record]"
-
-    async def domain(self, host: str = HOST, **columns: Any) -> int:
-        return int(await self._insert("domains", "id", host=host, **columns))
-
-    async def link(self, code: str, target: str = "https://target.example/", **columns: Any) -> int:
-        """Insert a link; returns its version."""
-        host = columns.pop("host", HOST)
-        domain_id = await self.connection.fetchval("SELECT id FROM domains WHERE host = $1", host)
-        if domain_id is None:
-            domain_id = await self.domain(host)
-        columns = {"id": 1, "domain_id": domain_id, "code": code, "target": target} | columns
-        return int(await self._insert("links", "version", **columns))
-
-    async def edit(self, code: str, **columns: Any) -> int:
-        """Change a link; returns its new version."""
-        changes = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, 2))
-        return int(
-            await self.connection.fetchval(
-                f"UPDATE links SET {changes}, version = nextval('link_versions')"
-                " WHERE code = $1 RETURNING version",
-                code,
-                *columns.values(),
-            )
-        )
-
-    async def _insert(self, table: str, returning: str, **columns: Any) -> Any:
-        places = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
-        return await self.connection.fetchval(
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING {returning}",
-            *columns.values(),
-        )
 
 
 @dataclass
@@ -99,9 +60,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def table(database_url: str) -> AsyncIterator[Table]:
-    connection = await asyncpg.connect(database_url)
-    yield Table(connection)
-    await connection.close()
+    async with open_table(database_url) as table:
+        yield table
 
 
 @pytest.fixture

@@ -84,17 +84,17 @@ async def test_during_a_scan_no_spelling_of_a_link_is_refused(app, table, clock)
 
 async def test_a_switch_takes_effect_when_the_table_is_read_again(app, table):
     assert (await app.get("/SALE", headers=HEADERS)).status_code == 302
-    await table.connection.execute("UPDATE domains SET case_insensitive = false")
+    await table.edit_domain(PRINT, case_insensitive=False)
     await app.redirector.loader.load()
     assert (await app.get("/SALE", headers=HEADERS)).status_code == 404
     assert (await app.get("/sale", headers=HEADERS)).status_code == 302
 
 
 async def test_a_code_that_was_unknown_in_capitals_is_found_after_the_switch(app, table, clock):
-    await table.connection.execute("UPDATE domains SET case_insensitive = false")
+    await table.edit_domain(PRINT, case_insensitive=False)
     await app.redirector.loader.load()
     assert (await app.get("/SALE", headers=HEADERS)).status_code == 404
-    await table.connection.execute("UPDATE domains SET case_insensitive = true")
+    await table.edit_domain(PRINT, case_insensitive=True)
     await app.redirector.loader.load()
     for _ in range(3):  # a cached 404 that is asked for is renewed and would stay
         assert (await app.get("/SALE", headers=HEADERS)).status_code == 302

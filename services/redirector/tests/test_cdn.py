@@ -7,13 +7,13 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import httpx
 import hypothesis
 import pytest
 from harness import servers
 from harness.databases import Databases
 from harness.stack import Part, Stack
+from harness.tables import add_links
 from hypothesis import strategies as st
 
 from redirector.responses.cdn import Cdn
@@ -40,7 +40,7 @@ async def use(app, clock, code, *, for_s=30):
 
 
 async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
-    await table.link("abc", redirect_status=301)
+    await table.link("abc", status_code=301)
     app = await run()
     response = await use(app, clock, "abc")
     assert response.headers["cache-control"] == PRIVATE
@@ -49,7 +49,7 @@ async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
 
 @pytest.mark.parametrize("status", [301, 308])
 async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, clock, status):
-    await table.link("abc", redirect_status=status)
+    await table.link("abc", status_code=status)
     app = await run(**HELD)
     first = await app.get("/abc")
     assert first.headers["cache-control"] == PRIVATE
@@ -66,7 +66,7 @@ async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, cloc
 
 
 async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
-    await table.link("abc", redirect_status=301)
+    await table.link("abc", status_code=301)
     app = await run(**HELD)
     await use(app, clock, "abc")
     version = await table.edit("abc", target="https://new.example/")
@@ -79,7 +79,7 @@ async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
 
 
 async def test_a_link_that_is_seldom_asked_for_is_not_held(run, table, clock):
-    await table.link("abc", redirect_status=301)
+    await table.link("abc", status_code=301)
     app = await run(**HELD)
     for _ in range(3):
         assert (await app.get("/abc")).headers["cache-control"] == PRIVATE
@@ -107,14 +107,14 @@ async def test_what_is_temporary_counted_or_not_the_same_for_all_is_never_held(
 
 
 async def test_a_link_with_a_password_is_never_held(run, table, clock):
-    await table.link("abc", redirect_status=301, password_hash="$argon2id$not-looked-at")
+    await table.link("abc", status_code=301, password_hash="$argon2id$not-looked-at")
     app = await run(**HELD)
     response = await use(app, clock, "abc")
     assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
 
 
 async def test_nothing_is_held_past_the_expiry_of_its_link(run, table, clock):
-    await table.link("abc", redirect_status=301, expires_at=at(clock, 130))
+    await table.link("abc", status_code=301, expires_at=at(clock, 130))
     app = await run(**HELD)
     response = await use(app, clock, "abc")  # 100 s are left
     assert response.headers["cache-control"] == (
@@ -167,7 +167,18 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
         databases.fresh() as url,
         Stack(folder, url, redis_server.url) as stack,
     ):
-        asyncio.run(_fill(url))
+        add_links(
+            url,
+            {
+                "held": {"redirect_status": 301},
+                "brief": {
+                    "redirect_status": 308,
+                    "expires_at": datetime.now(UTC) + timedelta(days=1000),
+                },
+                "now": {"redirect_status": 302},
+                "forward": {"redirect_status": 301, "forward_query": True},
+            },
+        )
         yield {
             name: stack.redirector(
                 REDIRECTOR_SERVER=name,
@@ -179,20 +190,6 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
             )
             for name in SERVERS
         }
-
-
-async def _fill(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(
-        "INSERT INTO domains (host) VALUES ('localhost');"
-        "INSERT INTO links (id, domain_id, code, target, redirect_status, forward_query, expires_at)"
-        " SELECT number, id, code, 'https://target.example/', status, forward, expiry"
-        " FROM domains, (VALUES (1, 'held', 301, false, NULL),"
-        " (2, 'brief', 308, false, now() + interval '1000 days'), (3, 'now', 302, false, NULL),"
-        " (4, 'forward', 301, true, NULL)) AS row (number, code, status, forward, expiry)"
-        " WHERE host = 'localhost'"
-    )
-    await connection.close()
 
 
 @pytest.mark.parametrize("server", SERVERS)

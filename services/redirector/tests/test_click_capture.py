@@ -6,13 +6,13 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 import redis
 from argon2 import PasswordHasher
 from harness import servers
 from harness.rig import exit_code
 from harness.stack import Stack
+from harness.tables import add_links
 from harness.waiting import until
 
 from shortcore.cache import store
@@ -55,35 +55,20 @@ def stack(databases, redis_server):
         databases.fresh() as url,
         Stack(folder, url, redis_server.url) as stack,
     ):
-        asyncio.run(_fill(url))
+        add_links(url, LINKS)
         yield stack
 
 
 PLAIN, FORWARD, LIMITED, SECRET, OVER, GONE = range(10, 16)
-
-
-async def _fill(url):
-    connection = await asyncpg.connect(url)
-    domain = await connection.fetchval(
-        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
-    )
-    over = datetime.now(UTC) - timedelta(days=1)
-    rows = {
-        ("plain", PLAIN): {},
-        ("forward", FORWARD): {"forward_query": True},
-        ("limited", LIMITED): {"max_visits": 1000},
-        ("secret", SECRET): {"password_hash": HASH},
-        ("over", OVER): {"expires_at": over, "expired_target": "https://over.example/"},
-        ("gone", GONE): {"deleted_at": datetime.now(UTC)},
-    }
-    for (code, number), columns in rows.items():
-        names = ["id", "domain_id", "code", "target", *columns]
-        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
-        await connection.execute(
-            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
-            number, domain, code, "https://target.example/", *columns.values(),
-        )  # fmt: skip
-    await connection.close()
+OVER_SINCE = datetime.now(UTC) - timedelta(days=1)
+LINKS = {
+    "plain": {"id": PLAIN},
+    "forward": {"id": FORWARD, "forward_query": True},
+    "limited": {"id": LIMITED, "max_visits": 1000},
+    "secret": {"id": SECRET, "password_hash": HASH},
+    "over": {"id": OVER, "expires_at": OVER_SINCE, "expired_target": "https://over.example/"},
+    "gone": {"id": GONE, "deleted": True},
+}
 
 
 def ask(part, path, method="GET", body=None, **headers):

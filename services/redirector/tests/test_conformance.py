@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import asyncpg
 import pytest
 from argon2 import PasswordHasher
 from harness import servers
 from harness.databases import Databases
 from harness.stack import Part, Stack
+from harness.tables import add_domain, add_links
 
 TARGET = "https://target.example/path?q=1"
 SERVERS = ("direct", "asgi")
+PASSWORD_HASH = PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")
 
 
 @dataclass(frozen=True)
@@ -33,37 +34,29 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
         databases.fresh() as url,
         Stack(folder, url, redis_server.url) as stack,
     ):
-        asyncio.run(_fill(url))
+        _fill(url)
         yield {
             name: stack.redirector(REDIRECTOR_SERVER=name, PASSWORD_ATTEMPTS="2")
             for name in SERVERS
         }
 
 
-async def _fill(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    domain = await connection.fetchval(
-        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
+def _fill(url: str) -> None:
+    add_domain(url, "other.example")
+    add_links(
+        url,
+        {
+            "plain": {"target": TARGET},
+            "forever": {"target": TARGET, "redirect_status": 301},
+            "gone": {"target": TARGET, "deleted": True},
+            "off": {"target": TARGET, "enabled": False},
+            "keeps": {"target": TARGET, "redirect_status": 307},
+            "later": {"target": TARGET, "valid_from": datetime(2999, 1, 1, tzinfo=UTC)},
+            "circle": {"target": "https://other.example/circle"},
+            "forward": {"target": TARGET, "forward_query": True, "forward_path": True},
+            "locked": {"target": TARGET, "password_hash": PASSWORD_HASH},
+        },
     )
-    await connection.execute("INSERT INTO domains (host) VALUES ('other.example')")
-    rows = {
-        "plain": {},
-        "forever": {"redirect_status": 301},
-        "gone": {"deleted_at": datetime.now(UTC)},
-        "off": {"enabled": False},
-        "keeps": {"redirect_status": 307},
-        "later": {"valid_from": datetime(2999, 1, 1, tzinfo=UTC)},
-        "circle": {"target": "https://other.example/circle"},
-        "forward": {"forward_query": True, "forward_path": True},
-        "locked": {"password_hash": PasswordHasher(time_cost=1, memory_cost=64).hash("sesame")},
-    }
-    for number, (code, columns) in enumerate(rows.items()):
-        values = {"id": number, "domain_id": domain, "code": code, "target": TARGET} | columns
-        places = ", ".join(f"${place}" for place in range(1, len(values) + 1))
-        await connection.execute(
-            f"INSERT INTO links ({', '.join(values)}) VALUES ({places})", *values.values(),
-        )  # fmt: skip
-    await connection.close()
 
 
 @pytest.fixture(params=SERVERS)

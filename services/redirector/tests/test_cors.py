@@ -1,17 +1,16 @@
 """Scripts of other origins follow short links, if a setting names their origin."""
 
-import asyncio
 import http.client
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from harness import servers
 from harness.databases import Databases
 from harness.stack import Part, Stack
+from harness.tables import add_links
 
 APP = "https://app.example.com"
 OTHER = "https://other.example.com"
@@ -44,7 +43,15 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
         databases.fresh() as url,
         Stack(folder, url, redis_server.url) as stack,
     ):
-        asyncio.run(_fill(url))
+        add_links(
+            url,
+            {
+                "plain": {},
+                "forever": {"redirect_status": 301},
+                "gone": {"deleted": True},
+                "forward": {"forward_query": True},
+            },
+        )
         yield {
             f"{server}-{name}": stack.redirector(
                 REDIRECTOR_SERVER=server, **({"REDIRECTOR_CORS_ORIGINS": value} if value else {})
@@ -52,27 +59,6 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
             for server in SERVERS
             for name, value in SETTINGS.items()
         }
-
-
-async def _fill(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    domain = await connection.fetchval(
-        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
-    )
-    rows = {
-        "plain": {},
-        "forever": {"redirect_status": 301},
-        "gone": {"deleted_at": datetime.now(UTC)},
-        "forward": {"forward_query": True},
-    }
-    for number, (code, columns) in enumerate(rows.items()):
-        names = ["id", "domain_id", "code", "target", *columns]
-        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
-        await connection.execute(
-            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
-            number, domain, code, "https://target.example/", *columns.values(),
-        )  # fmt: skip
-    await connection.close()
 
 
 @pytest.fixture(params=SERVERS)

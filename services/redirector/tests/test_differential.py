@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from harness import servers
 from harness.databases import Databases
 from harness.stack import Part, Stack
+from harness.tables import add_links
 
 CASES = 2500
 TOGETHER = 24
@@ -87,30 +87,26 @@ def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[s
         databases.fresh() as url,
         Stack(folder, url, redis_server.url) as stack,
     ):
-        asyncio.run(_fill(url))
+        _fill(url)
         yield {name: stack.redirector(REDIRECTOR_SERVER=name) for name in SERVERS}
 
 
-async def _fill(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    insert = "INSERT INTO domains (host) VALUES ($1) RETURNING id"
-    domain = await connection.fetchval(insert, "localhost")
-    other = await connection.fetchval(insert, "other.example")
-    rows = [
-        (domain, "plain", {}), (other, "plain", {}), (domain, "other", {}), (domain, "last", {}),
-        (domain, "forever", {"redirect_status": 301}), (domain, "gone", {"deleted_at": datetime.now(UTC)}),
-        (domain, "off", {"enabled": False}),
-        (domain, "forward", {"forward_query": True, "forward_path": True}),
-    ]  # fmt: skip
-    for number, (owner, code, columns) in enumerate(rows):
-        target = LAST_TARGET if code == "last" else f"https://{code}.example/{owner}"
-        names = ["id", "domain_id", "code", "target", *columns]
-        places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
-        await connection.execute(
-            f"INSERT INTO links ({', '.join(names)}) VALUES ({places})",
-            number, owner, code, target, *columns.values(),
-        )  # fmt: skip
-    await connection.close()
+def _fill(url: str) -> None:
+    links = {
+        "plain": {},
+        "other": {},
+        "last": {"target": LAST_TARGET},
+        "forever": {"redirect_status": 301},
+        "gone": {"deleted": True},
+        "off": {"enabled": False},
+        "forward": {"forward_query": True, "forward_path": True},
+    }
+    for host, some_links in (("localhost", links), ("other.example", {"plain": {}})):
+        rows = {
+            code: {"target": f"https://{code}.example/{host}"} | columns
+            for code, columns in some_links.items()
+        }
+        add_links(url, rows, host=host)
 
 
 def some(choices: list, *, usually: float) -> object:

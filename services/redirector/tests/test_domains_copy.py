@@ -67,6 +67,6 @@ async def test_a_copy_that_cannot_be_read_is_no_copy(run, redis_url, redis_prefi
 async def test_the_table_wins_over_the_copy(run, table):
     await table.domain("other.example", default_target="https://old.example/")
     await (await run()).redirector.close()
-    await table.connection.execute("UPDATE domains SET default_target = 'https://new.example/'")
+    await table.edit_domain("other.example", default_target="https://new.example/")
     app = await run()
     assert (await app.get("/", headers=OTHER)).headers["location"] == "https://new.example/"

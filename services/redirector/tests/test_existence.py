@@ -81,7 +81,7 @@ async def test_every_kind_of_link_is_found_during_a_scan(scanned, table, clock, 
         space.encode(1): {},  # generated
         space.encode(2): {"custom": True},  # chosen, and it looks like a generated one
         "My-Page_1": {"custom": True},
-        "gone": {"custom": True, "deleted_at": datetime.now(UTC)},
+        "gone": {"custom": True, "deleted": True},
     }
     for number, (code, columns) in enumerate(codes.items()):
         options = columns | {"forward_path": True}
@@ -89,7 +89,7 @@ async def test_every_kind_of_link_is_found_during_a_scan(scanned, table, clock, 
     await trust(scanned, clock)
     for code, columns in codes.items():
         (path,) = paths(form, [code])
-        want = 410 if "deleted_at" in columns else 200 if form.endswith("+") else 302
+        want = 410 if "deleted" in columns else 200 if form.endswith("+") else 302
         assert (await scanned.get(path)).status_code == want, path
 
 

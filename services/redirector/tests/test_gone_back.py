@@ -21,9 +21,7 @@ async def edited(run, table):
 
 async def test_the_older_version_is_served_as_soon_as_the_primary_is_asked(edited, table, clock):
     app, old, _ = edited
-    await table.connection.execute(
-        "UPDATE links SET target = 'https://old.example/', version = $1", old
-    )
+    await table.rewrite("abc", target="https://old.example/", version=old)
     assert (await app.get("/abc")).headers["location"] == "https://new.example/"  # from memory
     clock.advance(31)
     assert (await app.get("/abc")).headers["location"] == "https://old.example/"
@@ -33,7 +31,7 @@ async def test_the_older_version_is_served_as_soon_as_the_primary_is_asked(edite
 
 async def test_a_link_that_the_restored_primary_never_had_is_not_found(edited, table, clock):
     app, _, _ = edited
-    await table.connection.execute("DELETE FROM links")
+    await table.remove("abc")
     clock.advance(31)
     assert (await app.get("/abc")).status_code == 404
 
@@ -62,9 +60,7 @@ def after_the_read(monkeypatch):
 
 
 async def gone_back(table, version):
-    await table.connection.execute(
-        "UPDATE links SET target = 'https://old.example/', version = $1", version
-    )
+    await table.rewrite("abc", target="https://old.example/", version=version)
 
 
 @pytest.mark.parametrize("newer", [1, 100], ids=["next version", "versions later"])
@@ -76,9 +72,7 @@ async def test_a_version_heard_of_during_the_read_is_not_overridden_by_it(
     clock.advance(31)
 
     async def edit():
-        await table.connection.execute(
-            "UPDATE links SET target = 'https://newest.example/', version = $1", new + newer
-        )
+        await table.rewrite("abc", target="https://newest.example/", version=new + newer)
         app.redirector.cache.invalidate(KEY, new + newer)
 
     after_the_read(edit)
@@ -96,9 +90,7 @@ async def test_a_version_of_the_new_history_heard_of_during_the_read_is_not_over
     clock.advance(31)
 
     async def edit():
-        await table.connection.execute(
-            "UPDATE links SET target = 'https://newest.example/', version = $1", old
-        )
+        await table.rewrite("abc", target="https://newest.example/", version=old)
         app.redirector.cache.invalidate(KEY, old)
 
     after_the_read(edit)
@@ -111,7 +103,7 @@ async def test_a_link_made_anew_during_the_read_that_missed_it_is_found(
     edited, table, clock, after_the_read
 ):
     app, old, _ = edited
-    await table.connection.execute("DELETE FROM links")
+    await table.remove("abc")
     clock.advance(31)
 
     async def create():

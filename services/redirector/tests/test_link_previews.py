@@ -63,7 +63,7 @@ def test_people_are_not_taken_for_them_in_an_app_either(agent: str) -> None:
 
 
 async def visits(table, code="abc"):
-    return await table.connection.fetchval("SELECT visits FROM links WHERE code = $1", code)
+    return await table.visits(code)
 
 
 async def test_a_one_time_link_is_neither_used_up_nor_shown_by_a_preview(run, table):

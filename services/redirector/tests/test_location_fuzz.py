@@ -3,12 +3,14 @@
 import re
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
 from harness import servers
-from harness.databases import Databases, fetch
+from harness.databases import Databases
 from harness.stack import Part, Stack
+from harness.tables import add_links
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -50,23 +52,21 @@ visitor_bytes = st.one_of(mild, mild, hostile)
 EVIL = "https://t.example/b\r\nX-Injected: 1\n\t\x7f\u202eé<script>"
 """A target that the API would never store; somebody wrote it into the table."""
 
-LINKS = f"""
-WITH home AS (INSERT INTO domains (host) VALUES ('localhost') RETURNING id)
-INSERT INTO links (id, domain_id, code, target, forward_query, forward_path, expires_at, expired_target)
-SELECT 1, id, 'fwd', '{BASE}', true, true, NULL, NULL FROM home
-UNION ALL SELECT 1, id, 'old', '{BASE}', true, false, now(), '{BASE}' FROM home
-UNION ALL SELECT 1, id, 'hot', '{BASE}', false, false, NULL, NULL FROM home
-UNION ALL SELECT 1, id, 'row', '{EVIL}', false, false, NULL, NULL FROM home
-UNION ALL SELECT 1, id, 'rule', '{EVIL}', true, true, NULL, NULL FROM home
-UNION ALL SELECT 1, id, 'over', '{BASE}', true, false, now(), '{EVIL}' FROM home
-RETURNING 1
-"""
+OVER = datetime(2020, 1, 1, tzinfo=UTC)
+LINKS = {
+    "fwd": {"target": BASE, "forward_query": True, "forward_path": True},
+    "old": {"target": BASE, "forward_query": True, "expires_at": OVER, "expired_target": BASE},
+    "hot": {"target": BASE},
+    "row": {"target": EVIL},
+    "rule": {"target": EVIL, "forward_query": True, "forward_path": True},
+    "over": {"target": BASE, "forward_query": True, "expires_at": OVER, "expired_target": EVIL},
+}
 
 
 @pytest.fixture(params=["direct", "asgi"], scope="module")
 def part(request, databases: Databases, redis_server: servers.Server) -> Iterator[Part]:
     with servers.open_folder() as folder, databases.fresh() as url:
-        fetch(url, LINKS)
+        add_links(url, LINKS)
         with Stack(folder, url, redis_server.url) as stack:
             yield stack.redirector(REDIRECTOR_SERVER=request.param)
 

@@ -117,7 +117,7 @@ async def test_links_with_rules_are_refused_too_and_no_visit_is_used_up(run, tab
     assert (await app.get("/locked")).status_code == 200
     form = {"password": "sesame"}
     assert (await app.http.post("/locked", data=form)).status_code == 508
-    visits = await table.connection.fetchval("SELECT visits FROM links WHERE code = 'limited'")
+    visits = await table.visits("limited")
     assert visits == 0
 
 
@@ -138,7 +138,7 @@ async def test_a_host_that_becomes_ours_later_is_refused_from_then_on_also_in_me
     await app.redirector.loader.load()
     before = app.count("local", "miss")
     assert (await app.get("/abc")).status_code == 508
-    await table.connection.execute("DELETE FROM domains WHERE host = 'later.example'")
+    await table.remove_domain("later.example")
     await app.redirector.loader.load()
     assert (await app.get("/abc")).status_code == 302
     assert app.count("local", "miss") == before, "it was looked up again"

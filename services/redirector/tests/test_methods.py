@@ -87,7 +87,7 @@ async def test_a_posted_visit_is_counted_and_limited_as_any_other(run, table):
 
 
 async def test_what_is_not_there_gives_other_methods_what_get_gets(run, table):
-    await table.link("gone", deleted_at=datetime.now(UTC))
+    await table.link("gone", deleted=True)
     await table.link("off", enabled=False)
     app = await run()
     for path, status in (("/gone", 410), ("/off", 404), ("/none", 404), ("/a.b", 404)):

@@ -33,7 +33,7 @@ async def test_a_scheduled_link_says_when_it_opens(run, table, opens, said):
 async def test_a_disabled_link_says_so_and_an_unknown_or_ended_one_something_else(run, table):
     await table.domain(not_found_target="https://lost.example/")
     await table.link("off", enabled=False, title="Secret")
-    await table.link("gone", deleted_at=datetime.now(UTC))
+    await table.link("gone", deleted=True)
     app = await run()
     for path in ("/off", "/off", "/off+", "/off/x"):
         response = await app.get(path)

@@ -7,12 +7,12 @@ import signal
 import socket
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from argon2 import PasswordHasher
 from harness import servers
 from harness.databases import Databases
 from harness.stack import Stack
+from harness.tables import add_links
 from harness.visitor import Visitor
 
 from redirector.passwords import check
@@ -57,22 +57,8 @@ def url(databases: Databases, redis_server: servers.Server):
         databases.fresh() as database,
         Stack(folder, database, redis_server.url) as stack,
     ):
-        asyncio.run(_fill(database))
+        add_links(database, {code: {"password_hash": HASH} for code in ("attacked", "quiet")})
         yield stack.redirector(PASSWORD_LINK_CHECKS_PER_S="100", PASSWORD_LINK_BURST="1").url
-
-
-async def _fill(database: str) -> None:
-    connection = await asyncpg.connect(database)
-    domain = await connection.fetchval(
-        "INSERT INTO domains (host) VALUES ('localhost') RETURNING id"
-    )
-    for number, code in enumerate(("attacked", "quiet"), 1):
-        await connection.execute(
-            "INSERT INTO links (id, domain_id, code, target, password_hash)"
-            " VALUES ($1, $2, $3, 'https://target.example/', $4)",
-            number, domain, code, HASH,
-        )  # fmt: skip
-    await connection.close()
 
 
 async def test_sixty_guessing_connections_lock_out_nobody(url: str) -> None:

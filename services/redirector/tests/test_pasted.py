@@ -83,7 +83,7 @@ async def app(run, table):
     await table.link("query", "https://query.example/?own=1", forward_query=True)
     await table.link("path", "https://path.example/p", forward_path=True, redirect_status=301)
     await table.link("limited", "https://limited.example/", max_visits=1)
-    await table.link("gone", deleted_at=datetime.now(UTC))
+    await table.link("gone", deleted=True)
     return await run()
 
 

@@ -6,8 +6,8 @@ streaming replica is in tests/faults/test_replica.py.
 
 import asyncio
 
-import asyncpg
 import pytest
+from harness.tables import open_table
 
 from redirector.container import REPLICA_MISSES_PER_S
 from shortcore.links.record import LinkKey
@@ -19,9 +19,8 @@ NO_REDIS = "redis://127.0.0.1:1"
 async def behind(databases, table):
     """The URL of the replica, and a Table of what it has."""
     with databases.fresh() as url:
-        connection = await asyncpg.connect(url)
-        yield url, type(table)(connection)
-        await connection.close()
+        async with open_table(url) as replica:
+            yield url, replica
 
 
 async def test_a_scan_of_made_up_codes_reaches_the_primary_within_its_budget(run, behind):
@@ -68,8 +67,8 @@ async def test_visits_are_counted_on_the_primary_only(run, behind, table):
     app = await run(postgres_read_url=url, redis_url=NO_REDIS)
     statuses = [(await app.get("/abc")).status_code for _ in range(2)]
     assert statuses == [302, 410]
-    assert await table.connection.fetchval("SELECT visits FROM links") == 1
-    assert await replica.connection.fetchval("SELECT visits FROM links") == 0
+    assert await table.visits("abc") == 1
+    assert await replica.visits("abc") == 0
 
 
 async def test_a_domain_just_added_is_known_though_the_replica_lags(run, behind, table):

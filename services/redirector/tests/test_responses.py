@@ -29,7 +29,7 @@ async def test_a_link_redirects_with_its_status_on_get_and_head(run, table, stat
 
 
 async def test_deleted_is_410_disabled_unknown_and_impossible_are_404(run, table):
-    await table.link("gone", deleted_at=datetime.now(UTC))
+    await table.link("gone", deleted=True)
     await table.link("off", enabled=False)
     app = await run()
     paths = ("/gone", "/gone+", "/off", "/none", "/none+", "/a.b", "/" + "x" * 65, "/off/x")

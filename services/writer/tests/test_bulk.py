@@ -64,10 +64,7 @@ async def test_every_link_of_a_copy_reaches_redis_and_the_feed_and_the_outbox_is
 async def test_a_link_that_changed_after_its_copy_is_never_published_in_its_old_state(one, links):
     await links.copy(codes(100))
     await links.put("c1", "https://new.example/")
-    await links.sql.execute(
-        "UPDATE links SET deleted_at = now(), updated_at = clock_timestamp(), "
-        "version = nextval('link_versions') WHERE code = 'c2'"
-    )
+    await links.delete("c2")
     version = await links.purge("c3")
     await one.relay.delivery.deliver()
     position = await one.feed.end()

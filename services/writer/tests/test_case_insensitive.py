@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from harness.tables import Table
 
 from shortcore.links.folded_codes import FOLDED_ALPHABET
 
@@ -139,14 +140,10 @@ async def test_a_writer_with_an_outdated_domain_cache_stores_no_capital_letter(
 
 async def test_a_switch_waits_for_an_open_create_and_is_rejected(api):
     await add(api)
-    domain = await api.fetch("SELECT id FROM domains WHERE host = $1", HOST)
     async with api.container.postgres.connection() as connection:
         creating = connection.transaction()
         await creating.start()
-        await connection.execute(
-            "INSERT INTO links (id, domain_id, code, target) VALUES (1, $1, 'Sale', 'https://x.y/')",
-            domain,
-        )
+        await Table(connection, HOST).link("Sale")
         switching = asyncio.create_task(switch(api, True))
         await asyncio.sleep(0.3)
         assert not switching.done()
@@ -160,7 +157,7 @@ async def test_a_create_waits_for_an_open_switch_and_folds_its_code(api):
         switching = connection.transaction()
         await switching.start()
         await connection.execute("SELECT 1 FROM domains WHERE host = $1 FOR UPDATE", HOST)
-        await connection.execute("UPDATE domains SET case_insensitive = true WHERE host = $1", HOST)
+        await Table(connection, HOST).edit_domain(case_insensitive=True)
         creating = asyncio.create_task(api.create(domain=HOST, code="Sale"))
         await asyncio.sleep(0.3)
         assert not creating.done()

@@ -328,6 +328,7 @@ async def test_a_purged_link_does_not_come_back_after_a_rollback(one, links):
 
 async def test_a_purge_is_recorded_for_as_long_as_redis_can_have_the_link(one, links):
     for code, hours in (("a", 23), ("b", 25)):
+        await links.put(code, "https://x.example/")
         await links.purge(code)
         await links.sql.execute(
             "UPDATE purged SET purged_at = now() - $1 * interval '1 hour' WHERE code = $2",
