@@ -10,6 +10,7 @@ import pytest
 from harness.proxy import Mode, Proxy
 from harness.stack import Part, Stack
 from harness.tables import add_links
+from harness.waiting import until
 
 LINKS = {"known": {"target": "https://known.example/", "custom": True}}
 CRASH = """
@@ -32,13 +33,6 @@ def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[St
         yield stack
 
 
-def until(condition, within_s=20.0):
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
     """Start a part, make one of its tasks crash, and see it end in order."""
     trigger = stack.folder / "crash"
@@ -51,11 +45,11 @@ def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
     assert answering(part)
     trigger.touch()
     assert answering(part)  # clicks crash at the next one
-    until(lambda: part.ask("/readyz")[0] == 503)
+    until(lambda: part.ask("/readyz")[0] == 503, "the drain has begun")
     assert part.metric(sample) == 1
     assert '"background tasks":{"ok":false' in part.ask("/health")[1]
     assert answering(part)  # until the end of the drain
-    until(lambda: part.child.exit_code is not None)
+    until(lambda: part.child.exit_code is not None, "the process has ended")
     assert part.child.exit_code == 1
     log = part.child.tail(40)
     assert '"level":"critical"' in log.replace(" ", "")
@@ -119,7 +113,9 @@ def test_servers_that_are_down_or_answer_nonsense_end_no_process(
         assert answers("/known", 302)(redirector)
         for wire in (redis, postgres):
             wire.set(mode)
-            until(lambda: '"ok":false' in redirector.ask("/health")[1])
+            until(
+                lambda: '"ok":false' in redirector.ask("/health")[1], "the redirector has noticed"
+            )
             time.sleep(4)  # longer than every retry interval of the tasks but those of a minute
             assert answers("/known", 302)(redirector)
         for part in parts:
@@ -127,4 +123,6 @@ def test_servers_that_are_down_or_answer_nonsense_end_no_process(
             assert '"background tasks":{"ok":true' in part.ask("/health")[1], part.child.tail(60)
         postgres.set(Mode.PASS)
         redis.set(Mode.PASS)
-        until(lambda: '"ok":false' not in redirector.ask("/health")[1])
+        until(
+            lambda: '"ok":false' not in redirector.ask("/health")[1], "the redirector has recovered"
+        )

@@ -5,13 +5,13 @@ import http.client
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from harness.stack import Part, Stack
+from harness.waiting import until
 
 from shortctl.dev.services import command
 from shortctl.embedded.ports import free_port
@@ -136,9 +136,8 @@ def test_the_admin_port_answers_while_the_public_port_is_full(
         for _ in range(20):
             sock = stack.enter_context(opened(part.url))
             sock.sendall(GET[:20])
-        deadline = time.monotonic() + 5
-        while part.metric('shortlinks_connections_open{listener="public"}') < 20:
-            assert time.monotonic() < deadline
+        opened_now = 'shortlinks_connections_open{listener="public"}'
+        until(lambda: part.metric(opened_now) == 20, "20 connections are open")
         assert not served(part.url)
         assert part.ask("/readyz")[0] == 200
         assert ended(part, "public", "process_limit") >= 1
@@ -209,13 +208,7 @@ def test_a_flood_beyond_the_file_descriptors_leaves_the_admin_port_and_the_datab
 
 
 def _until_ready(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        with contextlib.suppress(OSError):
-            if _ask(port, "/readyz") == 200:
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: _ask(port, "/readyz") == 200, "the writer is ready", retry=(OSError,))
 
 
 def _ask(port: int, path: str) -> int:

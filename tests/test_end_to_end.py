@@ -4,12 +4,13 @@ import concurrent.futures
 import csv
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from harness.stack import Stack
+from harness.waiting import until
 
 from shortcore.links.targets import TargetPolicy, normalise_target
 from shortctl.dev.services import command
@@ -108,11 +109,17 @@ def test_an_edit_and_a_delete_reach_a_redirector_that_has_the_link_cached(stack:
         assert follow(client, url) == (302, "https://example.com/old")
         edited = api.patch(link["self"], json={"target": "https://example.com/new"})
         assert edited.status_code == 200
-        until(lambda: follow(client, url) == (302, "https://example.com/new"))
+        until(
+            lambda: follow(client, url) == (302, "https://example.com/new"),
+            "the new target is served",
+        )
         assert api.delete(link["self"]).status_code == 204
-        until(lambda: follow(client, url)[0] == 410)
+        until(lambda: follow(client, url)[0] == 410, "the deletion is seen")
         assert api.post(f"{link['self']}:restore").status_code == 200
-        until(lambda: follow(client, url) == (302, "https://example.com/new"))
+        until(
+            lambda: follow(client, url) == (302, "https://example.com/new"),
+            "the new target is served",
+        )
 
 
 def test_the_pair_starts_again_and_still_knows_every_link(stack: Stack) -> None:
@@ -124,10 +131,3 @@ def test_the_pair_starts_again_and_still_knows_every_link(stack: Stack) -> None:
             part.restart()
         assert api.get(link["self"]).json()["target"] == "https://example.com/"
         assert follow(client, f"{redirector.url}/{link['code']}")[0] == 302
-
-
-def until(condition: Callable[[], bool], within_s: float = 5) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)

@@ -3,7 +3,6 @@
 import random
 import socket
 import string
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from harness.stack import Part, Stack
 from harness.tables import add_links
+from harness.waiting import until
 
 ADDRESSES = [f"127.0.0.{number}" for number in range(1, 9)]
 BODY = b"password=guess"
@@ -69,10 +69,11 @@ def test_a_scan_in_every_form_reaches_postgresql_with_next_to_no_lookup(
     add_links(database_url, {code: {"custom": True} for code in ("My-Page_1", "Promo")})
     stack.relay()
     part = stack.redirector(REDIRECTOR_SERVER=server, UNKNOWN_LOOKUPS_PER_S="2")
-    deadline = time.monotonic() + 40
-    while part.metric("shortlinks_custom_codes_trusted") != 1:
-        assert time.monotonic() < deadline, part.child.tail(40)
-        time.sleep(0.1)
+    until(
+        lambda: part.metric("shortlinks_custom_codes_trusted") == 1,
+        "the custom codes are trusted",
+        details=lambda: part.child.tail(40),
+    )
     for _ in range(60):  # the scan is noticed
         assert ask(part, FORMS[0], made_up(), ADDRESSES[0]) == 404
     before = lookups(part)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness.waiting import until
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CHART = ROOT / "charts" / "shortlinks"
@@ -252,12 +254,10 @@ class Times:
         page.write_text(f"{before}{MARK}\n{self.table()}{MARK}{after}")
 
 
-def until(what: str, condition: Callable[[], Any], within_s: float = 120) -> float:
-    """Wait until `condition` holds; returns the seconds it took. Fails after `within_s`."""
+def seconds_until(condition: Callable[[], Any], what: str, within_s: float = 120) -> float:
+    """Wait until `condition` holds; returns the seconds it took. Asks Kubernetes in between."""
     start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < within_s, f"not within {within_s} s: {what}"
-        time.sleep(0.3)
+    until(condition, what, within_s, every_s=0.3)
     return time.monotonic() - start
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster.operate import HERE, ROOT, Cluster, Images, Object, Times, merged, until
+from cluster.operate import HERE, ROOT, Cluster, Images, Object, Times, merged, seconds_until
 
 NAMESPACE = "shortlinks-argocd"
 STEADY_S = 120
@@ -102,7 +102,7 @@ def argo(images: Images, times: Times, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_the_application_becomes_synced_and_healthy_and_links_work(argo: Argo) -> None:
-    took = until("synced and healthy", argo.settled, 240)
+    took = seconds_until(argo.settled, "synced and healthy", 240)
     argo.cluster.times.note("Argo CD: from the Application to Synced and Healthy", took)
     argo.cluster.create_key()
     argo.links = argo.cluster.make_links(5)
@@ -117,7 +117,7 @@ def test_a_commit_of_images_and_values_rolls_out_without_a_failed_request(argo: 
             writer={"image": {"tag": tag}},
             redirector={"image": {"tag": tag}},
         )
-        took = until("rolled out", argo.settled, 180)
+        took = seconds_until(argo.settled, "rolled out", 180)
     load.check()
     for component in ("writer", "redirector", "relay"):
         found = argo.cluster.get("configmap", f"links-shortlinks-{component}")["data"]
@@ -146,7 +146,7 @@ def test_drift_is_healed_and_what_left_git_is_pruned(argo: Argo) -> None:
             and found["SHORTLINKS_DEFAULT_DOMAIN"] == "go.example"
         )
 
-    until("drift is healed", healed, 90)
+    seconds_until(healed, "drift is healed", 90)
     argo.cluster.times.note(
         "Argo CD: relays scaled to 0 and a setting patched by hand, until both are reverted",
         time.monotonic() - start,
@@ -155,9 +155,9 @@ def test_drift_is_healed_and_what_left_git_is_pruned(argo: Argo) -> None:
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "data": {"a": "b"},
     }  # fmt: skip
     argo.commit(extraObjects=[extra])
-    until("the new object is there", lambda: has_extra(argo.cluster), 120)
+    seconds_until(lambda: has_extra(argo.cluster), "the new object is there", 120)
     argo.commit(extraObjects=[])
-    until("it is pruned", lambda: not has_extra(argo.cluster), 120)
+    seconds_until(lambda: not has_extra(argo.cluster), "it is pruned", 120)
 
 
 def has_extra(cluster: Cluster) -> bool:
@@ -165,7 +165,7 @@ def has_extra(cluster: Cluster) -> bool:
 
 
 def test_it_stays_synced_and_healthy_while_the_autoscaler_works(argo: Argo) -> None:
-    until("synced and healthy", argo.settled, 180)
+    seconds_until(argo.settled, "synced and healthy", 180)
     before = argo.cluster.get("hpa", "links-shortlinks-redirector")["status"]["desiredReplicas"]
     end = time.monotonic() + STEADY_S
     with argo.cluster.load(argo.links, threads=6, pause_s=0.002) as load:
@@ -178,20 +178,22 @@ def test_it_stays_synced_and_healthy_while_the_autoscaler_works(argo: Argo) -> N
         after = argo.cluster.get("hpa", "links-shortlinks-redirector")["status"]["desiredReplicas"]
     load.check()
     assert after > before
-    until("synced and healthy", argo.settled, 60)
+    seconds_until(argo.settled, "synced and healthy", 60)
 
 
 def test_a_broken_commit_does_not_take_the_service_down(argo: Argo) -> None:
     good = argo.values["redirector"]["image"]["tag"]
     with argo.cluster.load(argo.links) as load:
         argo.commit(redirector={"image": {"tag": "there-is-none"}})
-        until("Argo CD is at it", lambda: argo.state()[2] != "Healthy" or broken(argo.cluster), 120)
-        until("the new pod cannot start", lambda: broken(argo.cluster), 120)
+        seconds_until(
+            lambda: argo.state()[2] != "Healthy" or broken(argo.cluster), "Argo CD is at it", 120
+        )
+        seconds_until(lambda: broken(argo.cluster), "the new pod cannot start", 120)
         start = time.monotonic()
         while time.monotonic() < start + 10:
             assert len(argo.cluster.ready("redirector")) >= 2
         argo.commit(redirector={"image": {"tag": good}})
-        took = until("mended", argo.settled, 300)
+        took = seconds_until(argo.settled, "mended", 300)
     load.check()
     argo.cluster.times.note(
         "Argo CD: from a commit that repairs a broken one to Healthy", took, load
@@ -231,7 +233,7 @@ def test_each_environment_in_git_becomes_an_application_that_renders(argo: Argo)
         } == dict.fromkeys(("shortlinks-dev", "shortlinks-staging", "shortlinks-prod"), "OutOfSync")
 
     try:
-        until("the environments are compared", compared, 120)
+        seconds_until(compared, "the environments are compared", 120)
     finally:
         argo.cluster.kubectl("delete", "applicationset", "shortlinks", "-n=argocd")
         names = ("shortlinks-dev", "shortlinks-staging", "shortlinks-prod")

@@ -5,7 +5,7 @@ import time
 from base64 import b64encode
 
 import pytest
-from cluster.operate import Cluster, Object, until
+from cluster.operate import Cluster, Object, seconds_until
 
 KNOWN: list[Object] = []
 
@@ -107,7 +107,7 @@ def test_every_password_is_changed_without_a_failed_redirect(helm3_cluster: Clus
         assert helm3_cluster.right(KNOWN)
         KNOWN.extend(helm3_cluster.make_links(2))
     load.check()
-    until("the replica follows again", lambda: replicas(helm3_cluster) == "1")
+    seconds_until(lambda: replicas(helm3_cluster) == "1", "the replica follows again")
     for password, works in (
         (new["postgresql-password"], True),
         (old["postgresql-password"], False),

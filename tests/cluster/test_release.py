@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.operate import ROOT, Cluster, Object, is_ready, until
+from cluster.operate import ROOT, Cluster, Object, is_ready, seconds_until
 
 KNOWN: list[Object] = []
 """Links that were acknowledged: none may ever be lost."""
@@ -94,7 +94,7 @@ def test_a_dynamic_setting_takes_effect_without_a_restart(cluster: Cluster) -> N
         KNOWN.extend(made)
         return all(link["redirect_status"] == 307 for link in made)
 
-    until("new links have the new default status", in_force, 150)
+    seconds_until(in_force, "new links have the new default status", 150)
     cluster.times.note(
         "change of a dynamic setting, until it applies everywhere", time.monotonic() - start
     )
@@ -112,15 +112,15 @@ def test_an_upgrade_with_a_migration_drops_no_request(cluster: Cluster) -> None:
     start = time.monotonic()
     with cluster.load(KNOWN, creating=True) as load, ThreadPoolExecutor(1) as operator:
         upgrade = operator.submit(cluster.install, cluster.images.following, values)
-        until(
-            "the schema is migrated",
+        seconds_until(
             lambda: cluster.sql("SELECT revision FROM schema_version") == str(before + 1),
+            "the schema is migrated",
         )
         for component in ("writer", "redirector", "relay"):
             assert any(is_ready(pod) for pod in cluster.pods(component) if old in image_of(pod))
         upgrade.result()
         took = time.monotonic() - start
-        until("the last old pod is gone", lambda: len(all_pods(cluster, "redirector")) == 2)
+        seconds_until(lambda: len(all_pods(cluster, "redirector")) == 2, "the last old pod is gone")
     load.check(1000)
     for component in ("writer", "redirector", "relay"):
         assert runs_only(cluster, component, cluster.images.following)
@@ -139,7 +139,7 @@ def test_the_visitors_see_an_outage(cluster: Cluster) -> None:
     with cluster.load(KNOWN) as load:
         for pod in cluster.ready("redirector"):
             cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
-        until("redirectors are back", lambda: len(cluster.ready("redirector")) == 2)
+        seconds_until(lambda: len(cluster.ready("redirector")) == 2, "redirectors are back")
     assert load.failed > 0
 
 
@@ -148,11 +148,11 @@ def test_deleted_pods_take_no_request_with_them(cluster: Cluster) -> None:
         start = time.monotonic()
         for component in ("redirector", "writer", "relay"):
             cluster.kubectl("delete", "pod", cluster.ready(component)[0])
-        until(
-            "every part is whole again",
+        seconds_until(
             lambda: all(
                 len(cluster.ready(each)) == 2 for each in ("redirector", "writer", "relay")
             ),
+            "every part is whole again",
         )
         took = time.monotonic() - start
         KNOWN.extend(cluster.make_links(2))
@@ -176,7 +176,9 @@ def test_a_drain_may_take_one_pod_of_a_service_at_a_time(cluster: Cluster) -> No
             with pytest.raises(AssertionError, match="disruption budget"):
                 evict(second)
         for component in ("redirector", "writer"):
-            until(f"{component} is whole again", lambda c=component: len(cluster.ready(c)) == 2)
+            seconds_until(
+                lambda c=component: len(cluster.ready(c)) == 2, f"{component} is whole again"
+            )
         took = time.monotonic() - start
     load.check()
     cluster.times.note(
@@ -190,13 +192,13 @@ def test_known_links_go_on_while_a_store_is_killed(cluster: Cluster, component: 
         pod = cluster.ready(component)[0]
         start = time.monotonic()
         cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
-        until(
-            f"{component} is back",
+        seconds_until(
             lambda: cluster.ready(component) != [] and creates_again(cluster),
+            f"{component} is back",
         )
         took = time.monotonic() - start
     load.check()
-    until("every link is right", lambda: all_known(cluster), 30)
+    seconds_until(lambda: all_known(cluster), "every link is right", 30)
     cluster.times.note(f"{component}'s pod killed, until links are created again", took, load)
 
 
@@ -216,9 +218,11 @@ def test_redirectors_scale_out_and_in_by_themselves_and_the_writer_does_not(
     writers = {pod["metadata"]["uid"] for pod in cluster.pods("writer")}
     with cluster.load(KNOWN[:10], threads=1, pause_s=0.05) as light:
         with cluster.load(KNOWN[:10], threads=8, pause_s=0.0005) as heavy:
-            out = until("redirectors scale out", lambda: len(cluster.ready("redirector")) > 2, 180)
-        inward = until(
-            "redirectors scale in", lambda: len(all_pods(cluster, "redirector")) == 2, 240
+            out = seconds_until(
+                lambda: len(cluster.ready("redirector")) > 2, "redirectors scale out", 180
+            )
+        inward = seconds_until(
+            lambda: len(all_pods(cluster, "redirector")) == 2, "redirectors scale in", 240
         )
     heavy.check()
     light.check()
@@ -313,7 +317,7 @@ def test_uninstalling_and_installing_again_on_the_same_volume_loses_no_link(
 ) -> None:
     start = time.monotonic()
     cluster.helm("uninstall", "links", "--wait", "--timeout=3m")
-    until("the pods are gone", lambda: not all_pods(cluster, "postgresql"))
+    seconds_until(lambda: not all_pods(cluster, "postgresql"), "the pods are gone")
     gone = time.monotonic() - start
     cluster.install()
     assert all_known(cluster)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from harness.stack import Part, Stack
+from harness.waiting import until_async
 
 MIB = 1024 * 1024
 GET = b"GET /abc HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -77,9 +78,9 @@ async def visited(part: Part) -> AsyncIterator[tuple[Visitor, int]]:
     assert part.ask("/livez")[0] == 200
 
 
-async def attack(port: int, lines: list[bytes], every_s: float, until: float) -> None:
+async def attack(port: int, lines: list[bytes], every_s: float, ends_at: float) -> None:
     """Keep one connection open until a time: sends `lines`, connects again when it is ended."""
-    while time.monotonic() < until:
+    while time.monotonic() < ends_at:
         try:
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -95,12 +96,12 @@ async def attack(port: int, lines: list[bytes], every_s: float, until: float) ->
             for line in lines:
                 writer.write(line)
                 await asyncio.sleep(every_s)
-                if writer.is_closing() or time.monotonic() > until:
+                if writer.is_closing() or time.monotonic() > ends_at:
                     break
             else:
                 writer.transport.resume_reading()  # type: ignore[attr-defined]
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(reader.read(), max(0.1, until - time.monotonic()))
+                    await asyncio.wait_for(reader.read(), max(0.1, ends_at - time.monotonic()))
         writer.transport.abort()
         await asyncio.sleep(0.05)
 
@@ -122,8 +123,8 @@ async def redirector(
 
 async def test_five_thousand_silent_connections(redirector: Part) -> None:
     async with visited(redirector) as (_, port):
-        until = time.monotonic() + 15
-        await asyncio.gather(*(attack(port, [], 0, until) for _ in range(5000)))
+        ends_at = time.monotonic() + 15
+        await asyncio.gather(*(attack(port, [], 0, ends_at) for _ in range(5000)))
     name = 'shortlinks_connections_ended_total{listener="public",reason="silent"}'
     assert redirector.metric(name) >= 5000
 
@@ -136,9 +137,9 @@ async def test_silent_connections_beyond_the_limit(
             body = {"target": "https://target.example/", "code": "abc"}
             api.post("/api/v1/links", json=body).raise_for_status()
         part = stack.redirector(CONNECTIONS_PER_ADDRESS_MAX="0")
-        until = time.monotonic() + 12
+        ends_at = time.monotonic() + 12
         async with visited(part) as (visitor, port):
-            silent = asyncio.gather(*(attack(port, [], 0, until) for _ in range(500)))
+            silent = asyncio.gather(*(attack(port, [], 0, ends_at) for _ in range(500)))
             await asyncio.sleep(2.5)
             visitor.times.clear()
             visitor.failures.clear()  # until the first of them have been silent for a second
@@ -154,12 +155,12 @@ async def test_slowloris_slow_bodies_and_slow_readers_together(redirector: Part)
     ]
     reader = [GET * 20] * 300
     async with visited(redirector) as (_, port):
-        until = time.monotonic() + 15
+        ends_at = time.monotonic() + 15
         await asyncio.gather(
-            *(attack(port, head, 0.5, until) for _ in range(1000)),
-            *(attack(port, long_head, 0.5, until) for _ in range(300)),
-            *(attack(port, body, 0.5, until) for _ in range(500)),
-            *(attack(port, reader, 0.02, until) for _ in range(50)),
+            *(attack(port, head, 0.5, ends_at) for _ in range(1000)),
+            *(attack(port, long_head, 0.5, ends_at) for _ in range(300)),
+            *(attack(port, body, 0.5, ends_at) for _ in range(500)),
+            *(attack(port, reader, 0.02, ends_at) for _ in range(50)),
         )
     for reason in ("head_timeout", "body_timeout"):
         name = f'shortlinks_connections_ended_total{{listener="public",reason="{reason}"}}'
@@ -169,9 +170,9 @@ async def test_slowloris_slow_bodies_and_slow_readers_together(redirector: Part)
 
 
 async def test_a_flood_of_resets(redirector: Part) -> None:
-    async def resets(port: int, until: float) -> None:
+    async def resets(port: int, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
-        while time.monotonic() < until:
+        while time.monotonic() < ends_at:
             with contextlib.suppress(OSError), socket.socket() as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 sock.setblocking(False)
@@ -181,13 +182,11 @@ async def test_a_flood_of_resets(redirector: Part) -> None:
             await asyncio.sleep(0)
 
     async with visited(redirector) as (_, port):
-        until = time.monotonic() + 8
-        await asyncio.gather(*(resets(port, until) for _ in range(20)))
+        ends_at = time.monotonic() + 8
+        await asyncio.gather(*(resets(port, ends_at) for _ in range(20)))
     await until_all_are_closed(redirector)
 
 
 async def until_all_are_closed(redirector: Part) -> None:
-    deadline = time.monotonic() + 5
-    while redirector.metric('shortlinks_connections_open{listener="public"}') > 0:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
+    open_now = 'shortlinks_connections_open{listener="public"}'
+    await until_async(lambda: redirector.metric(open_now) == 0, "no connection is open")

@@ -225,7 +225,7 @@ def test_no_acknowledged_link_is_lost_when_postgresql_is_killed_while_it_writes(
         with Load([writer.url], create, clients=8, headers=headers) as load:
             for _ in range(3):
                 goal = len(made) + 150
-                until(lambda goal=goal: len(made) >= goal, "150 more links", within_s=30)
+                until(lambda goal=goal: len(made) >= goal, "150 more links are made", within_s=30)
                 rig.postgres.kill()
                 rig.postgres.start()
         assert not load.unanswered, load.unanswered[:5]

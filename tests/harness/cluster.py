@@ -1,12 +1,12 @@
 """A real cluster of three nodes, made by commands alone."""
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import redis
 
+from harness.waiting import until
 from shortctl.embedded import EmbeddedValkey
 from shortctl.embedded.ports import free_port
 
@@ -56,10 +56,11 @@ class Cluster:
             self._ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             if number:
                 self._ask(number, "CLUSTER", "MEET", "127.0.0.1", first.port, bus)
-        deadline = time.monotonic() + 20
-        while not all(self._sees_all(number) for number in range(NODES)):
-            assert time.monotonic() < deadline, first.tail()
-            time.sleep(0.05)
+        until(
+            lambda: all(self._sees_all(number) for number in range(NODES)),
+            "all nodes know each other",
+            details=first.tail,
+        )
 
     def _sees_all(self, number: int) -> bool:
         info = str(self._ask(number, "CLUSTER", "INFO"))

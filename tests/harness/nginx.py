@@ -2,12 +2,12 @@
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from socket import create_connection
 
+from harness.waiting import until
 from shortctl.embedded.ports import free_port
 
 PLAIN = 'proxy_set_header Connection "";'
@@ -57,13 +57,13 @@ def nginx(folder: Path, upstream: str, headers: str) -> Iterator[int]:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 10
-        while process.poll() is None and time.monotonic() < deadline:
-            with suppress(OSError), create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.02)
-        else:
-            raise AssertionError(f"nginx did not start: {process.stderr and process.stderr.read()}")
+
+        def listens() -> bool:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+
+        until(listens, "nginx listens", retry=(OSError,))
         yield port
     finally:
         process.terminate()

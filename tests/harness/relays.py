@@ -1,6 +1,5 @@
 """Relays in the test's own process or in one of theirs, and links for them to deliver."""
 
-import asyncio
 import contextlib
 import os
 import subprocess
@@ -14,6 +13,7 @@ import msgspec
 import pytest
 
 from harness.tables import HOST, Table
+from harness.waiting import until_async
 from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore
@@ -167,13 +167,6 @@ def breaker():
     return Breaker(failures=3, open_s=0.05, clock=time.monotonic)
 
 
-async def until(condition, within_s=10.0):
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        await asyncio.sleep(0.01)
-
-
 async def all_changes(feed: ChangeFeed) -> list[Change]:
     position, changes = START, []
     while True:
@@ -216,7 +209,7 @@ async def killed_before_delete(one: Stack, database_url, redis_url, prefix, log:
         async def all_told() -> bool:
             return len(await all_changes(one.feed)) == told
 
-        await until(all_told, 20)
+        await until_async(all_told, f"the feed has {told} changes")
         victim.kill()
         victim.wait()
     await transaction.rollback()

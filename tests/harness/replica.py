@@ -1,10 +1,10 @@
 """A streaming replica of a test's own PostgreSQL, whose replay can be paused."""
 
 import shutil
-import time
 from pathlib import Path
 
 from harness.databases import fetch
+from harness.waiting import until
 from shortctl.embedded import EmbeddedPostgres
 
 
@@ -48,8 +48,5 @@ def wait_caught_up(primary: EmbeddedPostgres, replica: EmbeddedPostgres) -> None
     _until(replica, f"SELECT pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
 
 
-def _until(server: EmbeddedPostgres, question: str, within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not fetch(server.url, question):
-        assert time.monotonic() < deadline, question
-        time.sleep(0.02)
+def _until(server: EmbeddedPostgres, question: str) -> None:
+    until(lambda: fetch(server.url, question), question)

@@ -1,6 +1,5 @@
 """Three real Sentinels over a primary and its replica."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Self
 
 import redis
 
+from harness.waiting import until
 from shortctl.embedded import EmbeddedValkey, account
 from shortctl.embedded.ports import free_port
 
@@ -32,7 +32,7 @@ class SentinelGroup:
         self.sentinels = [self._sentinel(number) for number in range(3)]
         addresses = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
         self.url = f"redis+sentinel://{addresses}/{NAME}"
-        self._wait(self._complete)
+        self._wait(self._complete, "each Sentinel knows the others and the replica")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,7 +46,10 @@ class SentinelGroup:
 
     def wait_failed_over(self, from_port: int) -> None:
         """Return when another server is the primary and takes writes."""
-        self._wait(lambda: self.primary_port() != from_port and _role(self.primary_port()))
+        self._wait(
+            lambda: self.primary_port() != from_port and _role(self.primary_port()),
+            "another server is the primary",
+        )
 
     def _sentinel(self, number: int) -> EmbeddedValkey:
         folder = self.folder / f"sentinel{number}"
@@ -74,11 +77,8 @@ class SentinelGroup:
                     return False
         return True
 
-    def _wait(self, condition: Callable[[], bool], within_s: float = 20) -> None:
-        deadline = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < deadline, self.sentinels[0].tail()
-            time.sleep(0.05)
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        until(condition, what, details=self.sentinels[0].tail)
 
 
 _REPLICATED = {"repl-diskless-sync-delay": "0"}

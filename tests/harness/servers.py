@@ -3,8 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from harness.databases import fetch
+from harness.waiting import until
 from shortctl.embedded import EmbeddedPostgres, EmbeddedValkey
 
 POSTGRES_IMAGE = "postgres:18"
@@ -78,7 +78,12 @@ def postgres(kind: str) -> Iterator[Server]:
         )
         with _running(container, 5432) as address:
             url = f"postgresql://shortlinks:shortlinks@{address}/shortlinks"
-            _wait(lambda: fetch(url, "SELECT 1"), asyncpg.PostgresError, OSError)
+            until(
+                lambda: fetch(url, "SELECT 1"),
+                "PostgreSQL answers",
+                60,
+                retry=(asyncpg.PostgresError, OSError),
+            )
             yield Container(url)
         return
     with open_folder() as folder:
@@ -98,7 +103,7 @@ def valkey(kind: str) -> Iterator[Server]:
         command = ["valkey-server", "--protected-mode", "no", "--save", "", "--appendonly", "no"]
         with _running(DockerContainer(VALKEY_IMAGE).with_command(command), 6379) as address:
             url = f"redis://{address}/0"
-            _wait(lambda: flush(url), redis.ConnectionError)
+            until(lambda: flush(url) is None, "Valkey answers", 60, retry=(redis.ConnectionError,))
             yield Container(url)
         return
     with open_folder() as folder:
@@ -127,16 +132,3 @@ def _running(container: DockerContainer, port: int) -> Iterator[str]:
     testcontainers_config.ryuk_disabled = True
     with container.with_exposed_ports(port):
         yield f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
-
-
-def _wait(attempt: Callable[[], object], *errors: type[Exception]) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            attempt()
-        except errors:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return

@@ -5,7 +5,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,12 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
+from harness.waiting import until
 from shortctl.dev.services import command
 from shortctl.embedded import Child, stop_all
 from shortctl.embedded.ports import free_port
 
-READY_WITHIN_S = 30
+READY_WITHIN_S = 60
 
 
 @dataclass(eq=False)
@@ -33,14 +33,15 @@ class Part:
 
     def wait_ready(self) -> None:
         """Return when it is ready; fails with the end of its log."""
-        deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline:
-            if not self.child.running:
-                raise AssertionError(f"{self.child.name} ended:\n{self.child.tail(40)}")
-            if self.ask("/readyz")[0] == 200:
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"{self.child.name} is not ready:\n{self.child.tail(40)}")
+
+        def ready() -> bool:
+            assert self.child.running, f"{self.child.name} ended:\n{self.child.tail(40)}"
+            return self.ask("/readyz")[0] == 200
+
+        until(ready, f"{self.child.name} is ready", READY_WITHIN_S, details=self._end_of_log)
+
+    def _end_of_log(self) -> str:
+        return self.child.tail(40)
 
     def restart(self) -> None:
         """Start it again after a stop or a kill, on the same ports."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from harness.waiting import until
+
 ANSWER_WITHIN_S = 15
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
@@ -200,11 +202,14 @@ class Load:
     def wait_for(self, answers: int, within_s: float = 60) -> None:
         """Return when so many more answers have come."""
         goal = self.answers + answers
-        deadline = time.monotonic() + within_s
-        while self.answers < goal:
+
+        def reached() -> bool:
             assert self._thread.is_alive(), f"the load ended: {self._error!r}"
-            assert time.monotonic() < deadline, f"{self.answers} answers of {goal}"
-            time.sleep(0.005)
+            return self.answers >= goal
+
+        until(
+            reached, f"{goal} answers have come", within_s, details=lambda: f"{self.answers} came"
+        )
 
     def _run(self) -> None:
         try:

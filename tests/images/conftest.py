@@ -12,12 +12,12 @@ import secrets
 import shutil
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.waiting import until
 
 ROOT = Path(__file__).parents[2]
 FACTS = {
@@ -92,16 +92,23 @@ class Engine:
         )
         return done.stdout.decode()
 
-    def wait(self, container: str, until: Callable[[Any], bool], within_s: float = 60) -> Any:
-        """Return the state of a container when `until` holds; fails with its log if it ends."""
-        deadline = time.monotonic() + within_s
-        while True:
+    def wait(self, container: str, wanted: Callable[[Any], bool], within_s: float = 60) -> Any:
+        """Return the state of a container that is `wanted`; fails with its log if it ends."""
+
+        def reached() -> Any:
             state = self.inspect(container)["State"]
-            if until(state):
+            if wanted(state):
                 return state
-            if not state["Running"] or time.monotonic() > deadline:
-                raise AssertionError(f"{state}\n{self.logs(container)}")
-            time.sleep(0.2)
+            assert state["Running"], f"{state}\n{self.logs(container)}"
+            return None
+
+        return until(
+            reached,
+            f"{container} is in the wanted state",
+            within_s,
+            every_s=0.2,
+            details=lambda: self.logs(container),
+        )
 
     def healthy(self, container: str) -> None:
         """Return when the image's own healthcheck says so."""

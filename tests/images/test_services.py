@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from harness.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("images"), pytest.mark.timeout(600)]
 
@@ -104,11 +105,14 @@ def stack(engine, images, network, settings):
         options=[f"--env=POSTGRES_PASSWORD={PASSWORD}", "--env=POSTGRES_DB=shortlinks"],
     )
     containers = {"postgres": postgres, "valkey": start("valkey", "valkey/valkey:9")}
-    deadline = time.monotonic() + 60
     ready = ["exec", postgres, "pg_isready", "-h", "127.0.0.1", "-d", "shortlinks"]
-    while not engine.succeeds(*ready):
-        assert time.monotonic() < deadline, engine.logs(postgres)
-        time.sleep(0.2)
+    until(
+        lambda: engine.succeeds(*ready),
+        "PostgreSQL answers",
+        60,
+        every_s=0.2,
+        details=lambda: engine.logs(postgres),
+    )
     for turn in ("first", "second"):  # a migration that is done already is no fault
         migrate = service(f"migrate-{turn}", "writer", "migrate")
         state = engine.wait(migrate, lambda state: not state["Running"])
@@ -135,13 +139,12 @@ def stack(engine, images, network, settings):
     )
     port = engine("port", containers["edge"], "8080/tcp").splitlines()[0].rpartition(":")[2]
     made = Stack(f"http://127.0.0.1:{port}", containers, key.split()[-1])
-    while True:
-        try:
-            made.ask("/static/pages.css")
-            break
-        except OSError:
-            assert engine.inspect(containers["edge"])["State"]["Running"], engine.logs("edge")
-            time.sleep(0.1)
+
+    def answers():
+        assert engine.inspect(containers["edge"])["State"]["Running"], engine.logs("edge")
+        return made.ask("/static/pages.css")
+
+    until(answers, "the edge answers", 60, every_s=0.1, retry=(OSError,))
     return made
 
 
@@ -208,8 +211,7 @@ def test_a_redirector_that_is_told_to_end_drops_no_request_and_ends_with_0(stack
     engine("stop", "--time=30", container)
     took = time.monotonic() - began
     before = len(answers)
-    while len(answers) < before + 20:
-        time.sleep(0.01)
+    until(lambda: len(answers) >= before + 20, "20 more answers have come")
     enough.set()
     for visitor in visitors:
         visitor.join()

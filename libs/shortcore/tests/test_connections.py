@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import structlog
+from harness.waiting import until_async
 from prometheus_client import CollectorRegistry
 
 from shortcore.errors import ConfigurationError
@@ -131,13 +132,6 @@ async def trickle(writer, data, every_s):
             await asyncio.sleep(every_s)
 
 
-async def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-
-
 async def test_a_silent_connection_is_closed_without_an_answer(serve, logged):
     served = await serve(**PATIENT | {"head_s": 0.4})
     async with served.connected() as (reader, _):
@@ -239,7 +233,7 @@ async def test_a_client_that_was_too_slow_does_not_keep_its_connection(serve, se
         assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
         began = time.monotonic()
         trickling = asyncio.create_task(trickle(writer, b"x" * 1000, 0.05))  # it does not close
-        await until(lambda: served.open() == 0)
+        await until_async(lambda: served.open() == 0, "no connection is open")
         assert time.monotonic() - began < 2
         await trickling
 
@@ -268,10 +262,11 @@ async def test_the_bytes_of_all_incomplete_requests_are_bounded(serve, logged, s
             for piece in sent:
                 before = served.incomplete(), served.ended("incomplete_limit")
                 writer.write(piece)
-                await until(
+                await until_async(
                     lambda before=before: (
                         (served.incomplete(), served.ended("incomplete_limit")) != before
-                    )
+                    ),
+                    "the server has counted the piece",
                 )
             assert served.ended("incomplete_limit") == max(0, number - 2)
         assert 150_000 < served.incomplete() <= 200_000
@@ -290,15 +285,17 @@ async def test_an_incomplete_request_is_not_counted_after_its_connection_is_lost
     for _ in range(3):
         async with served.connected() as (_, writer):
             writer.write(HEAD_OF_60_KB)
-            await until(lambda: served.incomplete() > 60_000)
-        await until(lambda: served.incomplete() == 0)
+            await until_async(
+                lambda: served.incomplete() > 60_000, "the server has read the request"
+            )
+        await until_async(lambda: served.incomplete() == 0, "the request is forgotten")
 
 
 async def test_a_single_incomplete_request_is_not_ended_for_the_common_bound(serve):
     served = await serve(**PATIENT | {"incomplete_bytes": 1000})
     async with served.connected() as (reader, writer):
         writer.write(BODY_OF_60_KB)
-        await until(lambda: served.incomplete() > 60_000)
+        await until_async(lambda: served.incomplete() > 60_000, "the server has read the request")
         writer.write(b"x" * 10)
         assert b" 200 " in await ended(reader, b"\r\n\r\n60010")
 
@@ -326,8 +323,10 @@ async def test_a_response_that_nobody_reads_is_cut(serve, logged):
     served = await serve(**PATIENT | {"write_s": 0.5})
     async with served.connected(limit=1024) as (_, writer):
         writer.write(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
-        await until(lambda: served.ended("write_timeout"))
-        await until(lambda: served.open() == 0)
+        await until_async(
+            lambda: served.ended("write_timeout"), "the write timeout ends the connection"
+        )
+        await until_async(lambda: served.open() == 0, "no connection is open")
     assert logged() == ["write_timeout"]
 
 
@@ -335,8 +334,10 @@ async def test_a_response_that_nobody_reads_is_cut_after_the_connection_was_clos
     served = await serve(**PATIENT | {"write_s": 0.5})
     async with served.connected(limit=1024) as (_, writer):
         writer.write(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        await until(lambda: served.ended("write_timeout"))
-        await until(lambda: served.open() == 0)
+        await until_async(
+            lambda: served.ended("write_timeout"), "the write timeout ends the connection"
+        )
+        await until_async(lambda: served.open() == 0, "no connection is open")
 
 
 async def test_a_client_that_reads_slowly_gets_the_whole_response(serve):
@@ -406,7 +407,7 @@ async def test_connections_beyond_the_limit_of_the_process_are_closed(serve, log
         assert served.open() == 5
         writer.write(GET)  # open connections are served
         assert b" 200 " in await ended(reader, b"\r\n\r\n0")
-    await until(lambda: served.open() == 0)
+    await until_async(lambda: served.open() == 0, "no connection is open")
     assert await served.answers()
     assert served.ended("process_limit") == 3
     assert logged() == ["process_limit"]
@@ -417,7 +418,7 @@ async def test_silent_connections_make_room_for_a_client(serve):
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(20):
             await stack.enter_async_context(served.connected())
-        await until(lambda: served.open() == 20)
+        await until_async(lambda: served.open() == 20, "20 connections are open")
         await asyncio.sleep(2.5)  # they have been silent for more than a sweep
         assert await served.answers()
     assert served.ended("silent") == 1
@@ -429,13 +430,13 @@ async def test_connections_beyond_the_limit_of_an_address_are_closed(serve, logg
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(served.connected())
-        await until(lambda: served.open() == 3)
+        await until_async(lambda: served.open() == 3, "3 connections are open")
         assert not await served.answers()
         other = served.connected(local_addr=("127.0.0.2", 0))
         reader, writer = await stack.enter_async_context(other)
         writer.write(GET)
         assert b" 200 " in await ended(reader, b"\r\n\r\n0")
-    await until(lambda: served.open() == 0)
+    await until_async(lambda: served.open() == 0, "no connection is open")
     assert await served.answers()
     assert served.ended("address_limit") == 1
     assert logged() == ["address_limit"]
@@ -446,7 +447,7 @@ async def test_a_trusted_proxy_has_no_limit_per_address(serve):
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(10):
             await stack.enter_async_context(served.connected())
-        await until(lambda: served.open() == 10)
+        await until_async(lambda: served.open() == 10, "10 connections are open")
         assert await served.answers()
 
 
@@ -460,7 +461,7 @@ async def test_counts_are_right_after_resets_and_floods(serve):
             if place % 2:
                 writer.write(b"GET / HTT")
             writer.transport.abort()
-    await until(lambda: served.open() == 0)
+    await until_async(lambda: served.open() == 0, "no connection is open")
     assert served.connections._of_client == {}
     assert not any(served.connections._parts)
     assert await served.answers()
@@ -470,9 +471,9 @@ async def test_no_timer_runs_while_no_connection_is_open(serve):
     served = await serve(**QUICK)
     assert served.connections._timer is None
     async with served.connected() as (reader, _):
-        await until(lambda: served.connections._timer is not None)
+        await until_async(lambda: served.connections._timer is not None, "the timer runs")
         await ended(reader)
-    await until(lambda: served.connections._timer is None)
+    await until_async(lambda: served.connections._timer is None, "the timer has stopped")
 
 
 def test_an_ipv6_client_is_its_64_bit_network():

@@ -5,10 +5,10 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
 
 import httpx
 import pytest
+from harness.waiting import until_async
 
 from shortcore.runtime.connection_close import close_while_draining
 from shortcore.runtime.health import Health, Phase
@@ -88,10 +88,10 @@ class Running:
                 return None
 
     async def until_readiness(self, wanted):
-        deadline = time.monotonic() + 15
-        while await self.readiness() != wanted:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+        async def reached():
+            return await self.readiness() == wanted
+
+        await until_async(reached, f"readiness is {wanted}")
 
     async def end(self):
         code = await asyncio.to_thread(self.process.wait, 15)

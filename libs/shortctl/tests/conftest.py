@@ -4,12 +4,12 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from harness.waiting import until
 from typer.testing import CliRunner
 
 from shortctl.embedded.ports import free_port
@@ -73,11 +73,12 @@ def writer(request, admin, monkeypatch, database_url, redis_url, tmp_path):
     with log.open("wb") as out:
         process = subprocess.Popen([WRITER, "serve"], env=env, stdout=out, stderr=out)
     try:
-        deadline = time.monotonic() + 30
-        while not _ready(admin_port):
+
+        def ready():
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+            return _ready(admin_port)
+
+        until(ready, "the writer is ready", details=log.read_text)
         running = Writer(f"http://127.0.0.1:{port}", made.stdout.strip(), database_url, redis_url)
         monkeypatch.setenv("SHORTCTL_URL", running.url)
         monkeypatch.setenv("SHORTCTL_KEY", running.key)

@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from harness.waiting import until
 
 SHORTCTL = Path(sys.executable).parent / "shortctl"
 READY_S = 60
@@ -33,12 +33,12 @@ class Run:
             )
 
     def facts(self):
-        deadline = time.monotonic() + READY_S
-        while not (self.state / "dev.json").exists():
+        def ready():
             assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.02)
-        return json.loads((self.state / "dev.json").read_text())
+            return (self.state / "dev.json").exists()
+
+        until(ready, "dev.json is there", READY_S, details=self.output.read_text)
+        return json.loads((self.state / "dev.json is there").read_text())
 
     def end(self, number=signal.SIGINT):
         self.process.send_signal(number)
@@ -87,13 +87,6 @@ def ended(pid):
         return True
 
 
-def until(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true"
-        time.sleep(0.02)
-
-
 def test_a_link_that_one_run_created_works_in_the_next(start):
     run = start()
     facts = run.facts()
@@ -121,7 +114,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_run_finds_all_links(start):
     os.kill(run.process.pid, signal.SIGKILL)
     run.process.wait()
     if sys.platform == "linux":
-        until(lambda: all(ended(pid) for pid in facts["pids"].values()))
+        until(lambda: all(ended(pid) for pid in facts["pids"].values()), "all parts have ended")
     # The dev.json of the killed run may still exist until the next run starts.
     (run.state / "dev.json").unlink()
     again = start().facts()

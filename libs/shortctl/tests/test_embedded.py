@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import asyncpg
 import psutil
 import pytest
 import redis
+from harness.waiting import until
 
 from shortctl.embedded import Child, EmbeddedPostgres, EmbeddedValkey, ServerError
 from shortctl.embedded.account import NAMESPACE, NOBODY, SELF, AccountError, reachable_by_nobody
@@ -75,13 +75,6 @@ async def query(server, sql):
         return await connection.fetchval(sql)
     finally:
         await connection.close()
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true"
-        time.sleep(0.01)
 
 
 def ended(pid):
@@ -319,7 +312,7 @@ def test_servers_end_when_the_process_that_started_them_is_killed(server_folder)
     assert not ended(pid)
     parent.kill()
     parent.communicate()
-    until(lambda: ended(pid))
+    until(lambda: ended(pid), "the server has ended")
 
 
 @pytest.mark.skipif(not ROOT, reason="all other tests run as an ordinary user")
@@ -419,6 +412,6 @@ def test_a_child_that_ignores_the_signal_is_killed_after_the_timeout(server_fold
         "stubborn", ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"], server_folder
     )
     child.start()
-    until(lambda: psutil.Process(child.pid).children())  # the trap is set
+    until(lambda: psutil.Process(child.pid).children(), "the trap is set")
     assert not child.stop(signal.SIGTERM, timeout_s=0.2)
     assert not child.running

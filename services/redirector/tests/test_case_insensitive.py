@@ -1,12 +1,12 @@
 """In a case-insensitive domain every spelling of a code is one link; in any other one it is not."""
 
-import asyncio
 import http.client
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from harness.stack import Stack
+from harness.waiting import until_async
 
 from redirector.links.existence import Existence
 from redirector.lookup.repository import DomainRow
@@ -63,9 +63,7 @@ async def test_during_a_scan_no_spelling_of_a_link_is_refused(app, table, clock)
     generated = codes.encode_folded(77)
     await table.link(generated, "https://generated.example/", host=PRINT)
     redirector = app.redirector
-    async with asyncio.timeout(10):
-        while not redirector.invalidation.connected:  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.005)
+    await until_async(lambda: redirector.invalidation.connected, "the change feed is followed")
     await redirector.custom_codes.load()
     redirector.custom_codes.all_told(clock())
     for number in range(150):

@@ -13,7 +13,7 @@ from harness import servers
 from harness.rig import exit_code
 from harness.stack import Stack
 from harness.tables import add_links
-from harness.waiting import until
+from harness.waiting import until, until_async
 
 from shortcore.cache import store
 from shortcore.cache.keys import CacheKeys
@@ -108,7 +108,7 @@ def test_each_redirect_is_one_click_and_nothing_else_is(stack, redis_server, ser
     assert ask(part, "/secret", "POST", b"password=wrong", **browser) == 403
     assert ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For="198.51.100.250") == 302
     assert ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For="203.0.113.7") == 302
-    until(lambda: part.metric("shortlinks_clicks_sent_total") == 26, "26 clicks sent")
+    until(lambda: part.metric("shortlinks_clicks_sent_total") == 26, "26 clicks are sent")
     found = clicks_in(redis_server.url, prefix)
     kind = "chrome/linux/desktop"
     assert Counter((c.link_id, c.flags, c.referrer, c.agent) for c in found) == {
@@ -135,7 +135,7 @@ def test_no_address_and_no_text_of_a_header_reaches_redis(stack, redis_server):
     part = stack.redirector(REDIS_PREFIX=prefix)
     for address in ("198.51.100.7", "2001:db8:7:7::7"):
         ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For=address, Referer="http://a.b/page")
-    until(lambda: part.metric("shortlinks_clicks_sent_total") == 2, "2 clicks sent")
+    until(lambda: part.metric("shortlinks_clicks_sent_total") == 2, "2 clicks are sent")
     with redis.Redis.from_url(redis_server.url) as client:
         raw = b"".join(
             fields[b"d"]
@@ -162,12 +162,6 @@ def test_a_drain_sends_what_was_captured(stack, redis_server, server):
     assert len(clicks_in(redis_server.url, prefix)) == captured == 21
 
 
-async def eventually(condition, within_s=10):
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  # counters that set no event
-            await asyncio.sleep(0.005)
-
-
 async def test_a_full_ring_drops_clicks_and_no_redirect(run, table, redis_url, redis_prefix):
     await table.link("abc")
     app = await run(clicks_ring_size=5, clicks_partitions=1)
@@ -177,7 +171,7 @@ async def test_a_full_ring_drops_clicks_and_no_redirect(run, table, redis_url, r
     assert {response.status_code for response in responses} == {302}
     assert click_capture.dropped == {"ring": 15, "redis": 0, "drain": 0}
     del click_capture._read
-    await eventually(lambda: click_capture.streams[0].sent == 5)
+    await until_async(lambda: click_capture.streams[0].sent == 5, "5 clicks are sent")
     assert len(clicks_in(redis_url, redis_prefix, 1)) == 5
 
 
@@ -201,13 +195,13 @@ async def test_while_redis_is_away_a_bounded_number_waits_and_then_is_sent(
     valkey.stop()
     for number in range(100):
         assert (await app.get("/abc")).status_code == 302
-        await eventually(lambda: click_capture.taken > number)  # noqa: B023  # called at once
+        await until_async(lambda: click_capture.taken > number, "the click is taken")  # noqa: B023  # called at once
     assert (stream.waiting, stream.sent) == (40, 0)
     assert click_capture.dropped == {"ring": 0, "redis": 60, "drain": 0}
     valkey.start()
-    await eventually(lambda: stream.sent == 40)
+    await until_async(lambda: stream.sent == 40, "40 clicks are sent")
     assert (await app.get("/abc")).status_code == 302
-    await eventually(lambda: stream.sent == 41)
+    await until_async(lambda: stream.sent == 41, "the last click is sent")
     assert len(clicks_in(valkey.url, redis_prefix, 1)) == 41
 
 
@@ -222,8 +216,8 @@ async def test_a_batch_of_unknown_fate_is_sent_again_under_its_number(
     app = await run(redis_url=valkey.url, clicks_partitions=1, redis_timeout_ms=500)
     stream = app.redirector.click_capture.streams[0]
     assert (await app.get("/abc")).status_code == 302
-    await eventually(lambda: stream.sent == 1)
-    await eventually(lambda: app.count("fill", "offered") == 1)
+    await until_async(lambda: stream.sent == 1, "a click is sent")
+    await until_async(lambda: app.count("fill", "offered") == 1, "the link was offered to Redis")
     # The copy of the domain table takes a connection every few seconds, and here at the worst moment.
     # With one connection only, the batch would wait for a new one, and would not be sent.
     await asyncio.gather(*(app.redirector._client.ping() for _ in range(4)))
@@ -231,10 +225,10 @@ async def test_a_batch_of_unknown_fate_is_sent_again_under_its_number(
     taker = asyncio.create_task(app.redirector.loader._copy())
     await asyncio.sleep(0)
     assert (await app.get("/abc")).status_code == 302
-    await eventually(lambda: stream._away)
+    await until_async(lambda: stream._away, "Redis is found unavailable")
     await taker
     valkey.resume()
-    await eventually(lambda: stream.sent == 2)
+    await until_async(lambda: stream.sent == 2, "both clicks are sent")
     numbers = [batch.number for _, batch in batches_in(valkey.url, redis_prefix, 1)]
     assert numbers.count(2) >= 2, "the one that timed out was carried out, too"
     assert len(clicks_in(valkey.url, redis_prefix, 1)) == 2
@@ -258,7 +252,7 @@ async def test_a_stream_is_bounded(run, table, redis_url, redis_prefix):
     stream = app.redirector.click_capture.streams[0]
     for number in range(300):
         await app.get("/abc")
-        await eventually(lambda: stream.sent > number)  # noqa: B023  # called at once
+        await until_async(lambda: stream.sent > number, "the click is sent")  # noqa: B023  # called at once
     with redis.Redis.from_url(redis_url) as client:
         length = client.xlen(CacheKeys(redis_prefix).clicks(0))
     assert 10 <= length < 150  # «about»: Redis trims whole nodes of up to 100 entries
@@ -281,20 +275,6 @@ async def test_memos_stay_small_whatever_is_sent(run, table):
     record = LinkRecord(1, Kind.ACTIVE, 1, "https://t.example/")
     for number in range(5000):
         headers = [(b"x-%d" % number, b""), (b"User-Agent", b"%d" % number)]
-        click_capture.capture(
-            record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0
-        )
-    await eventually(lambda: click_capture.taken == 5000)
-    assert (
-        max(
-            map(
-                len,
-                (
-                    click_capture._parser._names,
-                    click_capture._parser._agents,
-                    click_capture._parser._origins,
-                ),
-            )
-        )
-        <= 4096
-    )
+        click_capture.capture(record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0)
+    await until_async(lambda: click_capture.taken == 5000, "5000 clicks are taken")
+    assert max(map(len, (click_capture._parser._names, click_capture._parser._agents, click_capture._parser._origins))) <= 4096

@@ -5,6 +5,7 @@ import random
 import string
 
 import pytest
+from harness.waiting import until_async
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,9 +47,7 @@ async def scanned(app, codes):
 
 async def followed(app):
     """Return what the redirector knows of custom codes, once it follows the feed."""
-    async with asyncio.timeout(10):
-        while not app.redirector.invalidation.connected:  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.005)
+    await until_async(lambda: app.redirector.invalidation.connected, "the change feed is followed")
     return app.redirector.custom_codes
 
 
@@ -223,9 +222,7 @@ async def test_a_code_announced_before_the_read_and_committed_after_its_start_is
     await table.link("Announced", custom=True)
     clock.advance(custom_codes.SETTLED_S)
     known.all_told(clock())
-    async with asyncio.timeout(10):
-        while not known.loaded:  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.01)
+    await until_async(lambda: known.loaded, "the custom codes are loaded")
     assert known.holds(f"{HOST}/Announced")
     task.cancel()
 

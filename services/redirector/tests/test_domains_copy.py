@@ -1,8 +1,7 @@
 """Where the table of domains comes from, and what is answered before there is one."""
 
-import asyncio
-
 import pytest
+from harness.waiting import until_async
 
 from shortcore.cache.keys import CacheKeys
 from shortcore.storage.redis import open_redis
@@ -49,9 +48,7 @@ async def test_before_the_domains_are_known_no_host_gets_the_links_of_another(
 
 
 async def until_filled(app):
-    async with asyncio.timeout(10):
-        while not app.count("fill", "offered"):  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.005)
+    await until_async(lambda: app.count("fill", "offered"), "the link was offered to Redis")
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"\xc1", b"not msgpack", b"\x91\x93\x01\x02\x03"])

@@ -6,6 +6,7 @@ import string
 from datetime import UTC, datetime
 
 import pytest
+from harness.waiting import until_async
 
 from redirector.links.existence import Existence
 from shortcore.links.codes import CodeSpace
@@ -50,9 +51,7 @@ async def scanned(run, clock):
 
 
 async def trust(app, clock):
-    async with asyncio.timeout(10):
-        while not app.redirector.invalidation.connected:  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.005)
+    await until_async(lambda: app.redirector.invalidation.connected, "the change feed is followed")
     await app.redirector.custom_codes.load()
     app.redirector.custom_codes.all_told(clock())
     assert app.redirector.custom_codes.trusted()

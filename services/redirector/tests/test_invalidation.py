@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from harness.proxy import Mode, Proxy
+from harness.waiting import until_async
 
 from redirector.lookup.invalidation import AT_ONCE
 from shortcore.cache.change_feed import Batch, Change, ChangeFeed
@@ -14,12 +15,6 @@ from shortcore.storage.redis import open_redis
 KEY = LinkKey("go.example/abc")
 
 
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # plain state, changed by other tasks
-            await asyncio.sleep(0.01)
-
-
 async def test_an_announced_edit_is_seen_at_once_and_a_flush_makes_all_stale(
     run, table, redis_url, redis_prefix
 ):
@@ -28,14 +23,14 @@ async def test_an_announced_edit_is_seen_at_once_and_a_flush_makes_all_stale(
     feed, cache = app.redirector.invalidation, app.redirector.cache
     client = open_redis(redis_url, timeout_ms=1000, pool_size=2, application="test")
     writer = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
-    await until(lambda: feed.connected)
+    await until_async(lambda: feed.connected, "the change feed is followed")
     assert (await app.get("/abc")).headers["location"] == "https://old.example/"
     version = await table.edit("abc", target="https://new.example/")
     await writer.append([Change(KEY, version, app.redirector.lookup._now_ms())])
-    await until(lambda: cache.floor(KEY) == version)
+    await until_async(lambda: cache.floor(KEY) == version, "the new version is known")
     assert (await app.get("/abc")).headers["location"] == "https://new.example/"
     await client.flushall()
-    await until(lambda: feed.gaps == 1)
+    await until_async(lambda: feed.gaps == 1, "the gap is noticed")
     assert cache.get(KEY) is None
     assert cache.stale(KEY) is not None
     await client.aclose()
@@ -50,18 +45,18 @@ async def test_while_the_feed_is_cut_no_code_is_refused_unasked(
         feed, known = app.redirector.invalidation, app.redirector.custom_codes
         client = open_redis(redis_url, timeout_ms=1000, pool_size=2, application="test")
         relay = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
-        await until(lambda: feed.connected)
+        await until_async(lambda: feed.connected, "the change feed is followed")
         await known.load()
         await relay.append([])
-        await until(known.trusted)
+        await until_async(known.trusted, "the custom codes are trusted")
         wire.set(Mode.REFUSE)
-        await until(lambda: not feed.connected)
+        await until_async(lambda: not feed.connected, "the change feed is lost")
         assert not known.trusted()
         wire.set(Mode.PASS)
-        await until(lambda: feed.connected)
+        await until_async(lambda: feed.connected, "the change feed is followed")
         assert not known.trusted()
         await relay.append([])
-        await until(known.trusted)
+        await until_async(known.trusted, "the custom codes are trusted")
         await client.aclose()
 
 

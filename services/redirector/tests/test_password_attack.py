@@ -14,6 +14,7 @@ from harness.databases import Databases
 from harness.stack import Stack
 from harness.tables import add_links
 from harness.visitor import Visitor
+from harness.waiting import until_async
 
 from redirector.passwords import check
 from shortcore.links.record import LinkKey
@@ -98,10 +99,8 @@ async def test_the_passwords_of_clients_that_hung_up_take_no_turn(run, table) ->
         )
         for n in range(5)
     ]
-    async with asyncio.timeout(10):
-        # One has its turn, and waits for the limit of the link.
-        while len(passwords) < 4:  # noqa: ASYNC110  # plain state, of another task
-            await asyncio.sleep(0.01)
+    # One has its turn, and waits for the limit of the link.
+    await until_async(lambda: len(passwords) >= 4, "four checks wait")
     for each in posts:
         each.cancel()
     await asyncio.gather(*posts, return_exceptions=True)
@@ -149,10 +148,10 @@ async def test_a_check_that_waits_is_answered_when_the_process_stops(
                 asyncio.ensure_future(post(each, "/abc", "x", f"192.0.2.{number}"))
                 for number, each in enumerate((first, second), 2)
             ]
-            async with asyncio.timeout(10):
-                # One has its turn and waits for the limit of the link, the other waits in the queue.
-                while part.metric("shortlinks_password_waiting") < 1:  # noqa: ASYNC110  # a metric of another process
-                    await asyncio.sleep(0.01)
+            # One has its turn and waits for the limit of the link, the other waits in the queue.
+            await until_async(
+                lambda: part.metric("shortlinks_password_waiting") >= 1, "a check waits"
+            )
             part.child.send(signal.SIGTERM)
             for response in await asyncio.gather(*waiting):
                 assert (response.status, response.header("retry-after")) == (503, "5")

@@ -1,6 +1,5 @@
 """Short URLs that were copied with something behind them lead where they were meant to lead."""
 
-import asyncio
 import http.client
 import random
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.stack import Stack
+from harness.waiting import until_async
 
 from redirector.rules.pasted import MAX_JUNK, Pasted, clean_path
 from redirector.rules.paths import read_path
@@ -175,9 +175,7 @@ async def test_a_redirect_that_does_not_lead_to_a_target_stays_as_it_is(run, tab
 async def test_a_scan_with_junk_costs_no_more_lookups_than_one_without(run, clock):
     app = await run(unknown_lookups_per_s=5)
     custom = app.redirector.custom_codes
-    async with asyncio.timeout(10):
-        while not app.redirector.invalidation.connected:  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.005)
+    await until_async(lambda: app.redirector.invalidation.connected, "the change feed is followed")
     await custom.load()
     custom.all_told(clock())
     assert custom.trusted()

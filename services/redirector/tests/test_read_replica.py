@@ -8,6 +8,7 @@ import asyncio
 
 import pytest
 from harness.tables import open_table
+from harness.waiting import until_async
 
 from redirector.container import REPLICA_MISSES_PER_S
 from shortcore.links.record import LinkKey
@@ -76,9 +77,7 @@ async def test_a_domain_just_added_is_known_though_the_replica_lags(run, behind,
     app = await run(postgres_read_url=url, redis_url=NO_REDIS)
     await table.link("abc", "https://target.example/", host="new.example")
     app.redirector.loader.wake()
-    async with asyncio.timeout(10):
-        while len(app.redirector.domains) < 2:  # noqa: ASYNC110  # plain state, of another task
-            await asyncio.sleep(0.01)
+    await until_async(lambda: len(app.redirector.domains) == 2, "the new domain is known")
     response = await app.get("/abc", headers={"host": "new.example"})
     assert response.headers["location"] == "https://target.example/"
 

@@ -1,14 +1,11 @@
 """A link in use is looked up again before its TTL ends, and no visitor waits for the lookup."""
 
-import asyncio
-
 from harness.proxy import Mode, Proxy
+from harness.waiting import until_async
 
 
 async def settled(app):
-    async with asyncio.timeout(10):
-        while len(app.redirector.lookup):  # noqa: ASYNC110  # plain state, changed by other tasks
-            await asyncio.sleep(0.005)
+    await until_async(lambda: not len(app.redirector.lookup), "all lookups have ended")
 
 
 def looked_up(app):

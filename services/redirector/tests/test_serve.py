@@ -4,8 +4,7 @@ import http.client
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from harness.proxy import Mode, Proxy
 from harness.stack import Part, Stack
+from harness.waiting import until
 
 from shortctl.dev.services import command
 from shortctl.embedded.ports import free_port
@@ -47,13 +47,6 @@ def get(part: Part, path: str) -> http.client.HTTPResponse:
         return ask(connection, path)
 
 
-def until(condition: Callable[[], bool], what: str, within_s: float = 15) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def exit_code(part: Part) -> int:
     process = part.child._process
     assert process is not None
@@ -78,7 +71,10 @@ async def test_it_starts_with_everything_down_and_finds_all_that_comes_up(
             for wire in (postgres, redis):
                 wire.set(Mode.PASS)
             until(lambda: get(part, "/abc").status == 302, "the link is found")
-            until(lambda: get(part, "/nobody").status == 404, "PostgreSQL says that it is none")
+            until(
+                lambda: get(part, "/nobody").status == 404,
+                "PostgreSQL says that there is no such link",
+            )
 
 
 async def test_it_drains_on_sigterm_and_tells_each_connection_to_close(
@@ -93,7 +89,7 @@ async def test_it_drains_on_sigterm_and_tells_each_connection_to_close(
                 response = ask(connection, "/hot")
                 assert (response.status, response.getheader("connection")) == (302, None)
             part.child.send(signal.SIGTERM)
-            until(lambda: part.ask("/readyz")[0] == 503, "it says that it is not ready")
+            until(lambda: part.ask("/readyz")[0] == 503, "the redirector is not ready")
             assert part.ask("/livez")[0] == 200
             for connection, path, status in (
                 (first, "/hot", 302), (second, "/cold", 302), (third, "/nobody", 404),
@@ -148,7 +144,7 @@ async def test_a_request_that_waits_for_its_link_when_the_end_comes_is_answered_
             )
             leaving.close()  # a client that disconnects does not affect others
             part.child.send(signal.SIGTERM)
-            until(lambda: part.ask("/readyz")[0] == 503, "it drains")
+            until(lambda: part.ask("/readyz")[0] == 503, "the drain has begun")
             await locked.rollback()
             response = waiting.getresponse()
             assert (response.status, response.getheader("connection")) == (302, "close")

@@ -1,10 +1,10 @@
 """What Redis holds counts only as long as a relay is known to write to it."""
 
-import asyncio
 import time
 
 import pytest
 from harness.proxy import Mode, Proxy
+from harness.waiting import until_async
 
 from shortcore.cache.change_feed import Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
@@ -44,12 +44,12 @@ def tell(client, redis_prefix, clock):
 
     async def told(app):
         invalidation = app.redirector.invalidation
-        async with asyncio.timeout(10):
-            while (
-                not invalidation.connected or app.redirector.heartbeat.last_heartbeat_at < clock()
-            ):
-                await feed.append([])
-                await asyncio.sleep(0.01)
+
+        async def heard():
+            await feed.append([])
+            return invalidation.connected and app.redirector.heartbeat.last_heartbeat_at >= clock()
+
+        await until_async(heard, "the heartbeat is heard")
 
     return told
 
@@ -110,9 +110,9 @@ async def test_a_writers_word_of_a_code_to_come_is_no_word_of_a_relay(
     feed = ChangeFeed(client, CacheKeys(redis_prefix), max_length=100, max_age_s=60)
     changes = app.redirector.invalidation.changes
     await feed.append([Change(LinkKey("go.example/to-come"), 0, clock.now_ms())])
-    async with asyncio.timeout(10):
-        while app.redirector.invalidation.changes == changes:  # noqa: ASYNC110  # plain state
-            await asyncio.sleep(0.01)
+    await until_async(
+        lambda: app.redirector.invalidation.changes > changes, "the preannouncement is heard"
+    )
     assert app.redirector.custom_codes.holds("go.example/to-come")
     assert app.redirector.heartbeat.last_heartbeat_at == heard
 

@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from harness.relays import HOST, all_changes, killed_before_delete, stack, until
+from harness.relays import HOST, all_changes, killed_before_delete, stack
+from harness.waiting import until_async
 
 from shortcore.cache.change_feed import entry_order
 from shortcore.links.record import Kind, LinkKey, link_key
@@ -137,7 +138,7 @@ async def test_an_edit_does_not_wait_for_earlier_imports(
         async def under_way() -> bool:
             return one.relay.delivery.bulk_links > 0
 
-        await until(under_way)
+        await until_async(under_way, "the first links are in Redis")
         took = []
         for number in range(20):
             target = f"https://new.example/{number}"
@@ -147,7 +148,7 @@ async def test_an_edit_does_not_wait_for_earlier_imports(
             async def seen(target: str = target) -> bool:
                 return await one.target("edited") == target
 
-            await until(seen)
+            await until_async(seen, "the edit is in Redis")
             took.append(time.perf_counter() - began)
         assert sorted(took)[10] < 0.5
         assert await links.waiting_many() > 10, "the backlog was gone too soon to show anything"
@@ -165,7 +166,7 @@ async def test_links_created_in_bulk_are_delivered_at_the_bulk_rate(
         async def empty() -> bool:
             return await links.waiting_many() == 0
 
-        await until(empty)
+        await until_async(empty, "the outbox is empty")
         assert time.monotonic() - began > 0.79  # two pauses of 0.4 s
 
 
@@ -187,7 +188,7 @@ async def test_two_relays_share_the_links_created_in_bulk_and_lose_none(
         async def empty() -> bool:
             return await links.waiting_many() == 0
 
-        await until(empty)
+        await until_async(empty, "the outbox is empty")
         assert {change.key for change in await all_changes(one.feed)} == keys(names)
         assert one.relay.delivery.bulk_links + two.relay.delivery.bulk_links == len(names)
         assert one.relay.delivery.bulk_links > 0
@@ -237,6 +238,6 @@ async def test_a_relay_killed_between_feed_and_delete_of_a_bulk_delivers_it_agai
     async def released() -> bool:
         return await one.relay.delivery.deliver_bulk() == 700
 
-    await until(released)
+    await until_async(released, "the rows of the killed relay are delivered")
     assert len(await all_changes(one.feed)) == 1400
     assert await links.waiting_many() == 0

@@ -1,20 +1,12 @@
 """Notifications of the relay: at once for an edit, at an interval for new links."""
 
-import asyncio
 import time
 from itertools import pairwise
 
 import pytest
+from harness.waiting import until_async
 
 from writer.relay import publisher
-
-
-async def until(condition):
-    """Return when `condition` holds; fails after ten seconds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -33,23 +25,23 @@ async def test_a_custom_code_is_notified_at_once_among_new_links(api, notices, m
     """A visitor may have requested the code before it existed, and redirectors cache the 404."""
     monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
-    await until(lambda: len(notices) == 1)
+    await until_async(lambda: len(notices) == 1, "a notice was sent")
     await api.create(code="sale")
-    await until(lambda: len(notices) == 2)
+    await until_async(lambda: len(notices) == 2, "2 notices were sent")
 
 
 async def test_an_edit_is_notified_at_once_among_new_links(api, notices, monkeypatch):
     monkeypatch.setattr(publisher, "_NEW_LINKS_WAIT_S", 3600)
     await api.create()
-    await until(lambda: len(notices) == 1)
+    await until_async(lambda: len(notices) == 1, "a notice was sent")
     link = await api.create()
     await api.client.patch(link["self"], json={"title": "new"})
-    await until(lambda: len(notices) == 2)
+    await until_async(lambda: len(notices) == 2, "2 notices were sent")
 
 
 async def test_notifications_of_new_links_are_combined(api, notices):
     for _ in range(20):
         await api.create()
     created = len(notices)
-    await until(lambda: len(notices) > created)
+    await until_async(lambda: len(notices) > created, "one more notice was sent")
     assert all(after - before >= publisher._NEW_LINKS_WAIT_S for before, after in pairwise(notices))

@@ -7,8 +7,9 @@ import time
 
 import pytest
 from harness.proxy import Proxy
-from harness.relays import HOST, Stack, all_changes, killed_before_delete, process, stack, until
+from harness.relays import HOST, Stack, all_changes, killed_before_delete, process, stack
 from harness.servers import flush
+from harness.waiting import until_async
 
 from shortcore.cache.change_feed import Change, entry_order
 from shortcore.errors import CacheUnavailable
@@ -104,7 +105,7 @@ async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
         async def empty() -> bool:
             return await links.waiting() == 0
 
-        await until(empty)
+        await until_async(empty, "the outbox is empty")
         for code, (version, target) in final.items():
             record = await two.store.get(link_key(HOST, code))
             assert (record.version, record.target) == (version, target)
@@ -134,7 +135,7 @@ async def test_changes_wait_for_redis_and_are_delivered_when_it_recovers(
                     one.relay.stopping.errors["redis"] >= 2 and one.relay.monitor.backlog.rows == 20
                 )
 
-            await until(failing)
+            await until_async(failing, "two deliveries failed")
             assert one.relay.monitor.backlog.oldest_s > 0
             assert await links.waiting() == 20
             valkey.start()
@@ -142,7 +143,7 @@ async def test_changes_wait_for_redis_and_are_delivered_when_it_recovers(
             async def arrived() -> bool:
                 return await links.waiting() == 0 and await one.target("c19") is not None
 
-            await until(arrived)
+            await until_async(arrived, "the last link is in Redis")
             assert await one.target("c0") == "https://c.example/0"
     finally:
         valkey.stop()
@@ -161,7 +162,7 @@ async def test_a_relay_killed_between_feed_and_delete_delivers_its_batch_again(
     async def released() -> bool:
         return await one.relay.delivery.deliver() == 10
 
-    await until(released)
+    await until_async(released, "the rows of the killed relay are delivered")
     assert len(await all_changes(one.feed)) == 20
     assert await links.waiting() == 0
 
@@ -183,7 +184,7 @@ async def test_the_batch_of_a_relay_killed_while_redis_hangs_is_delivered_by_ano
                 rows = await links.sql.fetch("SELECT 1 FROM outbox FOR UPDATE SKIP LOCKED")
                 return not rows
 
-            await until(claimed, 20)
+            await until_async(claimed, "the relay has claimed all rows")
             victim.kill()
             victim.wait()
         valkey.resume()
@@ -193,7 +194,7 @@ async def test_the_batch_of_a_relay_killed_while_redis_hangs_is_delivered_by_ano
                 await one.relay.delivery.deliver()
                 return await one.target("a") == "https://a.example/"
 
-            await until(arrived)
+            await until_async(arrived, "the last link is in Redis")
     finally:
         valkey.resume()
         valkey.stop()
@@ -209,7 +210,7 @@ async def test_sigterm_ends_a_relay_in_order_even_while_it_waits_for_its_servers
         async def delivered() -> bool:
             return await links.waiting() == 0
 
-        await until(delivered, 20)
+        await until_async(delivered, "the outbox is empty")
         relay.terminate()
         assert await asyncio.to_thread(relay.wait, 10) == 0
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
@@ -219,7 +220,7 @@ async def test_sigterm_ends_a_relay_in_order_even_while_it_waits_for_its_servers
         async def waiting() -> bool:
             return "waiting for the database" in log.read_text()
 
-        await until(waiting, 20)
+        await until_async(waiting, "the relay waits for the database")
         relay.terminate()
         assert await asyncio.to_thread(relay.wait, 10) == 0
 
@@ -304,7 +305,7 @@ async def test_a_relay_that_starts_after_a_rollback_detects_it(
         async def repaired() -> bool:
             return await later.target("a") == "https://new.example/"
 
-        await until(repaired)
+        await until_async(repaired, "the edit is in Redis")
 
 
 async def test_a_purged_link_does_not_come_back_after_a_rollback(one, links):
@@ -409,7 +410,7 @@ async def test_another_server_behind_the_same_url_is_detected(
                 known = await read_position(links.sql)
                 return known is not None and await links.waiting() == 0
 
-            await until(there)
+            await until_async(there, "the position in the feed is stored")
             valkey.kill()
             valkey.start()
 
@@ -419,7 +420,7 @@ async def test_another_server_behind_the_same_url_is_detected(
                     return await one.target("a") == "https://a.example/"
                 return False
 
-            await until(again)
+            await until_async(again, "the link is in Redis")
             assert one.relay.monitor.rollbacks == 1
     finally:
         valkey.stop()
@@ -439,7 +440,7 @@ async def test_a_notified_change_is_delivered_within_milliseconds(
                 )
             )
 
-        await until(listening)
+        await until_async(listening, "the relay listens")
         position = await one.feed.end()
         took = []
         for number in range(100):
@@ -469,7 +470,7 @@ async def test_listening_resumes_when_its_connection_is_cut(
         async def listening() -> bool:
             return bool(await links.sql.fetchval(f"SELECT count(*) {listener}"))
 
-        await until(listening)
+        await until_async(listening, "the relay listens")
         first = await links.sql.fetchval(f"SELECT pid {listener}")
         await links.sql.fetchval("SELECT pg_terminate_backend($1)", first)
 
@@ -477,7 +478,7 @@ async def test_listening_resumes_when_its_connection_is_cut(
             pid = await links.sql.fetchval(f"SELECT max(pid) {listener}")
             return pid not in (None, first)
 
-        await until(another)
+        await until_async(another, "another connection listens")
 
 
 @pytest.mark.fault
@@ -496,6 +497,6 @@ async def test_listening_resumes_when_its_connection_stops_answering(
                 await asyncio.sleep(0.05)
                 return await links.waiting() == 0
 
-            await until(lambda: heard("a"))
+            await until_async(lambda: heard("a"), "the relay is woken")
             wire.forget()
-            await until(lambda: heard("b"))
+            await until_async(lambda: heard("b"), "the relay is woken")
