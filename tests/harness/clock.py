@@ -11,8 +11,8 @@ class Clock:
     Pass `datetime.now(UTC)` as `now` where the database's own time is compared with it.
     """
 
-    def __init__(self, now: datetime = START) -> None:
-        self.seconds = 1_000.0
+    def __init__(self, now: datetime = START, *, seconds: float = 1_000.0) -> None:
+        self.seconds = seconds
         self._start, self._started_at = now, self.seconds
 
     def __call__(self) -> float:

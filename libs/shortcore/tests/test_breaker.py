@@ -1,15 +1,9 @@
 """When a circuit breaker allows calls."""
 
 import pytest
+from harness.clock import Clock
 
 from shortcore.storage.circuit_breaker import Breaker, State
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def test_consecutive_failures_open_the_breaker_and_calls_are_refused(breaker, cl
     fail(breaker, 1)
     assert breaker.state is State.OPEN
     assert not breaker.allows()
-    clock.now += 0.999
+    clock.advance(0.999)
     assert not breaker.allows()
 
 
@@ -47,14 +41,14 @@ def test_a_success_resets_the_count_of_failures(breaker):
 
 def test_after_the_open_time_exactly_one_probe_passes(breaker, clock):
     fail(breaker, 3)
-    clock.now += 1
+    clock.advance(1)
     assert [breaker.allows() for _ in range(3)] == [True, False, False]
     assert breaker.state is State.HALF_OPEN
 
 
 def test_a_successful_probe_closes_the_breaker(breaker, clock):
     fail(breaker, 3)
-    clock.now += 1
+    clock.advance(1)
     assert breaker.allows()
     breaker.succeeded()
     assert breaker.state is State.CLOSED
@@ -63,7 +57,7 @@ def test_a_successful_probe_closes_the_breaker(breaker, clock):
 
 def test_a_failed_probe_opens_the_breaker_again(breaker, clock):
     fail(breaker, 3)
-    clock.now += 1
+    clock.advance(1)
     fail(breaker, 1)
     assert breaker.state is State.OPEN
     assert breaker.opened_total == 2
@@ -72,10 +66,10 @@ def test_a_failed_probe_opens_the_breaker_again(breaker, clock):
 
 def test_a_probe_without_a_report_does_not_block_later_probes(breaker, clock):
     fail(breaker, 3)
-    clock.now += 1
+    clock.advance(1)
     assert breaker.allows()  # and its caller is cancelled
     assert not breaker.allows()
-    clock.now += 1
+    clock.advance(1)
     assert breaker.allows()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from harness.clock import Clock
 from harness.tables import HOST, Table, open_table
 
 from redirector.container import Redirector, open_redirector
@@ -16,23 +17,6 @@ from shortcore.settings.redirector import RedirectorSettings
 
 SECRET = "0123456789abcdef0123456789abcdef"  # of the tests only
 NO_REDIS = "redis://127.0.0.1:1"
-
-
-class Clock:
-    """Time that passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-        self.start_ms = 1_800_000_000_000
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def now_ms(self) -> int:
-        return self.start_ms + round((self.seconds - 1_000.0) * 1000)
-
-    def advance(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 @dataclass

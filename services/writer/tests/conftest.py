@@ -6,12 +6,13 @@ The OpenAPI document must describe every response that a test gets.
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+from harness.clock import Clock
 from harness.contract import Contract
 from harness.relays import Links, Stack, stack
 
@@ -22,19 +23,6 @@ from writer.keys.service import create_key
 
 SECRET = "a secret for the tests"
 HOST = "go.test"
-
-
-class Clock:
-    """The time of the API. Only a test changes it."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, **by: float) -> None:
-        self.now += timedelta(**by)
 
 
 @dataclass(frozen=True)
@@ -82,8 +70,8 @@ OpenApi = Callable[..., contextlib.AbstractAsyncContextManager[Api]]
 
 @contextlib.asynccontextmanager
 async def open_api(settings: WriterSettings) -> AsyncIterator[Api]:
-    clock = Clock()
-    async with open_container(settings, clock) as container:
+    clock = Clock(datetime.now(UTC))  # the database has the machine's time
+    async with open_container(settings, clock.now) as container:
         await container.start()
         async with container.postgres.connection() as connection:
             _, key = await create_key(connection, "test")

@@ -222,7 +222,7 @@ async def test_the_status_depends_on_the_time_and_the_visits(api):
         return got
 
     assert await status() == "scheduled"
-    api.clock.now = api.clock.now.replace(year=2040, month=1, day=1, hour=1)
+    api.clock.advance_to(api.clock.now().replace(year=2040, month=1, day=1, hour=1))
     # The cached key is a year old by this clock, so it is read again.
     assert await status() == "active"
     await api.fetch("UPDATE links SET visits = 2 WHERE code = $1 RETURNING 1", link["code"])
