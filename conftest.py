@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from harness import servers
 from harness.databases import Databases
+from harness.stack import Stack
 
 SERVERS = "SHORTLINKS_TEST_SERVERS"
 SEED = "SHORTLINKS_TEST_SEED"
@@ -137,3 +138,21 @@ def server_folder() -> Iterator[Path]:
     """A folder for servers of the test's own: `EmbeddedPostgres(server_folder / "postgres")`."""
     with servers.open_folder() as folder:
         yield folder
+
+
+@pytest.fixture
+def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
+    """Real services as processes, none started yet, over a database of the test's own."""
+    with Stack(server_folder, database_url, redis_url) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def module_stack(databases: Databases, redis_server: servers.Server) -> Iterator[Stack]:
+    """Real services as processes for all tests of a module; `.postgres_url` is their database."""
+    with (
+        servers.open_folder() as folder,
+        databases.fresh() as url,
+        Stack(folder, url, redis_server.url) as stack,
+    ):
+        yield stack

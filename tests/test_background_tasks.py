@@ -2,7 +2,6 @@
 
 import http.client
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,12 +24,6 @@ async def crashing(self, *arguments, **options):
     return await real(self, *arguments, **options)
 setattr(holder, name, crashing)
 """
-
-
-@pytest.fixture
-def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
-    with Stack(server_folder, database_url, redis_url) as stack:
-        yield stack
 
 
 def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:

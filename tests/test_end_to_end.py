@@ -4,7 +4,6 @@ import concurrent.futures
 import csv
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,12 +15,6 @@ from shortcore.links.targets import TargetPolicy, normalise_target
 from shortctl.dev.services import command
 
 LINKS = Path(__file__).parent / "data" / "links.csv"
-
-
-@pytest.fixture
-def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
-    with Stack(server_folder, database_url, redis_url) as stack:
-        yield stack
 
 
 def follow(client: httpx.Client, url: str) -> tuple[int, str]:

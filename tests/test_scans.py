@@ -3,8 +3,6 @@
 import random
 import socket
 import string
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,12 +20,6 @@ FORMS = (
     "GET http://localhost/{code} HTTP/1.1", "GET /{code} HTTP/1.0", "POST /{code} HTTP/1.1",
     "POST /%{hex}{rest}?x HTTP/1.1", "POST /{code}/more HTTP/1.1",
 )  # fmt: skip
-
-
-@pytest.fixture
-def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
-    with Stack(server_folder, database_url, redis_url) as stack:
-        yield stack
 
 
 def request(form: str, code: str) -> bytes:

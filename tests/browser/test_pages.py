@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Literal
 
 import httpx
@@ -44,12 +43,6 @@ def chromium() -> Iterator[Browser]:
         pytest.skip(f"no browser here: none of {', '.join(browser.NAMES)} is installed")
     with browser.launch(program) as started:
         yield started
-
-
-@pytest.fixture
-def stack(server_folder: Path, database_url: str, redis_url: str) -> Iterator[Stack]:
-    with Stack(server_folder, database_url, redis_url) as stack:
-        yield stack
 
 
 @pytest.fixture

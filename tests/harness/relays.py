@@ -108,8 +108,8 @@ class Links:
         return count
 
 
-class Stack:
-    """One relay with what it needs, and what a redirector would see."""
+class RelayInProcess:
+    """A relay in the test's event loop, with what it needs and what a redirector would see."""
 
     def __init__(self, relay, store, feed, settings):
         self.relay: Relay = relay
@@ -123,7 +123,7 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def stack(database_url, redis_url, prefix, **settings):
+async def relay_in_process(database_url, redis_url, prefix, **settings):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(database_url, redis_url, prefix, **settings).items():
             patch.setenv(name, value)
@@ -151,7 +151,7 @@ async def stack(database_url, redis_url, prefix, **settings):
     feed = ChangeFeed(client, keys, max_length=1000, max_age_s=3600)
     relay = Relay(postgres, store, feed, client, loaded)
     try:
-        yield Stack(relay, store, feed, loaded)
+        yield RelayInProcess(relay, store, feed, loaded)
     finally:
         await relay.stop()
         await postgres.close()
@@ -193,7 +193,9 @@ def process(database_url, redis_url, prefix, log: Path, **settings):
 
 
 @contextlib.asynccontextmanager
-async def killed_before_delete(one: Stack, database_url, redis_url, prefix, log: Path, told: int):
+async def killed_before_delete(
+    one: RelayInProcess, database_url, redis_url, prefix, log: Path, told: int
+):
     """Have a relay tell the feed of the `told` changes of the block; kill it as it would delete."""
     await one.relay.monitor.check()  # makes the row of feed_position
     holder = await asyncpg.connect(database_url)

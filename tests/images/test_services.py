@@ -27,7 +27,7 @@ class Stay(urllib.request.HTTPRedirectHandler):
 
 
 @dataclass
-class Stack:
+class Containers:
     """Addresses on this machine, and the containers behind them."""
 
     edge: str
@@ -138,7 +138,7 @@ def stack(engine, images, network, settings):
         ],
     )
     port = engine("port", containers["edge"], "8080/tcp").splitlines()[0].rpartition(":")[2]
-    made = Stack(f"http://127.0.0.1:{port}", containers, key.split()[-1])
+    made = Containers(f"http://127.0.0.1:{port}", containers, key.split()[-1])
 
     def answers():
         assert engine.inspect(containers["edge"])["State"]["Running"], engine.logs("edge")

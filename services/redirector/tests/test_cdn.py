@@ -4,14 +4,11 @@ import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import hypothesis
 import pytest
-from harness import servers
-from harness.databases import Databases
 from harness.stack import Part, Stack
 from harness.tables import add_links
 from harness.waiting import until
@@ -41,7 +38,7 @@ async def use(app, clock, code, *, for_s=30):
 
 
 async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
-    await table.link("abc", status_code=301)
+    await table.link("abc", redirect_status=301)
     app = await run()
     response = await use(app, clock, "abc")
     assert response.headers["cache-control"] == PRIVATE
@@ -50,7 +47,7 @@ async def test_without_the_setting_no_redirect_is_for_a_cdn(run, table, clock):
 
 @pytest.mark.parametrize("status", [301, 308])
 async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, clock, status):
-    await table.link("abc", status_code=status)
+    await table.link("abc", redirect_status=status)
     app = await run(**HELD)
     first = await app.get("/abc")
     assert first.headers["cache-control"] == PRIVATE
@@ -67,7 +64,7 @@ async def test_a_permanent_link_in_use_may_be_held_and_is_named(run, table, cloc
 
 
 async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
-    await table.link("abc", status_code=301)
+    await table.link("abc", redirect_status=301)
     app = await run(**HELD)
     await use(app, clock, "abc")
     version = await table.edit("abc", target="https://new.example/")
@@ -80,7 +77,7 @@ async def test_a_link_that_was_edited_just_now_is_not_held(run, table, clock):
 
 
 async def test_a_link_that_is_seldom_asked_for_is_not_held(run, table, clock):
-    await table.link("abc", status_code=301)
+    await table.link("abc", redirect_status=301)
     app = await run(**HELD)
     for _ in range(3):
         assert (await app.get("/abc")).headers["cache-control"] == PRIVATE
@@ -108,14 +105,14 @@ async def test_what_is_temporary_counted_or_not_the_same_for_all_is_never_held(
 
 
 async def test_a_link_with_a_password_is_never_held(run, table, clock):
-    await table.link("abc", status_code=301, password_hash="$argon2id$not-looked-at")
+    await table.link("abc", redirect_status=301, password_hash="$argon2id$not-looked-at")
     app = await run(**HELD)
     response = await use(app, clock, "abc")
     assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
 
 
 async def test_nothing_is_held_past_the_expiry_of_its_link(run, table, clock):
-    await table.link("abc", status_code=301, expires_at=at(clock, 130))
+    await table.link("abc", redirect_status=301, expires_at=at(clock, 130))
     app = await run(**HELD)
     response = await use(app, clock, "abc")  # 100 s are left
     assert response.headers["cache-control"] == (
@@ -162,35 +159,30 @@ async def test_the_local_cache_knows_the_size_of_what_may_be_held(run):
 
 
 @pytest.fixture(scope="module")
-def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[str, Part]]:
-    with (
-        servers.open_folder() as folder,
-        databases.fresh() as url,
-        Stack(folder, url, redis_server.url) as stack,
-    ):
-        add_links(
-            url,
-            {
-                "held": {"redirect_status": 301},
-                "brief": {
-                    "redirect_status": 308,
-                    "expires_at": datetime.now(UTC) + timedelta(days=1000),
-                },
-                "now": {"redirect_status": 302},
-                "forward": {"redirect_status": 301, "forward_query": True},
+def parts(module_stack: Stack) -> dict[str, Part]:
+    add_links(
+        module_stack.postgres_url,
+        {
+            "held": {"redirect_status": 301},
+            "brief": {
+                "redirect_status": 308,
+                "expires_at": datetime.now(UTC) + timedelta(days=1000),
             },
+            "now": {"redirect_status": 302},
+            "forward": {"redirect_status": 301, "forward_query": True},
+        },
+    )
+    return {
+        name: module_stack.redirector(
+            REDIRECTOR_SERVER=name,
+            L1_TTL_S="1",
+            L1_REFRESH_AHEAD="0.2",
+            CDN_MAX_AGE_S="60",
+            CDN_STALE_S="600",
+            CDN_KEY_HEADER="cache-tag",
         )
-        yield {
-            name: stack.redirector(
-                REDIRECTOR_SERVER=name,
-                L1_TTL_S="1",
-                L1_REFRESH_AHEAD="0.2",
-                CDN_MAX_AGE_S="60",
-                CDN_STALE_S="600",
-                CDN_KEY_HEADER="cache-tag",
-            )
-            for name in SERVERS
-        }
+        for name in SERVERS
+    }
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 from argon2 import PasswordHasher
-from harness import servers
 from harness.rig import exit_code
-from harness.stack import Stack
 from harness.tables import add_links
 from harness.waiting import until, until_async
 
@@ -49,14 +47,9 @@ def clicks_in(url, prefix, partitions=PARTITIONS):
 
 
 @pytest.fixture(scope="module")
-def stack(databases, redis_server):
-    with (
-        servers.open_folder() as folder,
-        databases.fresh() as url,
-        Stack(folder, url, redis_server.url) as stack,
-    ):
-        add_links(url, LINKS)
-        yield stack
+def stack(module_stack):
+    add_links(module_stack.postgres_url, LINKS)
+    return module_stack
 
 
 PLAIN, FORWARD, LIMITED, SECRET, OVER, GONE = range(10, 16)

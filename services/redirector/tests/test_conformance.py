@@ -4,14 +4,11 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 from argon2 import PasswordHasher
-from harness import servers
-from harness.databases import Databases
 from harness.stack import Part, Stack
 from harness.tables import add_domain, add_links
 
@@ -28,17 +25,12 @@ class Answered:
 
 
 @pytest.fixture(scope="module")
-def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[str, Part]]:
-    with (
-        servers.open_folder() as folder,
-        databases.fresh() as url,
-        Stack(folder, url, redis_server.url) as stack,
-    ):
-        _fill(url)
-        yield {
-            name: stack.redirector(REDIRECTOR_SERVER=name, PASSWORD_ATTEMPTS="2")
-            for name in SERVERS
-        }
+def parts(module_stack: Stack) -> dict[str, Part]:
+    _fill(module_stack.postgres_url)
+    return {
+        name: module_stack.redirector(REDIRECTOR_SERVER=name, PASSWORD_ATTEMPTS="2")
+        for name in SERVERS
+    }
 
 
 def _fill(url: str) -> None:

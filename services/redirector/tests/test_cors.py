@@ -1,14 +1,11 @@
 """Scripts of other origins follow short links, if a setting names their origin."""
 
 import http.client
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
-from harness import servers
-from harness.databases import Databases
 from harness.stack import Part, Stack
 from harness.tables import add_links
 
@@ -37,28 +34,23 @@ class Response:
 
 
 @pytest.fixture(scope="module")
-def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[str, Part]]:
-    with (
-        servers.open_folder() as folder,
-        databases.fresh() as url,
-        Stack(folder, url, redis_server.url) as stack,
-    ):
-        add_links(
-            url,
-            {
-                "plain": {},
-                "forever": {"redirect_status": 301},
-                "gone": {"deleted": True},
-                "forward": {"forward_query": True},
-            },
+def parts(module_stack: Stack) -> dict[str, Part]:
+    add_links(
+        module_stack.postgres_url,
+        {
+            "plain": {},
+            "forever": {"redirect_status": 301},
+            "gone": {"deleted": True},
+            "forward": {"forward_query": True},
+        },
+    )
+    return {
+        f"{server}-{name}": module_stack.redirector(
+            REDIRECTOR_SERVER=server, **({"REDIRECTOR_CORS_ORIGINS": value} if value else {})
         )
-        yield {
-            f"{server}-{name}": stack.redirector(
-                REDIRECTOR_SERVER=server, **({"REDIRECTOR_CORS_ORIGINS": value} if value else {})
-            )
-            for server in SERVERS
-            for name, value in SETTINGS.items()
-        }
+        for server in SERVERS
+        for name, value in SETTINGS.items()
+    }
 
 
 @pytest.fixture(params=SERVERS)

@@ -7,14 +7,11 @@ Generated requests, most of them slightly wrong, go to the fast protocol and to 
 import asyncio
 import random
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
-from harness import servers
-from harness.databases import Databases
 from harness.stack import Part, Stack
 from harness.tables import add_links
 
@@ -81,14 +78,9 @@ class Answered:
 
 
 @pytest.fixture(scope="module")
-def parts(databases: Databases, redis_server: servers.Server) -> Iterator[dict[str, Part]]:
-    with (
-        servers.open_folder() as folder,
-        databases.fresh() as url,
-        Stack(folder, url, redis_server.url) as stack,
-    ):
-        _fill(url)
-        yield {name: stack.redirector(REDIRECTOR_SERVER=name) for name in SERVERS}
+def parts(module_stack: Stack) -> dict[str, Part]:
+    _fill(module_stack.postgres_url)
+    return {name: module_stack.redirector(REDIRECTOR_SERVER=name) for name in SERVERS}
 
 
 def _fill(url: str) -> None:

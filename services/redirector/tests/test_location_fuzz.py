@@ -2,13 +2,10 @@
 
 import re
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
-from harness import servers
-from harness.databases import Databases
 from harness.stack import Part, Stack
 from harness.tables import add_links
 from hypothesis import HealthCheck, example, given, settings
@@ -63,12 +60,15 @@ LINKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def filled(module_stack: Stack) -> Stack:
+    add_links(module_stack.postgres_url, LINKS)
+    return module_stack
+
+
 @pytest.fixture(params=["direct", "asgi"], scope="module")
-def part(request, databases: Databases, redis_server: servers.Server) -> Iterator[Part]:
-    with servers.open_folder() as folder, databases.fresh() as url:
-        add_links(url, LINKS)
-        with Stack(folder, url, redis_server.url) as stack:
-            yield stack.redirector(REDIRECTOR_SERVER=request.param)
+def part(request, filled: Stack) -> Part:
+    return filled.redirector(REDIRECTOR_SERVER=request.param)
 
 
 def send(part: Part, head: bytes) -> bytes:

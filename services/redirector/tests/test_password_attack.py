@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from argon2 import PasswordHasher
-from harness import servers
-from harness.databases import Databases
 from harness.stack import Stack
 from harness.tables import add_links
 from harness.visitor import Visitor
@@ -52,14 +50,13 @@ async def try_often(url: str, path: str, address: str) -> list[tuple[int, float]
 
 
 @pytest.fixture(scope="module")
-def url(databases: Databases, redis_server: servers.Server):
-    with (
-        servers.open_folder() as folder,
-        databases.fresh() as database,
-        Stack(folder, database, redis_server.url) as stack,
-    ):
-        add_links(database, {code: {"password_hash": HASH} for code in ("attacked", "quiet")})
-        yield stack.redirector(PASSWORD_LINK_CHECKS_PER_S="100", PASSWORD_LINK_BURST="1").url
+def url(module_stack: Stack) -> str:
+    add_links(
+        module_stack.postgres_url,
+        {code: {"password_hash": HASH} for code in ("attacked", "quiet")},
+    )
+    settings = {"PASSWORD_LINK_CHECKS_PER_S": "100", "PASSWORD_LINK_BURST": "1"}
+    return module_stack.redirector(**settings).url
 
 
 async def test_sixty_guessing_connections_lock_out_nobody(url: str) -> None:

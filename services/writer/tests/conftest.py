@@ -14,7 +14,7 @@ import httpx
 import pytest
 from harness.clock import Clock
 from harness.contract import Contract
-from harness.relays import Links, Stack, stack
+from harness.relays import Links, RelayInProcess, relay_in_process
 
 from shortcore.settings.writer import WriterSettings
 from writer.app.application import create_app
@@ -128,7 +128,7 @@ async def links(database_url: str) -> AsyncIterator[Links]:
 @pytest.fixture
 async def one(
     database_url: str, redis_url: str, redis_prefix: str, links: Links
-) -> AsyncIterator[Stack]:
+) -> AsyncIterator[RelayInProcess]:
     """One relay that is not started, with a timeout that a busy machine does not exceed."""
-    async with stack(database_url, redis_url, redis_prefix, relay_redis_timeout_ms=10_000) as made:
+    async with relay_in_process(database_url, redis_url, redis_prefix, relay_redis_timeout_ms=10_000) as made:
         yield made

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from harness.relays import HOST, all_changes, killed_before_delete, stack
+from harness.relays import HOST, all_changes, killed_before_delete, relay_in_process
 from harness.waiting import until_async
 
 from shortcore.cache.change_feed import entry_order
@@ -132,7 +132,7 @@ async def test_an_edit_does_not_wait_for_earlier_imports(
     for number in range(20):
         await links.copy(codes(500, f"{number}-"), custom=[f"{number}-{each}" for each in (1, 2)])
     settings = {"relay_bulk_rate": 1000, "relay_poll_ms": 20}
-    async with stack(database_url, redis_url, redis_prefix, **settings) as one:
+    async with relay_in_process(database_url, redis_url, redis_prefix, **settings) as one:
         await one.relay.start()
 
         async def under_way() -> bool:
@@ -159,7 +159,7 @@ async def test_links_created_in_bulk_are_delivered_at_the_bulk_rate(
 ):
     for number in range(3):
         await links.copy(codes(200, f"{number}-"))
-    async with stack(database_url, redis_url, redis_prefix, relay_bulk_rate=500) as one:
+    async with relay_in_process(database_url, redis_url, redis_prefix, relay_bulk_rate=500) as one:
         began = time.monotonic()
         await one.relay.start()
 
@@ -179,8 +179,8 @@ async def test_two_relays_share_the_links_created_in_bulk_and_lose_none(
     names = [code for part in parts for code in part]
     settings = {"relay_bulk_rate": 3000}
     async with (
-        stack(database_url, redis_url, redis_prefix, **settings) as one,
-        stack(database_url, redis_url, redis_prefix, **settings) as two,
+        relay_in_process(database_url, redis_url, redis_prefix, **settings) as one,
+        relay_in_process(database_url, redis_url, redis_prefix, **settings) as two,
     ):
         await one.relay.start()
         await two.relay.start()

@@ -7,7 +7,14 @@ import time
 
 import pytest
 from harness.proxy import Proxy
-from harness.relays import HOST, Stack, all_changes, killed_before_delete, process, stack
+from harness.relays import (
+    HOST,
+    RelayInProcess,
+    all_changes,
+    killed_before_delete,
+    process,
+    relay_in_process,
+)
 from harness.servers import flush
 from harness.waiting import until_async
 
@@ -35,7 +42,7 @@ async def test_a_batch_delivers_the_newest_version_of_each_link_once(one, links)
 
 
 async def test_a_batch_claims_the_oldest_rows_first(database_url, redis_url, redis_prefix, links):
-    async with stack(database_url, redis_url, redis_prefix, relay_batch_size=2) as one:
+    async with relay_in_process(database_url, redis_url, redis_prefix, relay_batch_size=2) as one:
         for code in "abc":
             await links.put(code, "https://x.example/")
         assert await one.relay.delivery.deliver() == 2
@@ -84,8 +91,8 @@ async def test_two_relays_at_once_deliver_every_change_and_never_go_back(
     final: dict[str, tuple[int, str]] = {}
     seen: dict[str, int] = {}
     async with (
-        stack(database_url, redis_url, redis_prefix, relay_batch_size=7) as one,
-        stack(database_url, redis_url, redis_prefix, relay_batch_size=5) as two,
+        relay_in_process(database_url, redis_url, redis_prefix, relay_batch_size=7) as one,
+        relay_in_process(database_url, redis_url, redis_prefix, relay_batch_size=5) as two,
     ):
         await one.relay.start()
         await two.relay.start()
@@ -124,7 +131,7 @@ async def test_changes_wait_for_redis_and_are_delivered_when_it_recovers(
     valkey = EmbeddedValkey(server_folder / "valkey")
     valkey.start()
     try:
-        async with stack(database_url, valkey.url, redis_prefix) as one:
+        async with relay_in_process(database_url, valkey.url, redis_prefix) as one:
             await one.relay.start()
             valkey.stop()
             for number in range(20):
@@ -188,7 +195,7 @@ async def test_the_batch_of_a_relay_killed_while_redis_hangs_is_delivered_by_ano
             victim.kill()
             victim.wait()
         valkey.resume()
-        async with stack(database_url, valkey.url, redis_prefix) as one:
+        async with relay_in_process(database_url, valkey.url, redis_prefix) as one:
 
             async def arrived() -> bool:
                 await one.relay.delivery.deliver()
@@ -235,12 +242,12 @@ async def test_the_feed_position_is_stored_with_the_deletion(one, links):
     assert one.relay.monitor.rollbacks == 0
 
 
-async def snapshot(one: Stack) -> dict[bytes, bytes]:
+async def snapshot(one: RelayInProcess) -> dict[bytes, bytes]:
     client = one.relay.monitor._client
     return {key: await client.dump(key) for key in await client.keys("*")}
 
 
-async def go_back(one: Stack, saved: dict[bytes, bytes]) -> None:
+async def go_back(one: RelayInProcess, saved: dict[bytes, bytes]) -> None:
     """Do to the keys what a restart from an old snapshot does."""
     client = one.relay.monitor._client
     await client.flushall()
@@ -299,7 +306,7 @@ async def test_a_relay_that_starts_after_a_rollback_detects_it(
     await links.put("a", "https://new.example/")
     await one.relay.delivery.deliver()
     await go_back(one, saved)
-    async with stack(database_url, redis_url, redis_prefix) as later:
+    async with relay_in_process(database_url, redis_url, redis_prefix) as later:
         await later.relay.start()
 
         async def repaired() -> bool:
@@ -345,8 +352,8 @@ async def test_a_republish_continues_where_another_relay_stopped(
 ):
     settings = {"relay_batch_size": 2}
     async with (
-        stack(database_url, redis_url, redis_prefix, **settings) as one,
-        stack(database_url, redis_url, redis_prefix, **settings) as two,
+        relay_in_process(database_url, redis_url, redis_prefix, **settings) as one,
+        relay_in_process(database_url, redis_url, redis_prefix, **settings) as two,
     ):
         await one.relay.monitor.check()
         codes = "abcdefg"
@@ -402,7 +409,7 @@ async def test_another_server_behind_the_same_url_is_detected(
     valkey = EmbeddedValkey(server_folder / "valkey")
     valkey.start()
     try:
-        async with stack(database_url, valkey.url, redis_prefix) as one:
+        async with relay_in_process(database_url, valkey.url, redis_prefix) as one:
             await one.relay.start()
             await links.put("a", "https://a.example/")
 
@@ -429,7 +436,7 @@ async def test_another_server_behind_the_same_url_is_detected(
 async def test_a_notified_change_is_delivered_within_milliseconds(
     database_url, redis_url, redis_prefix, links, capsys
 ):
-    async with stack(database_url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
+    async with relay_in_process(database_url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
         await one.relay.start()
 
         async def listening() -> bool:
@@ -464,7 +471,7 @@ async def test_listening_resumes_when_its_connection_is_cut(
         "FROM pg_stat_activity WHERE datname = current_database() "
         "AND application_name = 'shortlinks-relay-listen' AND query LIKE 'LISTEN%'"
     )
-    async with stack(database_url, redis_url, redis_prefix) as one:
+    async with relay_in_process(database_url, redis_url, redis_prefix) as one:
         await one.relay.start()
 
         async def listening() -> bool:
@@ -488,7 +495,7 @@ async def test_listening_resumes_when_its_connection_stops_answering(
     monkeypatch.setattr("writer.relay.listener.CHECK_INTERVAL_S", 0.1)
     monkeypatch.setattr("writer.relay.listener.TIMEOUT_S", 1.0)
     with Proxy(database_url) as wire:
-        async with stack(wire.url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
+        async with relay_in_process(wire.url, redis_url, redis_prefix, relay_poll_ms=60_000) as one:
             await one.relay.start()
 
             async def heard(code: str) -> bool:
