@@ -18,7 +18,7 @@ from shortcore.cache.change_feed import START, Change, ChangeFeed
 from shortcore.cache.keys import CacheKeys
 from shortcore.cache.store import CacheStore
 from shortcore.cache.ttls import CacheTtls
-from shortcore.links.record import LinkId, LinkState, link_key
+from shortcore.links.record import LinkId, link_key
 from shortcore.settings.loader import load
 from shortcore.settings.relay import RelaySettings
 from shortcore.storage.circuit_breaker import Breaker
@@ -63,13 +63,6 @@ class Links:
                     self.sql, found, msgspec.structs.replace(found.values, target=target)
                 )
         return made.version
-
-    async def delete(self, code: str) -> int:
-        """Move a link to the trash; returns its version."""
-        async with self.sql.transaction():
-            found = await self._locked(code)
-            values = msgspec.structs.replace(found.values, state=LinkState.DELETED)
-            return (await save_link(self.sql, found, values)).version
 
     async def purge(self, code: str) -> int:
         """Remove a link for ever; returns the version of its absence."""

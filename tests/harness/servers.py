@@ -23,6 +23,7 @@ POSTGRES_IMAGE = "postgres:18"
 VALKEY_IMAGE = "valkey/valkey:9"
 # Nothing here has to survive a crash of the machine; tests about durability start their own.
 FAST = {
+    "autovacuum": "off",  # it would come in the middle of some test, and change statistics
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",

@@ -51,7 +51,7 @@ class Part:
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and text of a path on the admin port; (0, "") while nobody answers."""
         # Not by httpx: each of its clients reads the machine's certificates first.
-        connection = http.client.HTTPConnection(urlsplit(self.admin_url).netloc, timeout=5)
+        connection = http.client.HTTPConnection(urlsplit(self.admin_url).netloc, timeout=15)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -177,7 +177,7 @@ class Stack:
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=120,
         )
         return made.stdout.strip()
 

@@ -1,6 +1,5 @@
 """A redirector in the test's own loop over real servers, its clock in the test's hand."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import httpx
 import pytest
 from harness.clock import Clock
 from harness.tables import HOST, Table, open_table
+from harness.waiting import until_async
 
 from redirector.container import Redirector, open_redirector
 from redirector.http.asgi import application
@@ -84,9 +84,8 @@ async def run(
             await redirector.start()
             if "redis_url" not in settings:
                 # The first thing that the feed does is to let everything local expire.
-                async with asyncio.timeout(30):
-                    while not redirector.invalidation.connected:  # noqa: ASYNC110  # it has no event
-                        await asyncio.sleep(0.005)
+                feed = redirector.invalidation
+                await until_async(lambda: feed.connected, "the change feed is followed")
             transport = httpx.ASGITransport(application(redirector), client=("192.0.2.9", 1))  # type: ignore[arg-type]  # httpx names the same types its own way
             http = httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}")
             await stack.enter_async_context(http)

@@ -1,9 +1,11 @@
 """Links created in bulk share an outbox row, and have a queue that delays no edit."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from harness.relays import HOST, all_changes, killed_before_delete, relay_in_process
+from harness.tables import Table
 from harness.waiting import until_async
 
 from shortcore.cache.change_feed import entry_order
@@ -65,7 +67,7 @@ async def test_every_link_of_a_copy_reaches_redis_and_the_feed_and_the_outbox_is
 async def test_a_link_that_changed_after_its_copy_is_never_published_in_its_old_state(one, links):
     await links.copy(codes(100))
     await links.put("c1", "https://new.example/")
-    await links.delete("c2")
+    await Table(links.sql).edit("c2", deleted=True, updated_at=datetime.now(UTC))
     version = await links.purge("c3")
     await one.relay.delivery.deliver()
     position = await one.feed.end()
