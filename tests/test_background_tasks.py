@@ -56,7 +56,7 @@ def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
 
 def answers(path: str, *statuses: int):
     def answering(part: Part) -> bool:
-        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=30)
         try:
             connection.request("GET", path)
             return connection.getresponse().status in statuses

@@ -49,7 +49,7 @@ def running(
 def opened(url: str, source: str = "") -> socket.socket:
     host, _, port = urlsplit(url).netloc.partition(":")
     origin = (source, 0) if source else None
-    return socket.create_connection((host, int(port)), timeout=10, source_address=origin)
+    return socket.create_connection((host, int(port)), timeout=30, source_address=origin)
 
 
 def rest(sock: socket.socket) -> bytes:
@@ -212,7 +212,7 @@ def _until_ready(port: int) -> None:
 
 
 def _ask(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

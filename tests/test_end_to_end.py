@@ -3,12 +3,12 @@
 import concurrent.futures
 import csv
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from harness.stack import Stack
+from harness.stopwatch import Stopwatch
 from harness.waiting import until
 
 from shortcore.links.targets import TargetPolicy, normalise_target
@@ -27,7 +27,7 @@ def test_4383_real_links_are_imported_in_seconds_and_every_one_leads_to_its_targ
     stack: Stack, server_folder: Path
 ) -> None:
     writer, redirector = stack.writer(), stack.redirector()
-    began, stalled = time.monotonic(), stalled_s()
+    watch = Stopwatch()
     imported = subprocess.run(
         [
             *command("shortctl", "links", "import", str(LINKS), "--url", writer.url),
@@ -36,11 +36,10 @@ def test_4383_real_links_are_imported_in_seconds_and_every_one_leads_to_its_targ
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
-    # On a machine that does other things as well, those are not the import's time.
-    took = time.monotonic() - began - (stalled_s() - stalled)
+    took = watch.seconds
     assert imported.returncode == 0, imported.stdout + imported.stderr
     assert took < 5, f"the import took {took:.1f} s"
 
@@ -53,7 +52,7 @@ def test_4383_real_links_are_imported_in_seconds_and_every_one_leads_to_its_targ
         ],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=100,
     )
     with exported.open(newline="") as rows:
         codes = {row["code"]: row["target"] for row in csv.DictReader(rows)}
@@ -63,7 +62,7 @@ def test_4383_real_links_are_imported_in_seconds_and_every_one_leads_to_its_targ
     assert len(codes) == 4383
 
     with (
-        httpx.Client(timeout=10, trust_env=False) as client,
+        httpx.Client(timeout=30, trust_env=False) as client,
         concurrent.futures.ThreadPoolExecutor(8) as pool,
     ):
         answers = pool.map(lambda code: follow(client, f"{redirector.url}/{code}"), codes)
@@ -73,14 +72,6 @@ def test_4383_real_links_are_imported_in_seconds_and_every_one_leads_to_its_targ
             if answer != (302, codes[code])
         ]
     assert not wrong
-
-
-def stalled_s() -> float:
-    """For how long some process has wanted a processor that others had (Linux's PSI)."""
-    pressure = Path("/proc/pressure/cpu")
-    if not pressure.exists():
-        return 0
-    return int(pressure.read_text().partition("total=")[2].split()[0]) / 1e6
 
 
 def test_a_link_can_be_followed_as_soon_as_its_creation_is_answered(stack: Stack) -> None:

@@ -21,7 +21,7 @@ ENDLESS = {
 
 def connect(url: str) -> socket.socket:
     address = urlsplit(url)
-    return socket.create_connection((address.hostname, address.port), timeout=10)
+    return socket.create_connection((address.hostname, address.port), timeout=30)
 
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])

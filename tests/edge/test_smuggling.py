@@ -43,13 +43,13 @@ def attack(port: int, path: str, hidden: str, framing: str) -> None:
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
         f"Upgrade: anything\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         sock.sendall(head.encode() + body)
         assert sock.recv(100).startswith(b"HTTP/1.1 ")
 
 
 def location(port: int, path: str) -> str | None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers={"Host": "localhost"})
         return connection.getresponse().getheader("location")

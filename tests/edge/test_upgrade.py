@@ -37,7 +37,7 @@ def send(url: str, path: str, kind: str, body: str, key: str, *, cut: str) -> tu
         "behind the head": [head.encode(), body.encode()],
         "everywhere": [whole[at : at + 1] for at in range(len(whole))],
     }[cut]
-    with socket.create_connection((address.hostname, address.port), timeout=10) as sock:
+    with socket.create_connection((address.hostname, address.port), timeout=30) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             sock.sendall(piece)

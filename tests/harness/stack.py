@@ -186,7 +186,7 @@ class Stack:
         return httpx.Client(
             base_url=writer.url,
             headers={"Authorization": f"Bearer {self.api_key}"},
-            timeout=10,
+            timeout=30,
             trust_env=False,
         )
 

@@ -33,7 +33,7 @@ async def test_the_end_of_a_task_that_must_run_forever_is_a_failure(work):
     background.run_forever("well", idle())
     assert background.check().ok
     background.run_forever("task", work())
-    await asyncio.wait_for(background.failed.wait(), 5)
+    await asyncio.wait_for(background.failed.wait(), 30)
     assert not background.check().ok
     assert background.check().detail.startswith("task: ")
     assert failures(background) == {"well": 0, "task": 1}
@@ -43,14 +43,14 @@ async def test_the_end_of_a_task_that_must_run_forever_is_a_failure(work):
 async def test_an_unexpected_cancellation_is_a_failure():
     background = Background()
     background.run_forever("task", idle()).cancel()
-    await asyncio.wait_for(background.failed.wait(), 5)
+    await asyncio.wait_for(background.failed.wait(), 30)
     assert background.check().detail == "task: was cancelled"
 
 
 async def test_the_end_of_a_watched_task_of_another_owner_is_a_failure():
     background = Background()
     background.watch("port", asyncio.create_task(quick()))
-    await asyncio.wait_for(background.failed.wait(), 5)
+    await asyncio.wait_for(background.failed.wait(), 30)
 
 
 async def test_close_cancels_all_tasks_without_a_failure():

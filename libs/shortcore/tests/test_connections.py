@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import structlog
+from harness.stopwatch import Stopwatch
 from harness.waiting import until_async
 from prometheus_client import CollectorRegistry
 
@@ -114,7 +115,7 @@ def logged():
 async def ended(reader, until=b""):
     """Return the bytes up to `until`, or until the server closes."""
     got = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (until and until in got):
             part = await reader.read(65_536)
             if not part:
@@ -135,9 +136,10 @@ async def trickle(writer, data, every_s):
 async def test_a_silent_connection_is_closed_without_an_answer(serve, logged):
     served = await serve(**PATIENT | {"head_s": 0.4})
     async with served.connected() as (reader, _):
-        started = time.monotonic()
-        assert await ended(reader) == b""
-        assert 0.3 < time.monotonic() - started < 3
+        with Stopwatch() as took:
+            assert await ended(reader) == b""
+        assert took.wall_s > 0.3
+        assert took.seconds < 3
     assert served.ended("silent") == 1
     assert logged() == ["silent"]
 
@@ -168,10 +170,9 @@ async def test_a_head_that_trickles_has_the_same_deadline(serve, sent):
     served = await serve(**PATIENT | {"head_s": 0.5})
     async with served.connected() as (reader, writer):
         trickling = asyncio.create_task(trickle(writer, sent, 0.05))
-        started = time.monotonic()
-        with contextlib.suppress(ConnectionResetError):
+        with Stopwatch() as took, contextlib.suppress(ConnectionResetError):
             await ended(reader)
-        assert time.monotonic() - started < 5
+        assert took.seconds < 5
         await trickling
     assert served.ended("head_timeout") == 1
 
@@ -219,9 +220,9 @@ async def test_a_body_that_began_fast_and_stalls_is_answered_408(serve):
     head = POST.replace(b"1000", b"100000000")
     async with served.connected() as (reader, writer):
         writer.write(head + b"x" * 1_000_000)
-        started = time.monotonic()
-        assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - started < 5
+        with Stopwatch() as took:
+            assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
+        assert took.seconds < 5
     assert served.ended("body_timeout") == 1
 
 
@@ -231,10 +232,10 @@ async def test_a_client_that_was_too_slow_does_not_keep_its_connection(serve, se
     async with served.connected() as (reader, writer):
         writer.write(sent)
         assert (await ended(reader)).startswith(b"HTTP/1.1 408 ")
-        began = time.monotonic()
         trickling = asyncio.create_task(trickle(writer, b"x" * 1000, 0.05))  # it does not close
-        await until_async(lambda: served.open() == 0, "no connection is open")
-        assert time.monotonic() - began < 2
+        with Stopwatch() as took:
+            await until_async(lambda: served.open() == 0, "no connection is open")
+        assert took.seconds < 2
         await trickling
 
 
@@ -359,9 +360,10 @@ async def test_an_idle_connection_is_closed_and_not_logged(serve, logged):
     served = await serve(**PATIENT | {"idle_s": 0.4})
     async with served.connected() as (reader, writer):
         writer.write(GET)
-        started = time.monotonic()
-        assert (await ended(reader)).endswith(b"\r\n\r\n0")
-        assert 0.3 < time.monotonic() - started < 3
+        with Stopwatch() as took:
+            assert (await ended(reader)).endswith(b"\r\n\r\n0")
+        assert took.wall_s > 0.3
+        assert took.seconds < 3
     assert served.ended("idle") == 1
     assert logged() == []
 

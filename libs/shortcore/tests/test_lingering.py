@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 
 import pytest
+from harness.stopwatch import Stopwatch
 
 from shortcore.http import lingering, refusing_protocol
 from shortcore.runtime.server import UvicornServer
@@ -75,12 +75,12 @@ async def test_dropped_bytes_are_bounded_in_size(
 async def test_dropped_bytes_are_bounded_in_time(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lingering, "LINGER_S", 0.3)
+    monkeypatch.setattr(lingering, "LINGER_S", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /close HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
-    begun = time.monotonic()
-    assert (await reader.read()).endswith(b"large")
-    assert time.monotonic() - begun < 0.3, "the answer and its end came late"
+    with Stopwatch() as took:
+        assert (await reader.read()).endswith(b"large")
+    assert took.seconds < 0.5, "the answer and its end came late"
 
     async def send_on() -> None:
         while True:
@@ -89,7 +89,7 @@ async def test_dropped_bytes_are_bounded_in_time(
             await asyncio.sleep(0.02)
 
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(send_on(), 5)
+        await asyncio.wait_for(send_on(), 30)
     writer.close()
 
 

@@ -114,7 +114,7 @@ async def test_a_connection_whose_server_sends_garbage_is_replaced(database_url)
                 async with postgres.connection() as connection:
                     await connection.fetchval("SELECT 1")
             wire.set(Mode.PASS)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         async with postgres.connection() as connection:

@@ -117,7 +117,7 @@ async def test_both_servers_fold_on_one_connection(
     await table.link("sale", "https://exact.example/", host="localhost")
     with Stack(server_folder, database_url, redis_url) as stack:
         part = stack.redirector(REDIRECTOR_SERVER=server)
-        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=30)
         for _ in range(2):
             for host, path, location in (
                 (PRINT, "/SALE", "https://sale.example/"),

@@ -10,6 +10,7 @@ import pytest
 import redis
 from argon2 import PasswordHasher
 from harness.rig import exit_code
+from harness.stopwatch import Stopwatch
 from harness.tables import add_links
 from harness.waiting import until, until_async
 
@@ -66,7 +67,7 @@ LINKS = {
 
 def ask(part, path, method="GET", body=None, **headers):
     # Not by httpx, which adds its own headers.
-    connection = http.client.HTTPConnection(part.url.removeprefix("http://"), timeout=5)
+    connection = http.client.HTTPConnection(part.url.removeprefix("http://"), timeout=30)
     connection.putrequest(method, path, skip_accept_encoding=True)
     for name, value in headers.items():
         connection.putheader(name.replace("_", "-"), value)
@@ -233,9 +234,9 @@ async def test_a_drain_without_redis_ends_in_time_and_counts_what_is_lost(run, t
     valkey.stop()
     for _ in range(7):
         assert (await app.get("/abc")).status_code == 302
-    started = time.monotonic()
-    await app.redirector.click_capture.close()
-    assert time.monotonic() - started < 4
+    with Stopwatch() as took:
+        await app.redirector.click_capture.close()
+    assert took.seconds < 4
     assert app.redirector.click_capture.dropped == {"ring": 0, "redis": 0, "drain": 7}
 
 
@@ -268,6 +269,9 @@ async def test_memos_stay_small_whatever_is_sent(run, table):
     record = LinkRecord(1, Kind.ACTIVE, 1, "https://t.example/")
     for number in range(5000):
         headers = [(b"x-%d" % number, b""), (b"User-Agent", b"%d" % number)]
-        click_capture.capture(record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0)
+        click_capture.capture(
+            record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0
+        )
     await until_async(lambda: click_capture.taken == 5000, "5000 clicks are taken")
-    assert max(map(len, (click_capture._parser._names, click_capture._parser._agents, click_capture._parser._origins))) <= 4096
+    parser = click_capture._parser
+    assert max(map(len, (parser._names, parser._agents, parser._origins))) <= 4096

@@ -61,7 +61,7 @@ def talk(
 ) -> list[Answered]:
     """Send bytes on one connection and read so many answers; `heads` are answers to HEAD."""
     host, port = part.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         sock.sendall(sent)
         stream = sock.makefile("rb")
         return [read(stream, head=number in heads) for number in range(responses)]
@@ -171,7 +171,7 @@ def test_pipelined_requests_are_answered_in_their_order(part: Part) -> None:
 
 def test_a_request_in_pieces_is_one_request(part: Part) -> None:
     host, port = part.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in get("/plain"):
             sock.send(bytes([byte]))
@@ -184,7 +184,7 @@ def test_a_client_that_wants_the_connection_closed_gets_it_closed(part: Part) ->
         b"GET /plain HTTP/1.0\r\nHost: localhost\r\n\r\n",
     ):
         host, port = part.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=5) as sock:
+        with socket.create_connection((host, int(port)), timeout=30) as sock:
             sock.sendall(sent)
             stream = sock.makefile("rb")
             assert read(stream).headers["location"] == TARGET
@@ -203,7 +203,7 @@ def test_a_client_that_wants_the_connection_closed_gets_it_closed(part: Part) ->
 )
 def test_hostile_bytes_get_no_redirect_and_harm_nobody(part: Part, hostile: bytes) -> None:
     host, port = part.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         sock.sendall(hostile)
         with contextlib.suppress(OSError):  # the server may have hung up already
             sock.shutdown(socket.SHUT_WR)
@@ -215,7 +215,7 @@ def test_hostile_bytes_get_no_redirect_and_harm_nobody(part: Part, hostile: byte
 def test_the_requests_of_a_client_that_reads_nothing_do_not_pile_up(part: Part) -> None:
     host, port = part.url.removeprefix("http://").split(":")
     before = part.memory()
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         sock.setblocking(False)
         sent = get("/plain") * 1000
         total = 0
@@ -238,7 +238,7 @@ def test_a_head_without_an_end_is_cut_off(part: Part, begun: bytes) -> None:
     host, port = part.url.removeprefix("http://").split(":")
     before = part.memory()
     more = b"X-y: z\r\n" * 10_000 if begun.endswith(b"\n") else b"a" * 80_000
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         sock.sendall(begun)
         total = 0
         with contextlib.suppress(ConnectionError):  # what it is for
@@ -262,7 +262,7 @@ def test_the_body_of_an_answered_get_is_dropped_within_a_bound(part: Part) -> No
     host, port = part.url.removeprefix("http://").split(":")
     mib = b"x" * (1 << 20)
     with (
-        socket.create_connection((host, int(port)), timeout=5) as sock,
+        socket.create_connection((host, int(port)), timeout=30) as sock,
         sock.makefile("rb") as stream,
     ):
         for _ in range(2):  # each request has a bound of its own

@@ -59,7 +59,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 def ask(part: Part, path: str, method: str = "GET", **headers: str) -> Response:
-    connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=30)
     try:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, headers={"Host": "localhost", **names})

@@ -136,7 +136,7 @@ async def test_both_servers_take_the_forwarded_host(
             TRUSTED_PROXIES="127.0.0.1",
             REDIRECTOR_CORS_ORIGINS=origin,
         )
-        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+        connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=30)
 
         def ask(path, **headers):
             connection.request("GET", path, headers={"Host": "localhost", **headers})
@@ -155,7 +155,7 @@ async def test_both_servers_take_the_forwarded_host(
             assert ask("/plain", Forwarded='host="go.example').status == 400
             assert ask("/plain", Forwarded="x" * 9000).status == 400
             # The proxy's own Host is judged before it is replaced.
-            broken = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+            broken = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=30)
             sent = {"Host": "a b", "Forwarded": "host=go.example"}
             broken.request("GET", "/plain", headers=sent)
             assert broken.getresponse().status == 400
@@ -168,7 +168,7 @@ async def test_both_servers_take_the_forwarded_host(
         connection.close()
         address, port = urlsplit(part.url).netloc.split(":")
         for hosts in (b"Host: a b\r\n", b"Host: localhost\r\nHost: localhost\r\n", b""):
-            with socket.create_connection((address, int(port)), timeout=10) as sock:
+            with socket.create_connection((address, int(port)), timeout=30) as sock:
                 sock.sendall(
                     b"GET /plain HTTP/1.1\r\n" + hosts + b"Forwarded: host=go.example\r\n\r\n"
                 )
@@ -178,7 +178,7 @@ async def test_both_servers_take_the_forwarded_host(
             REDIRECTOR_SERVER=server, FORWARDED_HOST_HEADER="forwarded", TRUSTED_PROXIES="192.0.2.1"
         )
         address, port = urlsplit(part.url).netloc.split(":")
-        with socket.create_connection((address, int(port)), timeout=10) as sock:
+        with socket.create_connection((address, int(port)), timeout=30) as sock:
             sock.sendall(
                 b"GET /plain HTTP/1.1\r\nHost: localhost\r\nForwarded: host=go.example\r\n"
                 b"X-Forwarded-For: 192.0.2.1\r\nConnection: close\r\n\r\n"

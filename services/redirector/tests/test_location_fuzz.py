@@ -74,7 +74,7 @@ def part(request, filled: Stack) -> Part:
 def send(part: Part, head: bytes) -> bytes:
     """Return all that is answered to `head` and the lines that close the request."""
     address = urlsplit(part.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as wire:
+    with socket.create_connection((address.hostname, address.port), timeout=30) as wire:
         wire.sendall(head + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         response = b""
         try:

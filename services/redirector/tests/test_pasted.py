@@ -207,7 +207,7 @@ async def test_both_servers_clean_alike(
     await table.domain("other.example")
     with Stack(server_folder, database_url, redis_url) as stack:
         part = stack.redirector(REDIRECTOR_SERVER=server)
-        connection = http.client.HTTPConnection(part.url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(part.url.removeprefix("http://"), timeout=30)
         for path in (*(f"/code{junk}" for junk in JUNK), "//code", "/code&x=1"):
             for host, status in (("localhost", 302), ("other.example", 404)):
                 connection.request("GET", path, headers={"Host": host})

@@ -27,7 +27,7 @@ async def test_a_start_on_an_older_schema_waits_for_the_migration(blank_database
         assert not schema.ok
         assert "at revision 0" in schema.detail
         await asyncio.to_thread(upgrade, blank_database_url)
-        await asyncio.wait_for(starting, 10)
+        await asyncio.wait_for(starting, 30)
     finally:
         starting.cancel()
         await redirector.close()
@@ -36,7 +36,7 @@ async def test_a_start_on_an_older_schema_waits_for_the_migration(blank_database
 async def test_a_start_without_postgresql_does_not_wait():
     redirector = await open_redirector(settings("postgresql://127.0.0.1:1/none"))
     try:
-        await asyncio.wait_for(redirector.start(), 5)
+        await asyncio.wait_for(redirector.start(), 30)
     finally:
         await redirector.close()
 

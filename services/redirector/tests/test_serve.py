@@ -27,7 +27,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @contextmanager
 def connected(part: Part) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(part.url).netloc, timeout=30)
     try:
         yield connection
     finally:
@@ -198,7 +198,7 @@ async def test_an_answer_in_place_of_100_continue_closes_the_connection(
         address = urlsplit(part.url)
 
         def ask_all(*requests: bytes) -> bytes:
-            with socket.create_connection((address.hostname, address.port), timeout=5) as sock:
+            with socket.create_connection((address.hostname, address.port), timeout=30) as sock:
                 sock.sendall(b"".join(requests))
                 return sock.makefile("rb").read()
 

@@ -43,7 +43,7 @@ def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         env=environment(**settings),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -117,7 +117,7 @@ def test_waiting_for_the_schema_ends_after_the_migration(blank_database_url):
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(2)
         assert run("migrate", POSTGRES_URL=blank_database_url).returncode == 0
-        assert waiting.wait(20) == 0
+        assert waiting.wait(60) == 0
 
 
 def test_waiting_ends_with_one_sentence_at_the_timeout_and_at_once_if_newer_code_is_needed(
@@ -145,7 +145,7 @@ def test_migrating_waits_for_a_server_that_is_just_starting(server_folder):
             with pytest.raises(subprocess.TimeoutExpired):
                 migrating.wait(2)
             server.start()
-            assert migrating.wait(20) == 0
+            assert migrating.wait(60) == 0
         finally:
             migrating.kill()
             server.stop()
