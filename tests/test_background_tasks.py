@@ -1,6 +1,7 @@
 """A process whose background task crashed ends, and is healthy while its servers are down."""
 
 import http.client
+import signal
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
     trigger = stack.folder / "crash"
     code = CRASH.format(method=method, trigger=trigger)
     # Long enough for the questions below, also where the machine is busy.
-    part = stack.patched(role, code, DRAIN_DELAY_MS="5000")
+    part = stack.patched(role, code, DRAIN_DELAY_MS="60000")
     sample = f'shortlinks_background_task_failures_total{{task="{task}"}}'
     assert part.metric(sample) == 0
     assert sample in part.ask("/metrics")[1]
@@ -42,6 +43,8 @@ def crash(stack: Stack, role: str, method: str, task: str, answering) -> Part:
     assert part.metric(sample) == 1
     assert '"background tasks":{"ok":false' in part.ask("/health")[1]
     assert answering(part)  # until the end of the drain
+    for number in (signal.SIGTERM, signal.SIGINT):  # the second one skips the rest of the delay
+        part.child.send(number)
     until(lambda: part.child.exit_code is not None, "the process has ended")
     assert part.child.exit_code == 1
     log = part.child.tail(40)
