@@ -130,5 +130,7 @@ async def one(
     database_url: str, redis_url: str, redis_prefix: str, links: Links
 ) -> AsyncIterator[RelayInProcess]:
     """One relay that is not started, with a timeout that a busy machine does not exceed."""
-    async with relay_in_process(database_url, redis_url, redis_prefix, relay_redis_timeout_ms=10_000) as made:
+    async with relay_in_process(
+        database_url, redis_url, redis_prefix, relay_redis_timeout_ms=10_000
+    ) as made:
         yield made

@@ -16,9 +16,10 @@ from harness.relays import (
     relay_in_process,
 )
 from harness.servers import flush
+from harness.stopwatch import Stopwatch
 from harness.waiting import until_async
 
-from shortcore.cache.change_feed import Change, entry_order
+from shortcore.cache.change_feed import Batch, Change, entry_order
 from shortcore.errors import CacheUnavailable
 from shortcore.links.record import Kind, LinkKey, LinkRecord, link_key
 from shortctl.embedded import EmbeddedValkey
@@ -452,11 +453,16 @@ async def test_a_notified_change_is_delivered_within_milliseconds(
         took = []
         for number in range(100):
             await links.put("a", f"https://a.example/{number}")
-            committed = time.perf_counter()
+            committed, watch = time.perf_counter(), Stopwatch()
             await links.sql.execute(f"NOTIFY {outbox.CHANNEL}")
-            batch = await one.feed.read(position, wait_ms=500)
+
+            async def read(position: str = position) -> Batch | None:
+                batch = await one.feed.read(position, wait_ms=500)
+                return batch if batch.changes else None
+
+            batch = await until_async(read, "the change is on the feed")
             took.append((time.perf_counter() - committed) * 1000)
-            assert batch.changes, "no change within 500 ms of its notice"
+            assert watch.seconds < 0.5
             position = batch.position
     took.sort()
     with capsys.disabled():
