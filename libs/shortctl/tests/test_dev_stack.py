@@ -38,7 +38,7 @@ class Run:
             return (self.state / "dev.json").exists()
 
         until(ready, "dev.json is there", READY_S, details=self.output.read_text)
-        return json.loads((self.state / "dev.json is there").read_text())
+        return json.loads((self.state / "dev.json").read_text())
 
     def end(self, number=signal.SIGINT):
         self.process.send_signal(number)
