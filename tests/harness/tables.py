@@ -9,6 +9,7 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -26,8 +27,7 @@ Row = Mapping[str, Any]
 class Table:
     """Writes rows on a connection of its own.
 
-    Columns are given by name. `deleted=True` and `enabled=False` stand for the columns that make
-    a link so.
+    Columns are given by name. `deleted=True` stands for the time of a deletion.
     """
 
     connection: "asyncpg.Connection[asyncpg.Record]"
@@ -140,13 +140,10 @@ def _row(domain_id: int, code: str, columns: Row) -> Row:
 
 
 def _stored(columns: Row) -> Row:
-    """Return the columns of the table that `deleted` and `enabled` stand for, and the others."""
+    """Return the columns of the table, with the column that `deleted` stands for."""
     stored = dict(columns)
-    enabled = stored.pop("enabled", None)
     if stored.pop("deleted", False):
-        stored["state"] = "deleted"
-    elif enabled is not None:
-        stored["state"] = "active" if enabled else "disabled"
+        stored["deleted_at"] = datetime.now(UTC)
     return stored
 
 

@@ -2,7 +2,6 @@
 
 import http.client
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest

@@ -8,7 +8,6 @@ import asyncio
 import random
 import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import string
-from datetime import UTC, datetime
 
 import pytest
 from harness.waiting import until_async

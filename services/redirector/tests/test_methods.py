@@ -1,7 +1,5 @@
 """Which methods a link answers, and what `Allow` says; over the ASGI application and real sockets."""
 
-from datetime import UTC, datetime
-
 import pytest
 from argon2 import PasswordHasher
 

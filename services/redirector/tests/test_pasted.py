@@ -3,7 +3,6 @@
 import http.client
 import random
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
