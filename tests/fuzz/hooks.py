@@ -4,6 +4,7 @@ It only makes data valid that is meant to be. What is meant to be invalid is sen
 """
 
 import itertools
+import re
 import zlib
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,11 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
+from writer.domains.schemas import CreateDomain
 from writer.http.cursors import DomainCursor, KeyCursor, encode, encode_cursor
+from writer.http.entity_tags import ETAGS_SCHEMA
+from writer.keys.schemas import CreateKey
+from writer.links.schemas import CreateLink
 
 HOST = "localhost"
 MAX_TARGET = 60
@@ -61,10 +66,16 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     del context, kwargs
     if case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE:
         _name_a_known_link(case)
+        case.body = _lead_elsewhere(case.body)
         _make_body_consistent(case)
         _make_unique(case)
+        _make_conditions_valid(case)
         if case.query and "cursor" in case.query:
             case.query["cursor"] = _cursor_of(case)
+    elif isinstance(case.body, dict) and not _IGNORED.isdisjoint(case.body):
+        # Whatever is wrong in an ignored field is accepted, so an unknown field takes its place.
+        known = {name: each for name, each in case.body.items() if name not in _IGNORED}
+        case.body = known | {"not_a_field": True}
     _spare_own_key(case)
 
 
@@ -99,6 +110,24 @@ def _make_body_consistent(case: Any) -> None:
         _leave_address_out(body)
 
 
+def _make_conditions_valid(case: Any) -> None:
+    # A number that stands for "no such header" is sent although the pattern refuses it.
+    for name in ("If-Match", "If-None-Match"):
+        if case.headers and not _ETAGS.fullmatch(str(case.headers.get(name, "*"))):
+            del case.headers[name]
+
+
+def _lead_elsewhere(value: Any) -> Any:
+    # A short URL of an earlier response, which is sent as a target, would be refused as a circle.
+    if isinstance(value, dict):
+        return {name: _lead_elsewhere(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_lead_elsewhere(each) for each in value]
+    if isinstance(value, str) and value.startswith(f"http://{HOST}/"):
+        return _URL
+    return value
+
+
 def _leave_address_out(body: dict[str, Any]) -> None:
     # It would have to be that of the path.
     for name in ("code", "domain", "host"):
@@ -113,6 +142,8 @@ def _make_unique(case: Any) -> None:
 
 
 _NUMBERS = itertools.count()
+_ETAGS = re.compile(ETAGS_SCHEMA["pattern"])
+_IGNORED = CreateLink.read_only | CreateDomain.read_only | CreateKey.read_only
 _A_TIME = datetime(2025, 1, 1, tzinfo=UTC)
 
 
@@ -124,8 +155,10 @@ def _spare_own_key(case: Any) -> None:
 def _make_consistent(link: dict[str, Any]) -> None:
     if link.get("domain") is not None:
         link["domain"] = HOST
-    # An end lies after the beginning, also after the one that the link has.
+    # An end lies in the future, and after the beginning, also after the one that the link has.
     if link.get("expires_at") is not None:
+        if str(link["expires_at"]) < "2030":  # a time of an earlier response
+            link["expires_at"] = "2030-01-01T00:00:00Z"
         link["valid_from"] = None
     elif "valid_from" in link:
         link["expires_at"] = None
