@@ -17,15 +17,18 @@ def make_replica(primary: EmbeddedPostgres, folder: Path) -> EmbeddedPostgres:
     room.mkdir(mode=0o711)
     if replica._account.uid is not None:
         shutil.chown(room, replica._account.uid)
-    primary._run(
-        "pg_basebackup",
-        f"--dbname={primary.url}",
-        f"--pgdata={room / 'data'}",
-        "--checkpoint=fast",
-        "--wal-method=stream",
-        "--write-recovery-conf",
-        "--no-sync",
+    copied = primary._account.run(
+        [
+            str(primary._bin / "pg_basebackup"),
+            f"--dbname={primary.url}",
+            f"--pgdata={room / 'data'}",
+            "--checkpoint=fast",
+            "--wal-method=stream",
+            "--write-recovery-conf",
+            "--no-sync",
+        ]
     )
+    assert copied.returncode == 0, copied.stdout
     (room / "data").rename(folder / "data")
     replica.start()
     return replica
