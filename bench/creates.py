@@ -110,11 +110,11 @@ class Creates:
         return load
 
     def _import(self) -> float:
-        # Without --once-more, links of an earlier round would be found and not created.
+        # Without --create-again, links of an earlier round would be found and not created.
         began = time.monotonic()
         printed = _run(
             *self._deployment.stack.command("shortctl", "links", "import", str(self._csv)),
-            "--once-more", "--url", self._deployment.writer.url,
+            "--create-again", "--url", self._deployment.writer.url,
             SHORTCTL_KEY=self._deployment.stack.api_key,
         )  # fmt: skip
         if f"{self._rows} links created" not in printed:

@@ -76,7 +76,7 @@ class TestMake:
         assert 0.001 < found["import of a CSV / COPY"] < 10
         written = json.loads((tmp_path / "bench.json").read_text())
         assert written["conditions"]["PostgreSQL fsync"] == "on"
-        (local, _) = written["redirects"]
+        (local, *_) = written["redirects"]  # nginx too, where it is installed
         assert (local["name"], 1000 < local["per_cpu_s"][0] < 1e6) == ("local hit", True)
         assert set(local["lookups"]) <= {"local hit", "redis hit"}
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from harness.stack import Stack
+from harness.waiting import until
 
 MIB = 2**20
 PORTS = {
@@ -58,4 +59,4 @@ def test_what_stands_around_a_body_takes_no_memory(stack: Stack, kind: str, port
         sock.sendall(ENDLESS[kind])  # the server cuts the connection
     assert part.memory() - before < 12 * MIB
     if port in {"direct", "asgi"}:  # the others answer before, and drop the rest
-        assert part.metric(rule) == refused + 1
+        until(lambda: part.metric(rule) == refused + 1, "the refusal is counted")
