@@ -194,7 +194,6 @@ class LinksMachine(RuleBasedStateMachine):
     def restore(self, number: int) -> None:
         link = self.pick(number, deleted=True)
         link.deleted = False
-        link.disabled = False  # the trash does not remember: who restores wants it to work
         self.done(link, self.world.api.post(f"{api_path(link.path)}:restore"), 200)
 
     @precondition(lambda self: self.those())
