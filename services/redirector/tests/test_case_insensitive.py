@@ -69,7 +69,7 @@ async def test_during_a_scan_no_spelling_of_a_link_is_refused(app, table, clock)
     for number in range(150):
         await app.get(f"/madeup{number}x", headers=HEADERS)
     made_up = link_key(PRINT, "neverexisted")
-    assert redirector.codes.existence_of(made_up, clock()) is Existence.ABSENT
+    assert redirector.scan_filter.existence_of(made_up, clock()) is Existence.ABSENT
     before = app.count("codes", "refused")
     assert (await app.get("/NeverExisted", headers=HEADERS)).status_code == 404
     assert app.count("codes", "refused") == before + 1

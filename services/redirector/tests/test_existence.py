@@ -145,14 +145,14 @@ async def test_a_scan_does_not_lead_unknown_codes_back_to_the_host_that_was_aske
 async def test_without_a_scan_every_code_is_asked_for(run, clock):
     app = await run()
     await trust(app, clock)
-    existence_of = app.redirector.codes.existence_of
+    existence_of = app.redirector.scan_filter.existence_of
     assert existence_of(LinkKey(f"{HOST}/never"), clock()) is Existence.UNKNOWN
     assert existence_of(LinkKey(f"{HOST}/never."), clock()) is Existence.INVALID
     assert existence_of(LinkKey(f"{HOST}/" + "a" * 65), clock()) is Existence.INVALID
 
 
 async def test_during_a_scan_the_decision_names_each_case(scanned, clock):
-    existence_of, now = scanned.redirector.codes.existence_of, clock()
+    existence_of, now = scanned.redirector.scan_filter.existence_of, clock()
     assert existence_of(LinkKey(f"{HOST}/never"), now) is Existence.ABSENT
     assert existence_of(LinkKey(f"{HOST}/ne%20ver"), now) is Existence.INVALID
     assert existence_of(LinkKey(f"{HOST}/" + CodeSpace(SECRET).encode(9)), now) is Existence.UNKNOWN

@@ -7,6 +7,7 @@ import pytest
 from argon2 import PasswordHasher
 from structlog.testing import capture_logs
 
+from redirector.responses.responses import RESPONSE_BYTES
 from redirector.rules.loops import Leads, OwnHosts, place_of
 
 OWN = OwnHosts({"go.example", "xn--bcher-kva.example", "www.shop.example"})
@@ -153,7 +154,7 @@ async def test_many_links_are_decided_anew_without_holding_up_anybody(run, table
     record = cache.entries["go.example/abc"].record
     for number in range(20_000):
         cache.put(f"go.example/c{number}", record, read_at=1000.0)
-    size = cache.bytes
+    size = cache.bytes - len(cache) * RESPONSE_BYTES  # they will share one page
     longest, last = 0.0, time.thread_time()
 
     async def tick():

@@ -15,9 +15,11 @@ from redirector.domains.cache import Domains
 from redirector.domains.forwarded import make_forwarded
 from redirector.domains.loader import DomainLoader
 from redirector.domains.unknown_hosts import UnknownHosts
-from redirector.links.existence import Existence, make_codes
-from redirector.links.fast_path import make_fast_path, make_fresh
+from redirector.links.existence import Existence, make_scan_filter
+from redirector.links.handler import make_handle
 from redirector.links.prepare import make_prepare, prepare_again
+from redirector.links.renewal import make_fresh
+from redirector.links.respond import make_respond
 from redirector.links.service import RedirectService
 from redirector.links.visits import Visits
 from redirector.lookup import repository
@@ -166,33 +168,44 @@ class Redirector:
             clock=clock,
         )
         clean = clean_path if settings.clean_pasted_urls else never
-        self.codes = make_codes(
-            decode, self.custom_codes, self.domains, self.cache, scan, self.counts, clock, clean
+        self.scan_filter = make_scan_filter(
+            decode, self.custom_codes, self.cache, scan, self.counts, clock, clean
         )
-        self.fresh = fresh = make_fresh(self.cache, self._renew, clock)
-        self.fast_path = make_fast_path(
-            self.cache, fresh, scan, self.codes.refuse, self.counts, clock
-        )
+        fresh = make_fresh(self.cache, self._renew, clock)
         self.unlock = self._make_unlock(keys, now_ms)
         self._visits = Visits(self._primary, settings.preview_max_visits)
         self.click_capture = ClickCapture(
             settings, self._client, keys, self.client_addresses, now_ms=now_ms
         )
-        self.service = RedirectService(
+        respond = make_respond(self.counts, self.click_capture.capture)
+        service = RedirectService(
             self.responses,
             self.domains,
             fresh,
-            self.codes.refuses,
+            self.scan_filter.rejects,
             self.lookup,
             self._visits,
             self.unlock,
-            self.click_capture.capture,
+            self.client_addresses,
+            respond,
             self.counts,
             now_ms,
             forwards=settings.redirect_other_methods,
             clean=clean,
         )
         self.schema = SchemaCheck(self._primary)
+        self.handle = make_handle(
+            self.cache,
+            fresh,
+            scan,
+            self.scan_filter,
+            self.lookup,
+            service,
+            self.responses.unavailable,
+            respond,
+            self.counts,
+            clock,
+        )
         self.loader = DomainLoader(
             self.domains,
             self._primary,
@@ -213,7 +226,7 @@ class Redirector:
         )
 
     def _renew(self, key: LinkKey) -> None:
-        if self.codes.existence_of(key, self.clock()) is not Existence.ABSENT:
+        if self.scan_filter.existence_of(key, self.clock()) is not Existence.ABSENT:
             self.lookup.renew(key)
 
     def _make_unlock(self, keys: CacheKeys, now_ms: Callable[[], int]) -> Unlock:

@@ -28,6 +28,10 @@ class Counts(Collector):
         """Return the slot that counts lookups in this layer with this result."""
         return self._slot(self._lookups, (layer, result))
 
+    def add(self, counter: int) -> None:
+        """Count one event; the hot path adds to `values` itself."""
+        self.values[counter] += 1
+
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with the current values of all slots."""
         service = CounterMetricFamily(

@@ -9,7 +9,7 @@ from typing import Any
 import uvloop
 
 from redirector.container import Redirector, open_redirector
-from redirector.http import asgi, cors, fast_protocol, forwarding
+from redirector.http import asgi, cors, fast_protocol
 from shortcore.errors import ConfigurationError, TaskFailed
 from shortcore.http import connections
 from shortcore.http.connections import Connections
@@ -75,8 +75,6 @@ def _server(
 ) -> Server:
     direct_server = settings.redirector_server == "direct"
     application = asgi.application(redirector)
-    if settings.forwarded_host_header != "none":
-        application = forwarding.forwarding(application, redirector)
     if settings.redirector_cors_origins:
         application = cors.cross_origin(application, redirector)
     return UvicornServer(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from redirector.domains.unknown_hosts import UnknownHosts
 from redirector.lookup.repository import DomainRow
-from redirector.responses.responses import Plain, Response, Responses
+from redirector.responses.responses import Response, Responses
 from redirector.rules.location import as_reference
 from redirector.rules.loops import Leads, OwnHosts
 from shortcore.cache.local import Entry
@@ -63,7 +63,7 @@ class Domain:
 
         self.home = to(row.default_target, "home", responses.home)
         self.not_found = to(row.not_found_target, "not_found", responses.not_found)
-        self.not_found_entry: Entry[Plain | Response | None] = Entry(
+        self.not_found_entry: Entry[Response | None] = Entry(
             absent(), self.not_found, refresh_at=0, fresh_until=0, stale_until=0, size=0
         )
 
@@ -94,6 +94,8 @@ class Domains:
         self._unread = Domain(DomainRow(""), responses, self.own)
         self._unknown_hosts = unknown_hosts
         self._lost = self._closed_by(responses.unknown_host)
+        self.malformed = self._closed_by(responses.malformed_host)
+        """The domain of a request whose forwarded host is malformed."""
         self._strange: Domain | None = None
         """The domain of unknown hosts, if it is not the default domain."""
         self._strange_host = ""

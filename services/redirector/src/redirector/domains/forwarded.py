@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from redirector.client_address import ClientAddresses
+from redirector.rules.fields import field_value
 from shortcore.http.framing import is_host
 from shortcore.settings.redirector import ForwardedHeader
 
@@ -39,12 +40,6 @@ class MalformedError(ValueError):
     """A trusted proxy forwards a value that is not a valid host."""
 
 
-def field(fields: Fields, name: bytes) -> str:
-    """Return the value of a header; several fields of one name are one list (RFC 9110, 5.3)."""
-    values = [value for key, value in fields if key.lower() == name]
-    return b",".join(values).decode("latin-1")
-
-
 def make_forwarded(header: ForwardedHeader, client_addresses: ClientAddresses) -> Forwarded:
     """Return the function that takes the host of a request from `header`.
 
@@ -60,7 +55,7 @@ def make_forwarded(header: ForwardedHeader, client_addresses: ClientAddresses) -
         address = peer[0] if peer else ""
         if not client_addresses.trusts(address):
             return fields
-        value = field(fields, name)
+        value = field_value(fields, name)
         host = read(value, fields, address, client_addresses) if value else None
         if host is None:
             return fields
@@ -79,7 +74,7 @@ def _read_forwarded_host(
     hosts = [host.strip(" \t") for host in _bounded(value).split(",")]
     if len(hosts) > MAX_HOPS:
         raise MalformedError
-    hops = client_addresses.trusted_hops(peer, field(fields, b"x-forwarded-for"), len(hosts))
+    hops = client_addresses.trusted_hops(peer, field_value(fields, b"x-forwarded-for"), len(hosts))
     return _checked(hosts[-hops])
 
 

@@ -1,14 +1,16 @@
 """The redirector as an ASGI 3 application (HTTP only)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from redirector.container import Redirector
-from redirector.links.service import Request
-from redirector.lookup.lookup import LinkEntry
-from redirector.responses.responses import Plain, Response
+from redirector.domains.forwarded import MalformedError
+from redirector.links.handler import Later
+from redirector.links.request import READING_METHODS, Request
+from redirector.responses.responses import Response
+from redirector.rules.fields import field_value
 from shortcore.runtime.health import Phase
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -25,69 +27,56 @@ _EMPTY: Message = {"type": "http.response.body", "body": b""}
 
 
 def application(redirector: Redirector) -> Application:
-    """Return the application: a closure, which avoids attribute lookups on each request."""
-    fast_path = redirector.fast_path
+    """Return the application."""
+    handle = redirector.handle
     domains = redirector.domains
+    forwarded = redirector.forwarded
     health = redirector.health
     observe = redirector.sampled.observe
-    respond_slowly = redirector.service.response
-    client_addresses = redirector.client_addresses
-    capture = redirector.click_capture.capture
-    whole = redirector.responses.of_entry
     unavailable = redirector.responses.unavailable
-    draining = Phase.DRAINING
     seen = 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal seen
         seen += 1
         started = 0.0 if seen % SAMPLE else perf_counter()
-        method = scope["method"]
-        entry: LinkEntry | None = None
-        domain = domains.of_header(header(scope["headers"], b"host"))
-        if (method == "GET" or method == "HEAD") and not scope["query_string"]:  # noqa: PLR1714  # twice as fast as a set
-            entry = fast_path(domain.host + scope["raw_path"].decode("latin-1"))
-        if entry is None:
-            response = await slow(scope, receive)
-        else:
-            response = whole(entry)
-            if isinstance(entry.response, Plain):
-                capture(entry.record, method, scope["headers"], scope.get("client"), 0)
+        response = await respond(scope, receive)
         headers = response.headers
-        if health.phase is draining:
-            headers = [*headers, _CLOSE]
+        if health.phase is Phase.DRAINING:
+            headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         body = response.body
         await send({"type": "http.response.body", "body": body} if body else _EMPTY)
         if started:
             observe(perf_counter() - started)
 
-    async def slow(scope: Scope, receive: Receive) -> Response:
+    async def respond(scope: Scope, receive: Receive) -> Response:
+        method = scope["method"]
         peer = scope.get("client")
-        request = Request(
-            scope["method"],
-            scope["raw_path"].decode("utf-8", "surrogateescape"),
-            scope["query_string"].decode("utf-8", "surrogateescape"),
-            header(scope["headers"], b"host"),
-            client_addresses.address(
-                peer[0] if peer else None, header(scope["headers"], b"x-forwarded-for")
-            ),
-            scope["headers"],
-            peer,
-        )
-        if request.method in {"GET", "HEAD"}:
-            return await respond_slowly(request)
-        body = Body(receive)
-        response = await unless_gone(respond_slowly(request, body.chunks()), body)
-        return response or unavailable  # the server sends nothing to a client that is gone
+        try:
+            headers = forwarded(list(scope["headers"]), peer)
+        except MalformedError:
+            headers, domain = scope["headers"], domains.malformed
+        else:
+            domain = domains.of_header(field_value(headers, b"host"))
+        body = None if method in READING_METHODS else Body(receive)
+        chunks = None if body is None else body.chunks()
+        response = handle(Request(method, target(scope), domain, headers, peer, chunks))
+        if isinstance(response, Response):
+            return response
+        if body is None:
+            return await response
+        # The server sends nothing to a client that is gone.
+        return await unless_gone(response, body) or unavailable
 
     return app
 
 
-def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
-    """Return the value of a header; several fields of one name are one list (RFC 9110, 5.3)."""
-    values = [value for key, value in headers if key.lower() == name]
-    return b",".join(values).decode("latin-1")
+def target(scope: Scope) -> str:
+    """Return the path and the query as sent."""
+    query = scope["query_string"]
+    sent: bytes = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+    return sent.decode("utf-8", "surrogateescape")
 
 
 class Body:
@@ -113,9 +102,9 @@ class Body:
             pass
 
 
-async def unless_gone(answering: Coroutine[Any, Any, Response], body: Body) -> Response | None:
+async def unless_gone(responding: Later, body: Body) -> Response | None:
     """Return the response, or None if the client disconnects: its password is then not checked."""
-    response = asyncio.ensure_future(answering)
+    response = asyncio.ensure_future(responding)
     gone = asyncio.ensure_future(body.gone())
     try:
         await asyncio.wait((response, gone), return_when=asyncio.FIRST_COMPLETED)

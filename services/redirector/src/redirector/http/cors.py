@@ -5,8 +5,9 @@ the link themselves.
 """
 
 from redirector.container import Redirector
-from redirector.http.asgi import Application, Message, Receive, Scope, Send, header
+from redirector.http.asgi import Application, Message, Receive, Scope, Send
 from redirector.responses.cors import EXPOSED
+from redirector.rules.fields import field_value
 from shortcore.origins import ANY_ORIGIN
 from shortcore.runtime.health import Phase
 
@@ -30,18 +31,18 @@ def cross_origin(app: Application, redirector: Redirector) -> Application:
     """Return `app`, which scripts of the allowed origins may then call."""
     allowed = frozenset(origin.encode() for origin in redirector.settings.redirector_cors_origins)
     every = ANY_ORIGIN.encode() in allowed
-    values = redirector.counts.values
-    answered = redirector.counts.response("cors_preflight", 204)
-    refused = redirector.counts.response("cors_preflight", 403)
+    counts = redirector.counts
+    answered = counts.response("cors_preflight", 204)
+    refused = counts.response("cors_preflight", 403)
     health = redirector.health
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        origin = header(scope["headers"], b"origin").encode("latin-1")
+        origin = field_value(scope["headers"], b"origin").encode("latin-1")
         if not origin:
             await app(scope, receive, send)
             return
         named = origin in allowed
-        if scope["method"] == "OPTIONS" and header(
+        if scope["method"] == "OPTIONS" and field_value(
             scope["headers"], b"access-control-request-method"
         ):
             await preflight(origin, send, permitted=named or every)
@@ -60,16 +61,16 @@ def cross_origin(app: Application, redirector: Redirector) -> Application:
 
     async def preflight(origin: bytes, send: Send, *, permitted: bool) -> None:
         if permitted:
-            status, slot = 204, answered
+            status, counter = 204, answered
             own = ANY_ORIGIN.encode() if every else origin
             # A 204 has no Content-Length (RFC 9110, section 8.6).
             headers = [(b"access-control-allow-origin", own), *_ALLOWED]
         else:
-            status, slot = 403, refused
+            status, counter = 403, refused
             headers = [_VARY, _EMPTY]
         if health.phase is Phase.DRAINING:
             headers.append((b"connection", b"close"))
-        values[slot] += 1
+        counts.add(counter)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 

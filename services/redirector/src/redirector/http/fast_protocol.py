@@ -18,11 +18,11 @@ import structlog
 from redirector.container import Redirector
 from redirector.domains.cache import Domain
 from redirector.domains.forwarded import MalformedError
-from redirector.http.asgi import SAMPLE, header
-from redirector.links.service import Request
-from redirector.lookup.lookup import LinkEntry
-from redirector.responses.responses import Plain, Response, status_line
-from redirector.rules.paths import is_code
+from redirector.http.asgi import SAMPLE
+from redirector.links.handler import Later
+from redirector.links.pending import Pending, Work
+from redirector.links.request import Request
+from redirector.responses.responses import Response, make_template
 from shortcore.http.protocol import BoundedProtocol
 from shortcore.http.stages import BETWEEN, BODY, HEAD
 from shortcore.origins import ANY_ORIGIN
@@ -30,10 +30,9 @@ from shortcore.runtime.health import Phase
 
 log = structlog.stdlib.get_logger(__name__)
 
-_CLOSE = b"\r\nconnection: close"
-_FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\ndate: "
 _END = b"\r\n\r\n"
-_SHARED = 1024
+_CLOSE = b"\r\nconnection: close\r\n\r\n"
+_FAILED = Response(make_template(500, [(b"content-length", b"0")], 0))
 _UNUSUAL = frozenset({b"authorization", b"transfer-encoding"})
 _SIZES = frozenset(map(len, (b"host", b"connection", *_UNUSUAL)))
 """Lengths of the names of the fields that decide how a request is read."""
@@ -48,22 +47,12 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     The function creates the class, because uvicorn creates the instances. The hot path uses
     variables of the closure, which are faster than attributes.
     """
-    fast_path = redirector.fast_path
+    handle = redirector.handle
     domains = redirector.domains
     known = domains.known.get
     health = redirector.health
     observe = redirector.sampled.observe
-    capture = redirector.click_capture.capture
-    ask = redirector.lookup.ask
-    entries = redirector.cache.entries
-    fresh = redirector.fresh
-    respond_slowly = redirector.service.response
-    placed = redirector.service.placed
-    client_addresses = redirector.client_addresses
     forwarded = redirector.forwarded
-    unavailable = redirector.responses.unavailable
-    values = redirector.counts.values
-    made_of = Shared()
     ready = Phase.READY
     between, head, body = BETWEEN, HEAD, BODY
     seen = 0
@@ -100,6 +89,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             parser = self.parser
             method = parser.get_method()
             cycle = self.cycle
+            target = self.url.decode("latin-1")
             if (
                 (method == b"GET" or method == b"HEAD")  # noqa: PLR1714  # faster than a set
                 and (cycle is None or cycle.response_complete)  # type: ignore[redundant-expr]  # None at first
@@ -107,36 +97,33 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 and not self.head_bytes  # true if the head arrived in parts
                 and health.phase is ready
                 and parser.should_keep_alive()
+                and target.isascii()
+                and "#" not in target
+                and target[0] == "/"
                 and (domain := self.domain()) is not None
             ):
                 seen += 1
                 started = 0.0 if seen % SAMPLE else perf_counter()
-                key = domain.host + self.url.decode("latin-1")
-                entry = fast_path(key)
-                if entry is not None:
-                    self.answered_here = True
-                    self.stage = body
-                    response = entry.response
-                    date = self.server_state.default_headers[0][1]
-                    write = self.write
-                    if isinstance(response, Plain):
-                        write(
-                            response.head
-                            + entry.record.target.encode()
-                            + response.tail
-                            + date
-                            + _END
-                        )
-                        capture(entry.record, method, self.headers, self.client, 0)
-                    elif response is not None:
-                        made = made_of(response, date)
-                        write(made.head if method == b"HEAD" else made.whole)
+                self.answered_here = True
+                self.stage = body
+                name = "GET" if method == b"GET" else "HEAD"
+                request = Request(name, target, domain, self.headers, self.client)
+                response = handle(request)
+                if isinstance(response, Response):
+                    template = response.template
+                    self.write(
+                        template.before
+                        + response.location.encode()
+                        + template.after
+                        + self.server_state.default_headers[0][1]  # the Date, new each second
+                        + _END
+                        + (template.body if name == "GET" else b"")
+                    )
                     if started:
                         observe(perf_counter() - started)
-                    return
-                if self.url.startswith(b"/") and self.url.isascii() and b"#" not in self.url:
-                    self.wait(domain, key, _Waiting(method, self.url, self.headers, started))
-                    return
+                else:
+                    self.wait(response, _Waiting(request, started))
+                return
             self.into_asgi()
 
         def domain(self) -> Domain | None:
@@ -167,92 +154,55 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             parser = self.parser
             return not parser.should_upgrade() and parser.get_http_version() == "1.1"
 
-        def wait(self, domain: Domain, key: str, waiting: "_Waiting") -> None:
+        def wait(self, later: Later, waiting: "_Waiting") -> None:
             """Answer as soon as possible; requests that arrive meanwhile queue behind this one."""
-            self.answered_here = True
-            self.stage = body
             self.cycle = waiting  # type: ignore[assignment]  # it has all attributes that uvicorn reads
-            path = key[len(domain.host) :]
-            if (
-                domain.host
-                and is_code(path[1:])
-                and not (domain.case_insensitive and domain.spelled(path) != path)
-            ):
-                if key in entries and fresh(key) is not None:  # type: ignore[arg-type]  # a link's key now
-                    self.work(waiting)  # its response depends on the request or on the time
-                else:
-                    ask(key, partial(self.landed, waiting))  # type: ignore[arg-type]
-            elif "?" not in path and (response := placed(path, domain)) is not None:
-                self.send_shared(waiting, response)
+            if isinstance(later, Pending):
+                later.then(partial(self.send, waiting))
             else:
-                self.work(waiting)
+                self.send(waiting, later)
 
-        def landed(self, waiting: "_Waiting", entry: LinkEntry | None) -> None:
-            """Send the result of a lookup; a link with rules needs a task."""
-            response = unavailable if entry is None else entry.response
-            if response is None:
-                self.work(waiting)
-                return
-            values[response.slot] += 1
-            if not isinstance(response, Plain):
-                self.send_shared(waiting, response)
-            elif entry is not None:  # always: «unavailable» is a complete response
-                capture(entry.record, waiting.method, waiting.headers, self.client, 0)
-                start = response.head + entry.record.target.encode() + response.tail
-                self.send(waiting, start, b"")
-
-        def work(self, waiting: "_Waiting") -> None:
-            """Answer in a separate task."""
-            task = self.loop.create_task(self.response(waiting))
+        def run(self, waiting: "_Waiting", work: Work) -> None:
+            """Make a response in a task, and send it."""
+            task = self.loop.create_task(work)
             task.add_done_callback(self.tasks.discard)
-            self.tasks.add(task)
+            self.tasks.add(task)  # type: ignore[arg-type]  # uvicorn waits for any task
+            task.add_done_callback(partial(self.ended, waiting))
 
-        async def response(self, waiting: "_Waiting") -> None:
-            path, _, query = waiting.url.decode("ascii").partition("?")
-            headers, peer = waiting.headers, self.client
-            request = Request(
-                waiting.method.decode("ascii"),
-                path,
-                query,
-                header(headers, b"host"),
-                client_addresses.address(
-                    peer[0] if peer else None, header(headers, b"x-forwarded-for")
-                ),
-                headers,
-                peer,
-            )
-            try:
-                response = await respond_slowly(request)
-            except Exception:  # as in uvicorn: an error must not affect other requests
-                log.exception("a request failed", path=path)
-                waiting.keep_alive = False
-                self.send(waiting, _FAILED, b"")
+        def ended(self, waiting: "_Waiting", task: asyncio.Task[Response]) -> None:
+            """Send the response of a task."""
+            if task.cancelled():
+                self.send(waiting, _FAILED)
+            elif (error := task.exception()) is not None:  # an error must not affect other requests
+                log.error("request failed", target=waiting.request.target, exc_info=error)
+                self.send(waiting, _FAILED)
             else:
-                self.send(waiting, start_bytes(response), response.body)
+                self.send(waiting, task.result())
 
-        def send_shared(self, waiting: "_Waiting", response: Response) -> None:
-            """Write a page that is the same for every request."""
-            self.send(waiting, made_of(response, self.date()).start, response.body)
-
-        def send(self, waiting: "_Waiting", start: bytes, body: bytes) -> None:
-            """Write a response, and start the next request."""
+        def send(self, waiting: "_Waiting", response: Response | Work) -> None:
+            """Write a response, and start the next request; work makes a response first."""
+            if not isinstance(response, Response):
+                self.run(waiting, response)
+                return
             waiting.response_complete = True
             if waiting.disconnected or self.transport.is_closing():
                 return
-            date = self.date()
-            closing = not waiting.keep_alive or health.phase is not ready
-            end = _CLOSE + _END if closing and start is not _FAILED else _END
-            self.write(start + date + end + (b"" if waiting.method == b"HEAD" else body))
+            template = response.template
+            closing = not waiting.keep_alive or health.phase is not ready or response is _FAILED
+            self.write(
+                template.before
+                + response.location.encode()
+                + template.after
+                + self.server_state.default_headers[0][1]
+                + (_CLOSE if closing else _END)
+                + (b"" if waiting.request.method == "HEAD" else template.body)
+            )
             if waiting.started:
                 observe(perf_counter() - waiting.started)
             if closing:
                 self.transport.close()
             elif self.pipeline or self.refusal is not None:
                 self.on_response_complete()
-
-        def date(self) -> bytes:
-            """Return the value of a Date header; uvicorn makes a new one each second."""
-            return self.server_state.default_headers[0][1]
 
         def into_asgi(self) -> None:
             url, headers, head_bytes = self.url, self.headers, self.head_bytes
@@ -312,42 +262,6 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     }[forwards, listed]
 
 
-class Made(msgspec.Struct, gc=False):
-    """The bytes of a shared page for the second in `date`; `head` ends with the blank line."""
-
-    response: Response
-    start: bytes
-    date: bytes
-    head: bytes
-    whole: bytes
-
-
-class Shared:
-    """Caches the bytes of shared pages, which are made once for each page and second."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, Made] = {}
-
-    def __call__(self, response: Response, date: bytes) -> Made:
-        """Return the bytes of `response` with this value of its Date header."""
-        made = self._known.get(id(response))
-        if made is not None and made.date is date:
-            return made
-        if len(self._known) >= _SHARED:  # pages of domains that have been edited
-            self._known.clear()
-        start = start_bytes(response) if made is None else made.start
-        head = start + date + _END
-        made = Made(response, start, date, head, head + response.body)
-        self._known[id(response)] = made  # refers to the response, so its id stays unique
-        return made
-
-
-def start_bytes(response: Response) -> bytes:
-    """Return the bytes of a response before the value of its Date header."""
-    lines = [name + b": " + value + b"\r\n" for name, value in response.headers]
-    return status_line(response.status) + b"".join(lines) + b"date: "
-
-
 class _Waiting(msgspec.Struct, gc=False, eq=False):
     """A request that waits for its response, with the attributes that uvicorn uses.
 
@@ -355,9 +269,7 @@ class _Waiting(msgspec.Struct, gc=False, eq=False):
     down.
     """
 
-    method: bytes
-    url: bytes
-    headers: list[tuple[bytes, bytes]]
+    request: Request
     started: float
     keep_alive: bool = True
     disconnected: bool = False

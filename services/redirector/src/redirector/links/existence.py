@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from redirector.counts import Counts
-from redirector.domains.cache import Domains
+from redirector.domains.cache import Domain
 from redirector.lookup.custom_codes import CustomCodes
-from redirector.lookup.lookup import LinkCache, LinkEntry
+from redirector.lookup.lookup import LinkCache
 from redirector.lookup.scan_detection import ScanDetector
+from redirector.responses.responses import Response
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import match_code, read_path
 from shortcore.links.custom_codes import MAX_CUSTOM_LENGTH
@@ -40,32 +41,31 @@ class Existence(enum.Enum):
 _INVALID, _ABSENT, _UNKNOWN = Existence  # access to an enum member costs as much as a call
 
 
-class Codes(NamedTuple):
+class ScanFilter(NamedTuple):
     """The decision as functions, one for each kind of caller; times are of `clock`."""
 
     existence_of: Callable[[LinkKey, float], Existence]
     """Returns what is known about the code of a key."""
 
-    refuses: Callable[[LinkKey], bool]
+    rejects: Callable[[LinkKey], bool]
     """Returns whether a key is ABSENT; if so, counts it as part of the scan."""
 
-    refuse: Callable[[str, float], LinkEntry | None]
-    """Returns the «not found» entry for a host and a raw path; None if the code is not ABSENT.
+    reject: Callable[[Domain, str, str, float], Response | None]
+    """Returns the «not found» response for a domain, a target, their key and the time.
 
-    For the hot path: it also counts the response.
+    Counts it as part of the scan. None if the code is not ABSENT.
     """
 
 
-def make_codes(  # noqa: C901  # counts four functions
+def make_scan_filter(  # noqa: C901  # counts four functions
     decode: Callable[[str], int | None],
     custom: CustomCodes,
-    domains: Domains,
     cache: LinkCache,
     scan: ScanDetector,
     counts: Counts,
     clock: Callable[[], float],
     clean: Clean = clean_path,
-) -> Codes:
+) -> ScanFilter:
     """Return the functions. They are closures for speed: each request of a scan calls one.
 
     A code is ABSENT only during a scan: otherwise a new code is looked up, even if its creation has
@@ -73,9 +73,9 @@ def make_codes(  # noqa: C901  # counts four functions
     it was generated or chosen), if it may be a custom code, or if the local cache holds a version
     of it.
     """
-    of_host, find, holds, note = domains.of_host, cache.entries.get, custom.holds, scan.note
+    find, holds, note = cache.entries.get, custom.holds, scan.note
     values = counts.values
-    refused = counts.lookup("codes", "refused")
+    rejected = counts.lookup("codes", "refused")
     generated = counts.lookup("codes", "generated")
     perhaps_custom = counts.lookup("codes", "custom")
 
@@ -101,38 +101,32 @@ def make_codes(  # noqa: C901  # counts four functions
         host, _, code = key.partition("/")
         return known(host, code, key, now)
 
-    def refuses(key: LinkKey) -> bool:
+    def rejects(key: LinkKey) -> bool:
         now = clock()
         if existence_of(key, now) is not _ABSENT:
             return False
         note(now)
-        values[refused] += 1
+        values[rejected] += 1
         return True
 
-    def refuse(sent: str, now: float) -> LinkEntry | None:
-        host, _, rest = sent.partition("/")
-        domain = of_host(host)
-        # The request target was a complete URL, or the response depends on the Host field.
-        if domain.host != host or domain.doubtful:
-            return None
-        if domain.case_insensitive and match_code(rest):
-            rest = fold_code(rest)
-            sent = f"{host}/{rest}"
-        verdict = known(host, rest, sent, now)
-        if verdict is _INVALID:
-            path = "/" + rest.partition("?")[0]
+    def reject(domain: Domain, target: str, key: str, now: float) -> Response | None:
+        host, code = domain.host, target[1:]
+        if domain.case_insensitive and match_code(code):
+            code = fold_code(code)
+            key = f"{host}/{code}"
+        existence = known(host, code, key, now)
+        if existence is _INVALID:
+            path = target.partition("?")[0]
             asked = read_path(path)
             if asked is None and (pasted := clean(path)) is not None:
                 asked = read_path(pasted.path)
             if asked is not None:
                 code = domain.spelled(asked.code)
-                verdict = known(host, code, f"{host}/{code}", now)
-        if verdict is not _ABSENT:
+                existence = known(host, code, f"{host}/{code}", now)
+        if existence is not _ABSENT:
             return None
         note(now)
-        values[refused] += 1
-        entry = domain.not_found_entry
-        values[entry.response.slot] += 1  # type: ignore[union-attr]  # made with one
-        return entry
+        values[rejected] += 1
+        return domain.not_found
 
-    return Codes(existence_of, refuses, refuse)
+    return ScanFilter(existence_of, rejects, reject)

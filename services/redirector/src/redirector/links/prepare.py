@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from redirector.domains.cache import Domains
-from redirector.responses.responses import Plain, Response, Responses
+from redirector.responses.responses import Response, Responses
 from redirector.rules.location import as_reference
 from redirector.rules.loops import Leads
 from redirector.rules.resolve import is_plain
@@ -21,7 +21,7 @@ from shortcore.links.record import Kind, LinkKey, LinkRecord, split_key
 
 log = structlog.stdlib.get_logger(__name__)
 
-Prepare: TypeAlias = Callable[[LinkKey, LinkRecord, bool], Prepared[Plain | Response | None]]
+Prepare: TypeAlias = Callable[[LinkKey, LinkRecord, bool], Prepared[Response | None]]
 
 LOG_EVERY_S = 60.0
 """Minimum interval between two log lines about links that lead back, in seconds."""
@@ -41,9 +41,7 @@ def make_prepare(responses: Responses, domains: Domains, clock: Callable[[], flo
     active = _Active(responses, domains, clock)
     of_plain = responses.of_plain
 
-    def prepare(
-        key: LinkKey, record: LinkRecord, in_use: bool
-    ) -> Prepared[Plain | Response | None]:
+    def prepare(key: LinkKey, record: LinkRecord, in_use: bool) -> Prepared[Response | None]:
         if record.kind is _ACTIVE:
             # Most links need only these checks: those of `active` take 2 µs more, a tenth of the
             # time of a link from Redis.
@@ -78,9 +76,7 @@ class _Active:
         self._clock = clock
         self._log_from = clock()
 
-    def __call__(
-        self, key: LinkKey, record: LinkRecord, in_use: bool
-    ) -> Prepared[Plain | Response | None]:
+    def __call__(self, key: LinkKey, record: LinkRecord, in_use: bool) -> Prepared[Response | None]:
         record = with_references(record)
         leads = self._domains.own.leads(record.target)
         if leads is _HERE:
@@ -97,7 +93,7 @@ class _Active:
             log.warning("a link leads to a host of short links", link=key, target=record.target)
 
 
-async def prepare_again(cache: LocalCache[Plain | Response | None]) -> None:
+async def prepare_again(cache: LocalCache[Response | None]) -> None:
     """Prepare all entries again, because the domains that they depend on have changed."""
     keys = list(cache.entries)
     for start in range(0, len(keys), SLICE):

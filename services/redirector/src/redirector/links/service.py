@@ -1,22 +1,25 @@
-"""The slow path: answers every request that the hot path does not answer.
+"""Answers the requests that the handler cannot answer from the local cache alone.
 
-It uses no framework: an adaptor converts the request of its server to a `Request` and sends the
-`Response`. A local hit awaits nothing here, either.
+These are requests with a query, a path after the code or percent-encoded characters, previews,
+links with rules, passwords, limited links, and methods other than GET and HEAD.
 """
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
-from redirector.clicks.capture import Capture
+from redirector.client_address import ClientAddresses
 from redirector.counts import LOCAL_HITS, Counts
 from redirector.domains.cache import Domain, Domains
-from redirector.links.fast_path import Fresh
+from redirector.links.renewal import Fresh
+from redirector.links.request import READING_METHODS, Request
+from redirector.links.respond import Respond
 from redirector.links.visits import Taken, Visits
 from redirector.lookup.lookup import LinkEntry, Lookup
 from redirector.passwords.unlock import Unlock
-from redirector.responses.responses import Plain, Response, Responses
+from redirector.responses.responses import Response, Responses
+from redirector.rules.fields import field_value
 from redirector.rules.methods import READ, Methods, allowed
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import read_path
@@ -37,7 +40,6 @@ MAX_FORM = 4096
 FORM_WITHIN_S = 10.0
 """Maximum time for a password form to arrive, in seconds."""
 
-_READS = frozenset({"GET", "HEAD"})
 _PLACES = frozenset({"/", "/robots.txt", "/favicon.ico"})
 _USABLE = frozenset({Outcome.REDIRECT, Outcome.COUNT, Outcome.PASSWORD, Outcome.PREVIEW})
 _LEAVES = frozenset({Outcome.REDIRECT, Outcome.COUNT})
@@ -46,26 +48,18 @@ _ATTEMPTS = 3
 """Maximum decisions about a visit-limited link that is edited meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request: `path` and `query` are percent-encoded, `client` is the address behind proxies.
+class Reply(NamedTuple):
+    """A response, and the link whose click it is if the response `is_click`."""
 
-    `headers` and `peer` have the server's types, for click capture (`click_capture.Capture`).
-    """
-
-    method: str
-    path: str
-    query: str
-    host: str
-    client: str
-    headers: Any
-    peer: Any
+    response: Response
+    record: LinkRecord | None = None
+    flags: int = 0
 
 
 class RedirectService:
     """Answers requests for short links.
 
-    `fresh` returns an entry of the local cache, `refuses` says which keys need no lookup
+    `fresh` returns an entry of the local cache, `rejects` says which keys need no lookup
     (`existence`), and `lookup` finds the other keys. `forwards` says whether 307 and 308 also
     redirect methods that change something.
     """
@@ -75,11 +69,12 @@ class RedirectService:
         responses: Responses,
         domains: Domains,
         fresh: Fresh,
-        refuses: Callable[[LinkKey], bool],
+        rejects: Callable[[LinkKey], bool],
         lookup: Lookup,
         visits: Visits,
         unlock: Unlock,
-        capture: Capture,
+        client_addresses: ClientAddresses,
+        respond: Respond,
         counts: Counts,
         now_ms: Callable[[], int],
         *,
@@ -90,11 +85,12 @@ class RedirectService:
         self._responses = responses
         self._domains = domains
         self._fresh = fresh
-        self._refuses = refuses
+        self._rejects = rejects
         self._lookup = lookup
         self._visits = visits
         self._unlock = unlock
-        self._capture = capture
+        self._client_addresses = client_addresses
+        self._respond = respond
         self._values = counts.values
         self._now_ms = now_ms
         self._forwards = forwards
@@ -105,78 +101,68 @@ class RedirectService:
             Outcome.PASSWORD: responses.password,
         }
 
-    async def response(
-        self, request: Request, body: AsyncIterable[bytes] | None = None
-    ) -> Response:
-        """Answer one request and count it.
+    async def respond(self, request: Request) -> Response:
+        """Return the response to a request, and count it."""
+        reply = await self._reply(request)
+        return self._respond(request, reply.response, reply.record, reply.flags)
 
-        `body` is read only if a password form is expected; the server discards any other body.
-        """
-        response = await self._respond_meant(request, body)
-        self._values[response.slot] += 1
-        return response
-
-    async def _respond_meant(self, request: Request, body: AsyncIterable[bytes] | None) -> Response:
+    async def _reply(self, request: Request) -> Reply:
         """Answer a short URL that was pasted with extra characters (`pasted`)."""
-        pasted = self._clean(request.path)
+        path, _, query = request.target.partition("?")
+        pasted = self._clean(path)
         if pasted is None:
-            return await self._response(request, body)
+            return await self._reply_to(request, path, query)
         if pasted.repeated:
-            response = await self._response(request, body)
-            domain = self._domains.of_header(request.host, count=False)
-            if response is not domain.not_found:
-                return response
-        query = "&".join(filter(None, (pasted.query, request.query)))
-        response = await self._response(replace(request, path=pasted.path, query=query), body)
-        return self._responses.cleaned(response, 302 if request.method in _READS else 307)
+            reply = await self._reply_to(request, path, query)
+            if reply.response is not request.domain.not_found:
+                return reply
+        query = "&".join(filter(None, (pasted.query, query)))
+        reply = await self._reply_to(request, pasted.path, query)
+        status = 302 if request.method in READING_METHODS else 307
+        return reply._replace(response=self._responses.cleaned(reply.response, status))
 
-    async def _response(self, request: Request, body: AsyncIterable[bytes] | None) -> Response:  # noqa: PLR0911  # one a rule, in their order
-        if len(request.query) > MAX_QUERY:
-            return self._responses.too_long
-        reads = request.method in _READS
-        domain = self._domains.of_header(request.host, count=False)
+    async def _reply_to(self, request: Request, path: str, query: str) -> Reply:  # noqa: PLR0911  # one a rule, in their order
+        if len(query) > MAX_QUERY:
+            return Reply(self._responses.too_long)
+        reads = request.method in READING_METHODS
+        domain = request.domain
         if domain.closed is not None:
-            return domain.closed
-        asked = read_path(request.path)
+            return Reply(domain.closed)
+        asked = read_path(path)
         if asked is None:
-            return self._without_code(request, domain)
+            if not reads and path in _PLACES:
+                return Reply(self._unlike_get(request, READ))
+            return Reply(self._place(path, domain))
         if len(asked.rest) > MAX_REST:
-            return self._responses.too_long
+            return Reply(self._responses.too_long)
         if not domain.host:
-            return self._responses.unavailable  # it may be a domain with its own links
+            return Reply(self._responses.unavailable)  # it may be a domain with its own links
         key = link_key(domain.host, domain.spelled(asked.code))
         entry = await self._find(domain, key)
         if entry is None:
-            return self._responses.unavailable
+            return Reply(self._responses.unavailable)
         if reads and entry.response is not None and not (asked.rest or asked.preview):
-            if isinstance(entry.response, Plain):
-                self._click(request, entry.record)
-            return self._responses.of_entry(entry)
-        ask = Ask(request.query, asked.rest, asked.preview)
-        visit = _Visit(request, domain, key, entry.renewed)
+            return Reply(entry.response, entry.record)
+        ask = Ask(query, asked.rest, asked.preview)
+        visit = _Visit(request, path, key, entry.renewed)
         if reads:
             return await self._carry_out(visit, entry.record, ask)
-        return await self._with_other_method(visit, entry.record, ask, body)
+        return await self._with_other_method(visit, entry.record, ask)
 
-    def _without_code(self, request: Request, domain: Domain) -> Response:
-        if request.method not in _READS and request.path in _PLACES:
-            return self._unlike_get(request, READ)
-        return self._place(request.path, domain)
-
-    async def _with_other_method(
-        self, visit: "_Visit", record: LinkRecord, ask: Ask, body: AsyncIterable[bytes] | None
-    ) -> Response:
+    async def _with_other_method(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Reply:
         decision = resolve(record, ask, self._now_ms())
         if decision.outcome not in _USABLE:
             return self._page(visit, record, decision)
         methods = allowed(decision, forwards=self._forwards)
         method = visit.request.method
         if method not in methods or method == "OPTIONS":
-            return self._unlike_get(visit.request, methods)
+            return Reply(self._unlike_get(visit.request, methods))
         if decision.outcome is not Outcome.PASSWORD:
             return await self._carry_out(visit, record, ask)
-        form = await self._form(body)
-        return form if isinstance(form, Response) else await self._posted(visit, record, ask, form)
+        form = await self._form(visit.request.body)
+        if isinstance(form, Response):
+            return Reply(form)
+        return await self._posted(visit, record, ask, form)
 
     def _unlike_get(self, request: Request, methods: Methods) -> Response:
         """Return the response that names the allowed methods: 204 to OPTIONS, otherwise 405."""
@@ -205,20 +191,17 @@ class RedirectService:
         if entry is not None:
             self._values[LOCAL_HITS] += 1
             return entry
-        if self._refuses(key):
+        if self._rejects(key):
             return domain.not_found_entry
         return await self._lookup.find(key)
 
-    def _click(self, request: Request, record: LinkRecord, flags: int = 0) -> None:
-        self._capture(record, request.method, request.headers, request.peer, flags)
-
-    def placed(self, path: str, domain: Domain) -> Response | None:
-        """Count and return the response to GET of a fixed path, such as `/`; None for others."""
-        if domain.closed is None and (read_path(path) or self._clean(path)) is not None:
+    def without_code(self, path: str, domain: Domain) -> Response | None:
+        """Return the response to GET of a fixed path, such as `/`; None for others."""
+        if domain.closed is not None:
+            return domain.closed
+        if (read_path(path) or self._clean(path)) is not None:
             return None
-        response = domain.closed or self._place(path, domain)
-        self._values[response.slot] += 1
-        return response
+        return self._place(path, domain)
 
     def _place(self, path: str, domain: Domain) -> Response:
         match path:
@@ -230,7 +213,7 @@ class RedirectService:
                 return self._responses.no_icon
         return domain.not_found
 
-    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Response:
+    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Reply:
         now_ms = self._now_ms()
         decision = resolve(record, ask, now_ms)
         if decision.outcome is Outcome.PASSWORD and self._unlock.proves(
@@ -239,39 +222,39 @@ class RedirectService:
             ask = replace(ask, unlocked=True)
             decision = resolve(record, ask, now_ms)
         if decision.outcome in _LEAVES and self._leads_back(visit, decision):
-            return self._responses.loop
+            return Reply(self._responses.loop)
         if decision.outcome is Outcome.COUNT:
             return await self._count(visit, record, ask, decision)
         if decision.outcome is Outcome.REDIRECT:
-            self._click(visit.request, record)
             if ask.unlocked:
-                return self._responses.unstored(decision.location, 303)
+                return Reply(self._responses.unstored(decision.location, 303), record)
             ends_ms = record.expires_at_ms
             left_s = None if ends_ms is None else (ends_ms - now_ms) // 1000
-            return self._responses.of_link(
+            response = self._responses.of_link(
                 visit.key, record, decision.location, left_s=left_s, in_use=visit.in_use
             )
+            return Reply(response, record)
         return self._page(visit, record, decision)
 
     def _leads_back(self, visit: "_Visit", decision: Decision) -> bool:
         return self._domains.own.leads_back(decision.location, visit.request.host)
 
-    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Response:
+    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Reply:
         match decision.outcome:
             case Outcome.PREVIEW:
-                return self._responses.preview(record, visit.key)
+                return Reply(self._responses.preview(record, visit.key))
             case Outcome.EXPIRED if not self._leads_back(visit, decision):
-                self._click(visit.request, record, int(Flag.EXPIRED))
-                return self._responses.elsewhere(decision.location, "expired")
+                response = self._responses.elsewhere(decision.location, "expired", is_click=True)
+                return Reply(response, record, int(Flag.EXPIRED))
             case Outcome.NOT_YET:
-                return self._responses.not_yet(record.valid_from_ms or 0)
+                return Reply(self._responses.not_yet(record.valid_from_ms or 0))
             case Outcome.NOT_FOUND:
-                return visit.domain.not_found
-        return self._fixed[decision.outcome]
+                return Reply(visit.request.domain.not_found)
+        return Reply(self._fixed[decision.outcome])
 
     async def _count(  # noqa: PLR0911  # one a rule, in their order
         self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
-    ) -> Response:
+    ) -> Reply:
         """Redirect only if PostgreSQL has counted this visit of exactly this version.
 
         Link previews, prefetches and HEAD (`visits`) need a visit that is left, and use up none.
@@ -283,16 +266,15 @@ class RedirectService:
                     visit.key, record.version, request.method, request.headers
                 )
             except DatabaseUnavailable:
-                return self._responses.unavailable  # fail closed: the limit is a promise
+                return Reply(self._responses.unavailable)  # fail closed: the limit is a promise
             if taken is Taken.PREVIEW:
-                return self._responses.preview_of_limited(record, visit.key)
+                return Reply(self._responses.preview_of_limited(record, visit.key))
             if taken is not None:
-                self._click(request, record)
                 status = 303 if ask.unlocked else decision.status
-                return self._responses.unstored(decision.location, status)
+                return Reply(self._responses.unstored(decision.location, status), record)
             entry = await self._lookup.newest(visit.key)
             if entry is None:
-                return self._responses.unavailable
+                return Reply(self._responses.unavailable)
             if entry.record.version == record.version:
                 return self._page(visit, record, over(record, ask))
             if entry.record.password_hash != record.password_hash:
@@ -301,32 +283,37 @@ class RedirectService:
             decision = resolve(record, ask, self._now_ms())
             if decision.outcome is not Outcome.COUNT or self._leads_back(visit, decision):
                 return await self._carry_out(replace(visit, in_use=False), record, ask)
-        return self._responses.unavailable
+        return Reply(self._responses.unavailable)
 
-    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Response:
+    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Reply:
         request, key = visit.request, visit.key
-        proven = self._unlock.proves(key, record, request.headers)
+        headers = request.headers
+        proven = self._unlock.proves(key, record, headers)
         if not proven:
-            refusal = await self._unlock.refusal(key, record, request.client, request.headers, form)
+            peer = request.peer[0] if request.peer else None
+            forwarded = field_value(headers, b"x-forwarded-for")
+            client = self._client_addresses.address(peer, forwarded)
+            refusal = await self._unlock.refusal(key, record, client, headers, form)
             if refusal is not None:
-                return refusal
+                return Reply(refusal)
         # The link may have been edited while the check waited for its turn.
-        entry = await self._find(visit.domain, key)
+        entry = await self._find(request.domain, key)
         if entry is None:
-            return self._responses.unavailable
+            return Reply(self._responses.unavailable)
         # (A link that lost its password meanwhile still gets a 303: a 307 would send the form on.)
         unlocked = entry.record.password_hash in {None, record.password_hash}
-        response = await self._carry_out(
+        reply = await self._carry_out(
             replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
         )
         if proven or not unlocked:
-            return response  # a cookie must not renew itself, or it would be valid for ever
-        return self._unlock.remember(response, key, record, request.path, request.headers)
+            return reply  # a cookie must not renew itself, or it would be valid for ever
+        response = self._unlock.remember(reply.response, key, record, visit.path, headers)
+        return reply._replace(response=response)
 
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
     request: Request
-    domain: Domain
+    path: str
     key: LinkKey
     in_use: bool

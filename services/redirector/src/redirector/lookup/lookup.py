@@ -20,7 +20,7 @@ from redirector.lookup.freshness import RelayHeartbeat, freshness
 from redirector.lookup.repository import Found
 from redirector.lookup.scan_detection import ScanDetector
 from redirector.lookup.token_bucket import TokenBucket
-from redirector.responses.responses import Plain, Response
+from redirector.responses.responses import Response
 from shortcore.cache.local import Entry, LocalCache
 from shortcore.cache.store import CacheStore
 from shortcore.errors import CacheUnavailable, DatabaseUnavailable
@@ -51,8 +51,8 @@ GRACE_S = 1.0
 PRIMARY_ATTEMPTS = 3
 """Maximum reads of a key in the primary if the key changes while it is read."""
 
-LinkEntry = Entry[Plain | Response | None]
-LinkCache = LocalCache[Plain | Response | None]
+LinkEntry = Entry[Response | None]
+LinkCache = LocalCache[Response | None]
 T = TypeVar("T")
 
 _ABSENT = Kind.ABSENT  # access to an enum member costs as much as a call

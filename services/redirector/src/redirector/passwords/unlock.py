@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 
-import msgspec
-
 from redirector.passwords.check import Passwords, Verdict
 from redirector.passwords.cookie import VisitorCookies
 from redirector.passwords.form import Unreadable, Unsupported, read_password
 from redirector.passwords.rate_limit import WINDOW_S
 from redirector.responses.responses import Response, Responses
-from redirector.rules.fields import field_values
+from redirector.rules.fields import field_value
 from shortcore.links.record import LinkKey, LinkRecord
 from shortcore.runtime.metrics import FromMemory
 
@@ -42,7 +40,7 @@ class Unlock:
         self, key: LinkKey, record: LinkRecord, client: str, headers: Headers, body: bytes
     ) -> Response | None:
         """Return the response to a wrong password in `body`; None if the password is right."""
-        content_type = b",".join(field_values(headers, b"content-type")).decode("latin-1")
+        content_type = field_value(headers, b"content-type")
         try:
             given = read_password(content_type, body)
         except (Unreadable, Unsupported) as error:
@@ -60,9 +58,7 @@ class Unlock:
         cookie = self._cookies.make(key, record, path, headers)
         if cookie is None:
             return response
-        return msgspec.structs.replace(
-            response, headers=[*response.headers, (b"set-cookie", cookie)]
-        )
+        return self._responses.with_cookie(response, cookie)
 
     def export(self, memory: FromMemory) -> None:
         """Add the metrics of cookies and password checks."""

@@ -10,51 +10,83 @@ from redirector.counts import Counts
 from redirector.responses.cdn import PERMANENT, PERMANENT_MAX_AGE_S, Cdn
 from redirector.responses.pages import Page, Pages
 from redirector.rules.methods import ALL, FORM, READ
-from shortcore.cache.local import Entry
 from shortcore.links.record import REDIRECT_STATUSES, LinkKey, LinkRecord
 
 Header: TypeAlias = tuple[bytes, bytes]
 
-HELD_BYTES = 330
-"""Bytes of a response that a CDN may hold, without its tail, as measured by test_cdn.py."""
+RESPONSE_BYTES = 32
+"""Size of a response beside its template and its location."""
+
+HELD_BYTES = 390
+"""Size of the template of a response that a CDN may store, without its bytes (see test_cdn.py)."""
 
 _PRIVATE = "private, max-age=0"
 _NO_STORE = "no-store"
 
 
-class Response(msgspec.Struct, frozen=True, gc=False):
-    """A complete response; `slot` is its counter."""
+class Template(msgspec.Struct, frozen=True, gc=False):
+    """What responses of one kind have in common: everything but the location.
 
-    status: int
-    headers: list[Header]
-    body: bytes
-    slot: int
-
-
-class Plain(msgspec.Struct, frozen=True, gc=False):
-    """The common part of all plain redirects with one status; the target comes from the record.
-
-    A cached link has a reference to a `Plain` instead of its own headers. This saves a third of its
-    memory and costs a concatenation per request. (A link that a CDN may hold has its own `Plain`,
-    because the headers contain its key.) `headers` follow the location; `head` and `tail` are the
-    bytes before and after it, up to the value of the Date header.
+    On the wire, a response is `before`, the location, `after`, the value of the Date header, an
+    empty line, and the body. `headers` has neither Location nor Date. `counter` is the response's
+    place in `Counts`. `is_click` is True for a redirect to the target of a cached link.
     """
 
     status: int
-    slot: int
     headers: tuple[Header, ...]
-    head: bytes
-    tail: bytes
+    body: bytes
+    counter: int
+    before: bytes
+    after: bytes
+    is_click: bool = False
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """A response: a template, and the location that is put into it ("" for a page).
+
+    Each cached link has one, and all links with the same redirect status share a template. So a
+    response takes 32 bytes per link, and a local cache hit creates nothing.
+    """
+
+    template: Template
+    location: str = ""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self.template.status
+
+    @property
+    def headers(self) -> list[Header]:
+        """The headers, without Date."""
+        headers = self.template.headers
+        return [as_bytes("location", self.location), *headers] if self.location else [*headers]
+
+    @property
+    def body(self) -> bytes:
+        """The body."""
+        return self.template.body
 
 
 def as_bytes(name: str, value: str) -> Header:
-    """Encode a header for ASGI."""
+    """Encode a header."""
     return name.encode("latin-1"), value.encode("latin-1")
 
 
-def status_line(status: int) -> bytes:
-    """Return the first line of a response (RFC 9112, section 4)."""
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
+def make_template(
+    status: int,
+    headers: Sequence[Header],
+    counter: int,
+    *,
+    body: bytes = b"",
+    redirects: bool = False,
+    is_click: bool = False,
+) -> Template:
+    """Return a template; one that `redirects` has a place for a location."""
+    line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()  # RFC 9112, section 4
+    fields = b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"date: "
+    before, after = (line + b"location: ", b"\r\n" + fields) if redirects else (line + fields, b"")
+    return Template(status, tuple(headers), body, counter, before, after, is_click)
 
 
 class Responses:
@@ -77,17 +109,22 @@ class Responses:
         self._pages = pages
         self._cdn = cdn
         self._every = tuple(as_bytes(name, value) for name, value in every)
-        self._every_text = "".join(f"{name}: {value}\r\n" for name, value in every)
         self._empty = (as_bytes("content-length", "0"), *self._every)
         self._private = as_bytes("cache-control", _PRIVATE)
         self._no_store = as_bytes("cache-control", _NO_STORE)
         self._permanent = as_bytes("cache-control", _own(PERMANENT_MAX_AGE_S))
-        self._held_control = as_bytes("cache-control", cdn.control(None))
-        self._held = {status: counts.response("held", status) for status in PERMANENT}
-        self._plain: dict[int, Plain] = {
-            status: self._make_plain(status) for status in REDIRECT_STATUSES
+        self._shared_control = as_bytes("cache-control", cdn.control(None))
+        self._fixed_controls = {self._private, self._no_store, self._permanent}
+        self._templates: dict[tuple[str, int, Header], Template] = {}
+        self._plain = {
+            status: self._redirect("redirect", status, self._control(status, None))
+            for status in REDIRECT_STATUSES
         }
-        self._to_targets = {*self._held.values(), *(each.slot for each in self._plain.values())}
+        self._held = {
+            status: self._redirect("held", status, self._shared_control) for status in PERMANENT
+        }
+        to_targets = (*self._plain.values(), *self._held.values())
+        self._to_targets = {each.counter for each in to_targets}
         brief = f"private, max-age={not_found_max_age_s}"
         self.not_found = self.page("not_found", 404, pages.not_found, brief)
         self.unknown_host = self.page("unknown_host", 404, pages.not_found, brief)
@@ -121,50 +158,19 @@ class Responses:
             for methods in (READ, FORM, ALL)
         }
 
-    def of_plain(self, key: LinkKey, record: LinkRecord, in_use: bool) -> tuple[Plain, int]:
-        """Return the response of an active plain link (`resolve.is_plain`), and its unshared size."""
+    def of_plain(self, key: LinkKey, record: LinkRecord, in_use: bool) -> tuple[Response, int]:
+        """Return the response of an active plain link (`resolve.is_plain`), and its size."""
         if in_use and self._cdn.may_hold(record):
-            held = self._make_held(key, record.redirect_status)
-            return held, HELD_BYTES + len(held.tail)
-        return self._plain[record.redirect_status], 0
+            held = self._held_template(key, record.redirect_status, self._shared_control)
+            return Response(held, record.target), RESPONSE_BYTES + HELD_BYTES + len(held.after)
+        return Response(self._plain[record.redirect_status], record.target), RESPONSE_BYTES
 
-    def of_entry(self, entry: Entry[Plain | Response | None]) -> Response:
-        """Return the complete response of a cached plain link."""
-        response = entry.response
-        if isinstance(response, Plain):
-            headers = [as_bytes("location", entry.record.target), *response.headers]
-            return Response(response.status, headers, b"", response.slot)
-        if response is None:
-            raise TypeError("the link is not plain: its answer depends on the request")
-        return response
-
-    def _make_plain(self, status: int) -> Plain:
-        control, text = (
-            (self._permanent, _own(PERMANENT_MAX_AGE_S))
-            if status in PERMANENT
-            else (self._private, _PRIVATE)
-        )
-        return Plain(
-            status,
-            self._counts.response("redirect", status),
-            (control, *self._empty),
-            status_line(status) + b"location: ",
-            f"\r\ncache-control: {text}\r\ncontent-length: 0\r\n{self._every_text}date: ".encode(),
-        )
-
-    def _make_held(self, key: LinkKey, status: int) -> Plain:
-        control, name = self._cdn.control(None), self._cdn.key_header
-        tail = (
-            f"\r\ncache-control: {control}\r\n{name}: {key}\r\ncontent-length: 0\r\n"
-            f"{self._every_text}date: "
-        )
-        return Plain(
-            status,
-            self._held[status],
-            (self._held_control, as_bytes(name, key), *self._empty),
-            self._plain[status].head,
-            tail.encode(),
-        )
+    def _held_template(self, key: LinkKey, status: int, control: Header) -> Template:
+        shared = self._held[status]
+        headers = (control, as_bytes(self._cdn.key_header, key), *self._empty)
+        fields = b"".join(b"%b: %b\r\n" % header for header in headers)
+        after = b"\r\n" + fields + b"date: "
+        return Template(status, headers, b"", shared.counter, shared.before, after, is_click=True)
 
     def of_link(
         self, key: LinkKey, record: LinkRecord, location: str, *, left_s: int | None, in_use: bool
@@ -172,13 +178,22 @@ class Responses:
         """Return the redirect of a link that is not plain and expires in `left_s` (None: never)."""
         status = record.redirect_status
         if in_use and self._cdn.may_hold(record):
-            name, control = self._cdn.key_header, self._cdn.control(left_s)
-            more = [as_bytes("cache-control", control), as_bytes(name, key)]
-            slot = self._held[status]
-        else:
-            more = [self._control(status, left_s)]
-            slot = self._plain[status].slot
-        return Response(status, [as_bytes("location", location), *more, *self._empty], b"", slot)
+            control = as_bytes("cache-control", self._cdn.control(left_s))
+            return Response(self._held_template(key, status, control), location)
+        return Response(self._redirect("redirect", status, self._control(status, left_s)), location)
+
+    def _redirect(
+        self, result: str, status: int, control: Header, *, is_click: bool = True
+    ) -> Template:
+        """Return the template of redirects, made once for each Cache-Control that never changes."""
+        template = self._templates.get((result, status, control))
+        if template is None:
+            counter = self._counts.response(result, status)
+            headers = (control, *self._empty)
+            template = make_template(status, headers, counter, redirects=True, is_click=is_click)
+            if control in self._fixed_controls:
+                self._templates[result, status, control] = template
+        return template
 
     def _control(self, status: int, left_s: int | None) -> Header:
         if status not in PERMANENT:
@@ -189,8 +204,7 @@ class Responses:
 
     def unstored(self, location: str, status: int, result: str = "redirect") -> Response:
         """Return a redirect that no cache may store: it used up a visit or needed a password."""
-        headers = [as_bytes("location", location), self._no_store, *self._empty]
-        return Response(status, headers, b"", self._counts.response(result, status))
+        return Response(self._redirect(result, status, self._no_store), location)
 
     def cleaned(self, response: Response, status: int) -> Response:
         """Return the response to a URL that was pasted with extra characters.
@@ -198,15 +212,26 @@ class Responses:
         A redirect to a link's target gets `status` and `no-store`, because the same URL leads
         elsewhere once a link with exactly this code is created, or this link is changed.
         """
-        if response.slot not in self._to_targets:
+        if response.template.counter not in self._to_targets:
             return response
-        location = next(value for name, value in response.headers if name == b"location")
-        return self.unstored(location.decode("ascii"), status, "cleaned")
+        return self.unstored(response.location, status, "cleaned")
 
-    def elsewhere(self, location: str, result: str) -> Response:
+    def with_cookie(self, response: Response, cookie: bytes) -> Response:
+        """Return `response` with a Set-Cookie header."""
+        template = response.template
+        made = make_template(
+            template.status,
+            [*template.headers, (b"set-cookie", cookie)],
+            template.counter,
+            body=template.body,
+            redirects=bool(response.location),
+            is_click=template.is_click,
+        )
+        return Response(made, response.location)
+
+    def elsewhere(self, location: str, result: str, *, is_click: bool = False) -> Response:
         """Return the redirect that replaces a page (expired, not found, home)."""
-        headers = [as_bytes("location", location), self._private, *self._empty]
-        return Response(302, headers, b"", self._counts.response(result, 302))
+        return Response(self._redirect(result, 302, self._private, is_click=is_click), location)
 
     def _not_allowed(self, methods: str) -> Response:
         return self.text("method", 405, f"Allowed here: {methods}.\n", more=[("allow", methods)])
@@ -272,7 +297,8 @@ class Responses:
         self, result: str, status: int, headers: Sequence[tuple[str, str]], body: bytes
     ) -> Response:
         encoded = [*(as_bytes(name, value) for name, value in headers), *self._every]
-        return Response(status, encoded, body, self._counts.response(result, status))
+        counter = self._counts.response(result, status)
+        return Response(make_template(status, encoded, counter, body=body))
 
 
 def _own(max_age_s: int) -> str:
