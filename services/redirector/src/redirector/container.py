@@ -203,6 +203,7 @@ class Redirector:
             service,
             self.responses.unavailable,
             respond,
+            self.click_capture.capture,
             self.counts,
             clock,
         )

@@ -29,7 +29,7 @@ class Counts(Collector):
         return self._slot(self._lookups, (layer, result))
 
     def add(self, counter: int) -> None:
-        """Count one event; the hot path adds to `values` itself."""
+        """Count one event."""
         self.values[counter] += 1
 
     def collect(self) -> Iterable[Metric]:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from redirector.container import Redirector
 from redirector.domains.forwarded import MalformedError
 from redirector.links.handler import Later
-from redirector.links.request import READING_METHODS, Request
+from redirector.links.request import READING_METHODS
 from redirector.responses.responses import Response
 from redirector.rules.fields import field_value
 from shortcore.runtime.health import Phase
@@ -61,7 +61,7 @@ def application(redirector: Redirector) -> Application:
             domain = domains.of_header(field_value(headers, b"host"))
         body = None if method in READING_METHODS else Body(receive)
         chunks = None if body is None else body.chunks()
-        response = handle(Request(method, target(scope), domain, headers, peer, chunks))
+        response = handle(method, target(scope), domain, headers, peer, chunks)
         if isinstance(response, Response):
             return response
         if body is None:

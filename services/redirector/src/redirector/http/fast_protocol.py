@@ -21,7 +21,6 @@ from redirector.domains.forwarded import MalformedError
 from redirector.http.asgi import SAMPLE
 from redirector.links.handler import Later
 from redirector.links.pending import Pending, Work
-from redirector.links.request import Request
 from redirector.responses.responses import Response, make_template
 from shortcore.http.protocol import BoundedProtocol
 from shortcore.http.stages import BETWEEN, BODY, HEAD
@@ -107,8 +106,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 self.answered_here = True
                 self.stage = body
                 name = "GET" if method == b"GET" else "HEAD"
-                request = Request(name, target, domain, self.headers, self.client)
-                response = handle(request)
+                response = handle(name, target, domain, self.headers, self.client)
                 if isinstance(response, Response):
                     template = response.template
                     self.write(
@@ -122,7 +120,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                     if started:
                         observe(perf_counter() - started)
                 else:
-                    self.wait(response, _Waiting(request, started))
+                    self.wait(response, _Waiting(name, target, started))
                 return
             self.into_asgi()
 
@@ -158,7 +156,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             """Answer as soon as possible; requests that arrive meanwhile queue behind this one."""
             self.cycle = waiting  # type: ignore[assignment]  # it has all attributes that uvicorn reads
             if isinstance(later, Pending):
-                later.then(partial(self.send, waiting))
+                later.then(self.send, waiting)
             else:
                 self.send(waiting, later)
 
@@ -174,7 +172,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             if task.cancelled():
                 self.send(waiting, _FAILED)
             elif (error := task.exception()) is not None:  # an error must not affect other requests
-                log.error("request failed", target=waiting.request.target, exc_info=error)
+                log.error("request failed", target=waiting.target, exc_info=error)
                 self.send(waiting, _FAILED)
             else:
                 self.send(waiting, task.result())
@@ -195,7 +193,7 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 + template.after
                 + self.server_state.default_headers[0][1]
                 + (_CLOSE if closing else _END)
-                + (b"" if waiting.request.method == "HEAD" else template.body)
+                + (b"" if waiting.method == "HEAD" else template.body)
             )
             if waiting.started:
                 observe(perf_counter() - waiting.started)
@@ -269,7 +267,8 @@ class _Waiting(msgspec.Struct, gc=False, eq=False):
     down.
     """
 
-    request: Request
+    method: str
+    target: str
     started: float
     keep_alive: bool = True
     disconnected: bool = False

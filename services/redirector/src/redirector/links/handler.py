@@ -4,25 +4,41 @@
 awaitable of the response: `Pending` while a lookup runs, or a coroutine of the service.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import TypeAlias
+from collections.abc import AsyncIterable, Callable
+from typing import Protocol, TypeAlias
 
+from redirector.clicks.capture import Capture
 from redirector.counts import LOCAL_HITS, Counts
+from redirector.domains.cache import Domain
 from redirector.links.existence import ScanFilter
-from redirector.links.pending import Pending, Work
+from redirector.links.pending import Pending, Work, make_settle
 from redirector.links.renewal import Fresh
-from redirector.links.request import READING_METHODS, Request
+from redirector.links.request import Headers, Peer, Request
 from redirector.links.respond import Respond
 from redirector.links.service import RedirectService
 from redirector.lookup.lookup import LinkCache, LinkEntry, Lookup
 from redirector.lookup.scan_detection import ScanDetector
 from redirector.responses.responses import Response
-from redirector.rules.paths import is_code
+from redirector.rules.paths import match_code_path
 from shortcore.links.record import LinkKey
 
 Later: TypeAlias = Pending | Work
-Handle: TypeAlias = Callable[[Request], Response | Later]
+
+
+class Handle(Protocol):
+    """The handler. Its arguments are the fields of a `Request`, which a hit does not need."""
+
+    def __call__(
+        self,
+        method: str,
+        target: str,
+        domain: Domain,
+        headers: Headers,
+        peer: Peer,
+        body: AsyncIterable[bytes] | None = None,
+        /,
+    ) -> Response | Later:
+        """Return the response, or an awaitable of it."""
 
 
 def make_handle(
@@ -34,75 +50,58 @@ def make_handle(
     service: RedirectService,
     unavailable: Response,
     respond: Respond,
+    capture: Capture,
     counts: Counts,
     clock: Callable[[], float],
 ) -> Handle:
     """Return the handler.
 
-    It is a function, and reads the entries of the cache itself: a local cache hit costs a lookup,
-    a look at the clock, a comparison and two additions.
+    It is a closure and reads the entries of the local cache directly. A hit costs a dict lookup, a
+    clock, two comparisons and two additions.
     """
-    find, values = cache.entries.get, counts.values
-    reject, with_rules = scan_filter.reject, service.respond
-    look_up = _Miss(lookup, service, unavailable, respond).look_up
+    find, values, ask = cache.entries.get, counts.values, lookup.ask
+    reject, with_rules, without_code = scan_filter.reject, service.respond, service.without_code
+    settle = make_settle(respond, with_rules, unavailable)
 
-    def handle(request: Request) -> Response | Later:
-        if request.method not in READING_METHODS:
-            return with_rules(request)
-        domain, target = request.domain, request.target
-        key = domain.host + target
-        entry: LinkEntry | None = find(key)  # type: ignore[call-overload]  # any string may be requested
-        if entry is not None and (clock() < entry.refresh_at or fresh(key) is not None):  # type: ignore[arg-type]  # a link's key now
+    def handle(  # noqa: PLR0911  # one a rule, in their order
+        method: str,
+        target: str,
+        domain: Domain,
+        headers: Headers,
+        peer: Peer,
+        body: AsyncIterable[bytes] | None = None,
+        /,
+    ) -> Response | Later:
+        if method != "GET" and method != "HEAD":  # noqa: PLR1714  # faster than a set
+            return with_rules(Request(method, target, domain, headers, peer, body))
+        key: LinkKey = domain.host + target  # type: ignore[assignment]  # any string may be requested
+        entry: LinkEntry | None = find(key)
+        if entry is not None and (clock() < entry.refresh_at or fresh(key) is not None):
             response = entry.response
             if response is None:  # it depends on the request or on the time
-                return with_rules(request)
+                return with_rules(Request(method, target, domain, headers, peer))
             if not entry.visited:  # most are, and reading is cheaper than writing
                 entry.visited = True
             values[LOCAL_HITS] += 1
-            return respond(request, response, entry.record)
+            # The same as in `respond`: its call would add 0.06 µs to the 2.4 µs of a hit.
+            template = response.template
+            values[template.counter] += 1
+            if template.is_click:
+                capture(entry.record, method, headers, peer, 0)
+            return response
         now = clock()
         if now < scan.until and (rejection := reject(domain, target, key, now)) is not None:
-            return respond(request, rejection)
-        return look_up(request)
+            return respond(rejection, method, headers, peer)
+        if (
+            match_code_path(target)
+            and domain.host
+            and not (domain.case_insensitive and domain.spelled(target) != target)
+        ):
+            pending = Pending(Request(method, target, domain, headers, peer), settle)
+            ask(key, pending.found)
+            return pending
+        if "?" not in target and (page := without_code(target, domain)) is not None:
+            return respond(page, method, headers, peer)
+        return with_rules(Request(method, target, domain, headers, peer))
 
     return handle
-
-
-class _Miss:
-    """Answers GET and HEAD for what is not in the local cache."""
-
-    def __init__(
-        self, lookup: Lookup, service: RedirectService, unavailable: Response, respond: Respond
-    ) -> None:
-        self._ask = lookup.ask
-        self._service = service
-        self._unavailable = unavailable
-        self._respond = respond
-
-    def look_up(self, request: Request) -> Response | Later:
-        """Start a lookup of a link that is named by its code alone; the rest is the service's."""
-        domain, target = request.domain, request.target
-        code = target[1:]
-        if (
-            domain.host
-            and is_code(code)
-            and target[0] == "/"
-            and not (domain.case_insensitive and domain.spelled(code) != code)
-        ):
-            pending = Pending()
-            key: LinkKey = domain.host + target  # type: ignore[assignment]  # LinkKey() is a call
-            self._ask(key, partial(self._settle, request, pending))
-            return pending
-        if "?" not in target:
-            response = self._service.without_code(target, domain)
-            if response is not None:
-                return self._respond(request, response)
-        return self._service.respond(request)
-
-    def _settle(self, request: Request, pending: Pending, entry: LinkEntry | None) -> None:
-        if entry is None:
-            pending.settle(self._respond(request, self._unavailable))
-        elif entry.response is None:
-            pending.settle(self._service.respond(request))
-        else:
-            pending.settle(self._respond(request, entry.response, entry.record))

@@ -1,4 +1,4 @@
-"""What the HTTP adaptors tell the handler about a request: plain values of no framework."""
+"""A request, as plain values of no framework."""
 
 from collections.abc import AsyncIterable
 from typing import TypeAlias

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from redirector.clicks.capture import Capture
 from redirector.counts import Counts
-from redirector.links.request import Request
+from redirector.links.request import Headers, Peer
 from redirector.responses.responses import Response
 from shortcore.links.record import LinkRecord
 
@@ -13,22 +13,35 @@ class Respond(Protocol):
     """Counts a response, and captures its click if it is a redirect by the link of `record`."""
 
     def __call__(
-        self, request: Request, response: Response, record: LinkRecord | None = None, flags: int = 0
+        self,
+        response: Response,
+        method: str,
+        headers: Headers,
+        peer: Peer,
+        record: LinkRecord | None = None,
+        flags: int = 0,
+        /,
     ) -> Response:
         """Return `response`; `flags` are those of the click."""
 
 
 def make_respond(counts: Counts, capture: Capture) -> Respond:
-    """Return the function, as a closure: a local cache hit calls it."""
+    """Return the function. A local cache hit has its own copy of it (`handler`), all others call it."""
     values = counts.values
 
     def respond(
-        request: Request, response: Response, record: LinkRecord | None = None, flags: int = 0
+        response: Response,
+        method: str,
+        headers: Headers,
+        peer: Peer,
+        record: LinkRecord | None = None,
+        flags: int = 0,
+        /,
     ) -> Response:
         template = response.template
         values[template.counter] += 1
         if template.is_click and record is not None:
-            capture(record, request.method, request.headers, request.peer, flags)
+            capture(record, method, headers, peer, flags)
         return response
 
     return respond

@@ -104,7 +104,14 @@ class RedirectService:
     async def respond(self, request: Request) -> Response:
         """Return the response to a request, and count it."""
         reply = await self._reply(request)
-        return self._respond(request, reply.response, reply.record, reply.flags)
+        return self._respond(
+            reply.response,
+            request.method,
+            request.headers,
+            request.peer,
+            reply.record,
+            reply.flags,
+        )
 
     async def _reply(self, request: Request) -> Reply:
         """Answer a short URL that was pasted with extra characters (`pasted`)."""

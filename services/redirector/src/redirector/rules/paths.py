@@ -24,9 +24,8 @@ match_code = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
 """Returns a match if a text has the form of a code; for the hot path."""
 
 
-def is_code(text: str) -> bool:
-    """Return whether `text` has the form of a code."""
-    return match_code(text) is not None
+match_code_path = re.compile(r"/[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
+"""Returns a match if a text is a slash and a code; for the hot path."""
 
 
 def read_path(raw: str) -> Asked | None:
