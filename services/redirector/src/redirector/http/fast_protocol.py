@@ -12,6 +12,7 @@ import asyncio
 from functools import partial
 from time import perf_counter
 
+import httptools
 import msgspec
 import structlog
 
@@ -21,6 +22,7 @@ from redirector.domains.forwarded import MalformedError
 from redirector.http.asgi import SAMPLE
 from redirector.links.handler import Later
 from redirector.links.pending import Pending, Work
+from redirector.links.request import Headers
 from redirector.responses.responses import Response, make_template
 from shortcore.http.protocol import BoundedProtocol
 from shortcore.http.stages import BETWEEN, BODY, HEAD
@@ -32,6 +34,7 @@ log = structlog.stdlib.get_logger(__name__)
 _END = b"\r\n\r\n"
 _CLOSE = b"\r\nconnection: close\r\n\r\n"
 _FAILED = Response(make_template(500, [(b"content-length", b"0")], 0))
+_READING = {b"GET": "GET", b"HEAD": "HEAD"}
 _UNUSUAL = frozenset({b"authorization", b"transfer-encoding"})
 _SIZES = frozenset(map(len, (b"host", b"connection", *_UNUSUAL)))
 """Lengths of the names of the fields that decide how a request is read."""
@@ -54,7 +57,30 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
     forwarded = redirector.forwarded
     ready = Phase.READY
     between, head, body = BETWEEN, HEAD, BODY
-    seen = 0
+    reading = _READING.get
+    unsampled = SAMPLE
+
+    def domain_of(headers: Headers, parser: httptools.HttpRequestParser) -> Domain | None:
+        """Return the domain of a request that needs no ASGI, or None.
+
+        `framing.admit` has the rules. Returns None for a request that it would refuse or change.
+        """
+        host = None
+        stays = True
+        for name, value in headers:
+            if len(name) in _SIZES and name not in _USUAL:
+                lower = name.lower()
+                if lower == b"host":
+                    if host is not None:
+                        return None
+                    host = value
+                elif lower == b"connection":
+                    stays = False
+                elif lower in _UNUSUAL:
+                    return None
+        if host is None or not (stays or _stays(parser)):
+            return None
+        return known(host) or domains.of_field(host)
 
     class DirectProtocol(BoundedProtocol):
         """One connection."""
@@ -83,74 +109,53 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
             self.headers.append((name, value))
 
         def on_headers_complete(self) -> None:
-            nonlocal seen
+            nonlocal unsampled
             self.heads += 1
             parser = self.parser
-            method = parser.get_method()
+            method = reading(parser.get_method())
             cycle = self.cycle
-            target = self.url.decode("latin-1")
+            try:
+                target = self.url.decode("ascii")
+            except UnicodeDecodeError:
+                self.into_asgi()
+                return
             if (
-                (method == b"GET" or method == b"HEAD")  # noqa: PLR1714  # faster than a set
+                method is not None
                 and (cycle is None or cycle.response_complete)  # type: ignore[redundant-expr]  # None at first
                 and not self.flow.write_paused
                 and not self.head_bytes  # true if the head arrived in parts
                 and health.phase is ready
                 and parser.should_keep_alive()
-                and target.isascii()
                 and "#" not in target
                 and target[0] == "/"
-                and (domain := self.domain()) is not None
+                and (domain := domain_of(self.headers, parser)) is not None
             ):
-                seen += 1
-                started = 0.0 if seen % SAMPLE else perf_counter()
+                started = 0.0
+                unsampled -= 1
+                if not unsampled:
+                    unsampled = SAMPLE
+                    started = perf_counter()
                 self.answered_here = True
                 self.stage = body
-                name = "GET" if method == b"GET" else "HEAD"
-                response = handle(name, target, domain, self.headers, self.client)
+                response = handle(method, target, domain, self.headers, self.client)
                 if isinstance(response, Response):
                     template = response.template
-                    self.write(
-                        template.before
-                        + response.location.encode()
-                        + template.after
-                        + self.server_state.default_headers[0][1]  # the Date, new each second
-                        + _END
-                        + (template.body if name == "GET" else b"")
+                    parts = (
+                        template.before,
+                        response.location.encode(),
+                        template.after,
+                        self.server_state.default_headers[0][1],  # the Date, new each second
+                        _END,
+                        template.body if method == "GET" else b"",
                     )
+                    write = self.write  # costs less than to call `self.write`
+                    write(b"".join(parts))
                     if started:
                         observe(perf_counter() - started)
                 else:
-                    self.wait(response, _Waiting(name, target, started))
+                    self.wait(response, _Waiting(method, target, started))
                 return
             self.into_asgi()
-
-        def domain(self) -> Domain | None:
-            """Return the domain of a request that needs no ASGI, or None.
-
-            `framing.admit` has the rules. Returns None for a request that it would refuse or
-            change.
-            """
-            host = None
-            stays = True
-            for name, value in self.headers:
-                if len(name) in _SIZES and name not in _USUAL:
-                    lower = name.lower()
-                    if lower == b"host":
-                        if host is not None:
-                            return None
-                        host = value
-                    elif lower == b"connection":
-                        stays = False
-                    elif lower in _UNUSUAL:
-                        return None
-            if host is None or not (stays or self.stays()):
-                return None
-            return known(host) or domains.of_field(host)
-
-        def stays(self) -> bool:
-            """Return whether a Connection field asks only for the default of HTTP/1.1."""
-            parser = self.parser
-            return not parser.should_upgrade() and parser.get_http_version() == "1.1"
 
         def wait(self, later: Later, waiting: "_Waiting") -> None:
             """Answer as soon as possible; requests that arrive meanwhile queue behind this one."""
@@ -187,14 +192,15 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
                 return
             template = response.template
             closing = not waiting.keep_alive or health.phase is not ready or response is _FAILED
-            self.write(
-                template.before
-                + response.location.encode()
-                + template.after
-                + self.server_state.default_headers[0][1]
-                + (_CLOSE if closing else _END)
-                + (b"" if waiting.method == "HEAD" else template.body)
+            parts = (
+                template.before,
+                response.location.encode(),
+                template.after,
+                self.server_state.default_headers[0][1],
+                _CLOSE if closing else _END,
+                template.body if waiting.method == "GET" else b"",
             )
+            self.write(b"".join(parts))
             if waiting.started:
                 observe(perf_counter() - waiting.started)
             if closing:
@@ -258,6 +264,11 @@ def direct_protocol(redirector: Redirector) -> type[BoundedProtocol]:  # noqa: C
         (True, False): ForwardedProtocol,
         (True, True): BothProtocol,
     }[forwards, listed]
+
+
+def _stays(parser: httptools.HttpRequestParser) -> bool:
+    """Return whether a Connection field asks only for the default of HTTP/1.1."""
+    return not parser.should_upgrade() and parser.get_http_version() == "1.1"
 
 
 class _Waiting(msgspec.Struct, gc=False, eq=False):
