@@ -12,19 +12,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from redirector.clicks.parsing import ClickParser, Headers, Peer
+from redirector.clicks.parsing import ClickParser, Followed, Headers, Peer
 from redirector.clicks.stream import ClickStream
 from redirector.client_address import ClientAddresses
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks.wire import partition_of
-from shortcore.links.record import LinkRecord
 from shortcore.runtime.background import Background
 from shortcore.runtime.metrics import FromMemory
 from shortcore.settings.redirector import RedirectorSettings
 from shortcore.storage.redis import Client
 
-Capture: TypeAlias = Callable[[LinkRecord, Any, Headers, Peer, int], None]
-"""`capture(record, method, headers, peer, flags)`: the last four have the server's types.
+Capture: TypeAlias = Callable[[Followed, Any, Headers, Peer, int], None]
+"""`capture(followed, method, headers, peer, flags)`: `method`, `headers` and `peer` have the
+server's types.
 
 `method` is bytes or text; `peer` is (address, port).
 """
@@ -57,7 +57,7 @@ class ClickCapture:
     ) -> None:
         self.taken = 0
         self.dropped = {"ring": 0, "redis": 0, "drain": 0}
-        self._ring: deque[tuple[LinkRecord, Any, Any, Any, int]] = deque()
+        self._ring: deque[tuple[Followed, Any, Any, Any, int]] = deque()
         self._room = settings.clicks_ring_size
         self._now_ms = now_ms
         secret = settings.code_secret.get_secret_value().encode()
@@ -86,12 +86,12 @@ class ClickCapture:
         append, read_soon = ring.append, self._read_soon
 
         def capture(
-            record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int = 0
+            followed: Followed, method: Any, headers: Headers, peer: Peer, flags: int = 0
         ) -> None:
             if not ring:
                 read_soon()
             if len(ring) < room:
-                append((record, method, headers, peer, flags))
+                append((followed, method, headers, peer, flags))
             else:
                 dropped["ring"] += 1
 
@@ -173,13 +173,13 @@ class ClickCapture:
         parser = self._parser
         parser.begin(at_ms)
         for _ in range(number):
-            record, method, headers, peer, flags = ring.popleft()
-            stream = streams[partition_of(record.link_id, partitions)]
+            followed, method, headers, peer, flags = ring.popleft()
+            stream = streams[partition_of(followed.link_id, partitions)]
             if stream.waiting >= stream.room:
                 self.dropped["redis"] += 1
                 continue
-            stream.put(parser.click(record, method, headers, peer, flags, at_ms))
+            stream.put(parser.click(followed, method, headers, peer, flags, at_ms))
 
 
-def _ignore(record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int = 0) -> None:
+def _ignore(followed: Followed, method: Any, headers: Headers, peer: Peer, flags: int = 0) -> None:
     """Capture nothing: click capture is disabled."""

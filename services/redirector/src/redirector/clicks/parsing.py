@@ -3,12 +3,11 @@
 Results are cached, because many requests have the same user agent, referrer or address.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from redirector.clicks.user_agent import MAX_AGENT, agent_class, is_prefetch, referrer_host
 from redirector.client_address import ClientAddresses
 from shortcore.clicks.wire import DAY_MS, Click, Flag, Visitors
-from shortcore.links.record import LinkRecord
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 Peer: TypeAlias = "tuple[str, int] | None"
@@ -35,6 +34,14 @@ _HEADS = frozenset({"HEAD", b"HEAD"})
 _BOT, _HEAD, _PREFETCH = int(Flag.BOT), int(Flag.HEAD), int(Flag.PREFETCH)
 
 
+class Followed(Protocol):
+    """What names the link that a visitor follows: a response or a record."""
+
+    @property
+    def link_id(self) -> int:
+        """The id of the link."""
+
+
 class ClickParser:
     """Makes clicks; visitors are hashed with a salt that is derived from `secret` every day."""
 
@@ -54,14 +61,14 @@ class ClickParser:
             self._origins.clear()
 
     def click(
-        self, record: LinkRecord, method: Any, headers: Headers, peer: Peer, flags: int, at_ms: int
+        self, followed: Followed, method: Any, headers: Headers, peer: Peer, flags: int, at_ms: int
     ) -> Click:
-        """Return the click of a request for the link of `record`; `flags` are set in addition."""
+        """Return the click of a request that follows a link; `flags` are set in addition."""
         agent, referrer, forwarded, seen = self._fields(headers)
         kind, bot = self._agents.get(agent) or self._classify(agent)
         flags |= seen | bot | (_HEAD if method in _HEADS else 0)
         origin = self._origin(peer, forwarded)
-        return Click(record.link_id, at_ms, flags, referrer, kind, origin)
+        return Click(followed.link_id, at_ms, flags, referrer, kind, origin)
 
     def _fields(self, headers: Headers) -> tuple[bytes, str, bytes, int]:
         """Return user agent, referrer's host, X-Forwarded-For, and PREFETCH or 0."""

@@ -86,8 +86,8 @@ def make_handle(
             # The same as in `respond`: its call would add 0.06 µs to the 2.4 µs of a hit.
             template = response.template
             values[template.counter] += 1
-            if template.is_click:
-                capture(entry.record, method, headers, peer, 0)
+            if response.link_id:
+                capture(response, method, headers, peer, 0)
             return response
         now = clock()
         if now < scan.until and (rejection := reject(domain, target, key, now)) is not None:

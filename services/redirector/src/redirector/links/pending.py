@@ -26,7 +26,7 @@ def make_settle(
         response = entry.response
         if response is None:  # it depends on the request or on the time
             return with_rules(request)
-        return respond(response, request.method, request.headers, request.peer, entry.record)
+        return respond(response, request.method, request.headers, request.peer)
 
     return settle
 

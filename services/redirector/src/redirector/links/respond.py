@@ -6,11 +6,10 @@ from redirector.clicks.capture import Capture
 from redirector.counts import Counts
 from redirector.links.request import Headers, Peer
 from redirector.responses.responses import Response
-from shortcore.links.record import LinkRecord
 
 
 class Respond(Protocol):
-    """Counts a response, and captures its click if it is a redirect by the link of `record`."""
+    """Counts a response, and captures its click if a link is followed."""
 
     def __call__(
         self,
@@ -18,11 +17,9 @@ class Respond(Protocol):
         method: str,
         headers: Headers,
         peer: Peer,
-        record: LinkRecord | None = None,
-        flags: int = 0,
         /,
     ) -> Response:
-        """Return `response`; `flags` are those of the click."""
+        """Return `response`."""
 
 
 def make_respond(counts: Counts, capture: Capture) -> Respond:
@@ -34,14 +31,12 @@ def make_respond(counts: Counts, capture: Capture) -> Respond:
         method: str,
         headers: Headers,
         peer: Peer,
-        record: LinkRecord | None = None,
-        flags: int = 0,
         /,
     ) -> Response:
         template = response.template
         values[template.counter] += 1
-        if template.is_click and record is not None:
-            capture(record, method, headers, peer, flags)
+        if response.link_id:
+            capture(response, method, headers, peer, template.click_flags)
         return response
 
     return respond

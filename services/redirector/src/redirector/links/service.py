@@ -7,7 +7,6 @@ links with rules, passwords, limited links, and methods other than GET and HEAD.
 import asyncio
 from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from redirector.client_address import ClientAddresses
 from redirector.counts import LOCAL_HITS, Counts
@@ -24,7 +23,6 @@ from redirector.rules.methods import READ, Methods, allowed
 from redirector.rules.pasted import Clean, clean_path
 from redirector.rules.paths import read_path
 from redirector.rules.resolve import Ask, Decision, Outcome, over, resolve
-from shortcore.clicks.wire import Flag
 from shortcore.errors import DatabaseUnavailable
 from shortcore.links.record import LinkKey, LinkRecord, link_key
 
@@ -46,14 +44,6 @@ _LEAVES = frozenset({Outcome.REDIRECT, Outcome.COUNT})
 
 _ATTEMPTS = 3
 """Maximum decisions about a visit-limited link that is edited meanwhile."""
-
-
-class Reply(NamedTuple):
-    """A response, and the link whose click it is if the response `is_click`."""
-
-    response: Response
-    record: LinkRecord | None = None
-    flags: int = 0
 
 
 class RedirectService:
@@ -103,72 +93,65 @@ class RedirectService:
 
     async def respond(self, request: Request) -> Response:
         """Return the response to a request, and count it."""
-        reply = await self._reply(request)
-        return self._respond(
-            reply.response,
-            request.method,
-            request.headers,
-            request.peer,
-            reply.record,
-            reply.flags,
-        )
+        response = await self._response(request)
+        return self._respond(response, request.method, request.headers, request.peer)
 
-    async def _reply(self, request: Request) -> Reply:
+    async def _response(self, request: Request) -> Response:
         """Answer a short URL that was pasted with extra characters (`pasted`)."""
         path, _, query = request.target.partition("?")
         pasted = self._clean(path)
         if pasted is None:
-            return await self._reply_to(request, path, query)
+            return await self._response_to(request, path, query)
         if pasted.repeated:
-            reply = await self._reply_to(request, path, query)
-            if reply.response is not request.domain.not_found:
-                return reply
+            response = await self._response_to(request, path, query)
+            if response is not request.domain.not_found:
+                return response
         query = "&".join(filter(None, (pasted.query, query)))
-        reply = await self._reply_to(request, pasted.path, query)
+        response = await self._response_to(request, pasted.path, query)
         status = 302 if request.method in READING_METHODS else 307
-        return reply._replace(response=self._responses.cleaned(reply.response, status))
+        return self._responses.cleaned(response, status)
 
-    async def _reply_to(self, request: Request, path: str, query: str) -> Reply:  # noqa: PLR0911  # one a rule, in their order
+    async def _response_to(self, request: Request, path: str, query: str) -> Response:  # noqa: PLR0911  # one a rule, in their order
         if len(query) > MAX_QUERY:
-            return Reply(self._responses.too_long)
+            return self._responses.too_long
         reads = request.method in READING_METHODS
         domain = request.domain
         if domain.closed is not None:
-            return Reply(domain.closed)
+            return domain.closed
         asked = read_path(path)
         if asked is None:
             if not reads and path in _PLACES:
-                return Reply(self._unlike_get(request, READ))
-            return Reply(self._place(path, domain))
+                return self._unlike_get(request, READ)
+            return self._place(path, domain)
         if len(asked.rest) > MAX_REST:
-            return Reply(self._responses.too_long)
+            return self._responses.too_long
         if not domain.host:
-            return Reply(self._responses.unavailable)  # it may be a domain with its own links
+            return self._responses.unavailable  # it may be a domain with its own links
         key = link_key(domain.host, domain.spelled(asked.code))
         entry = await self._find(domain, key)
         if entry is None:
-            return Reply(self._responses.unavailable)
+            return self._responses.unavailable
         if reads and entry.response is not None and not (asked.rest or asked.preview):
-            return Reply(entry.response, entry.record)
+            return entry.response
         ask = Ask(query, asked.rest, asked.preview)
         visit = _Visit(request, path, key, entry.renewed)
         if reads:
             return await self._carry_out(visit, entry.record, ask)
         return await self._with_other_method(visit, entry.record, ask)
 
-    async def _with_other_method(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Reply:
+    async def _with_other_method(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Response:
         decision = resolve(record, ask, self._now_ms())
         if decision.outcome not in _USABLE:
             return self._page(visit, record, decision)
         methods = allowed(decision, forwards=self._forwards)
         method = visit.request.method
         if method not in methods or method == "OPTIONS":
-            return Reply(self._unlike_get(visit.request, methods))
+            return self._unlike_get(visit.request, methods)
         if decision.outcome is not Outcome.PASSWORD:
             return await self._carry_out(visit, record, ask)
         form = await self._form(visit.request.body)
         if isinstance(form, Response):
-            return Reply(form)
+            return form
         return await self._posted(visit, record, ask, form)
 
     def _unlike_get(self, request: Request, methods: Methods) -> Response:
@@ -220,7 +203,7 @@ class RedirectService:
                 return self._responses.no_icon
         return domain.not_found
 
-    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Reply:
+    async def _carry_out(self, visit: "_Visit", record: LinkRecord, ask: Ask) -> Response:
         now_ms = self._now_ms()
         decision = resolve(record, ask, now_ms)
         if decision.outcome is Outcome.PASSWORD and self._unlock.proves(
@@ -229,39 +212,37 @@ class RedirectService:
             ask = replace(ask, unlocked=True)
             decision = resolve(record, ask, now_ms)
         if decision.outcome in _LEAVES and self._leads_back(visit, decision):
-            return Reply(self._responses.loop)
+            return self._responses.loop
         if decision.outcome is Outcome.COUNT:
             return await self._count(visit, record, ask, decision)
         if decision.outcome is Outcome.REDIRECT:
             if ask.unlocked:
-                return Reply(self._responses.unstored(decision.location, 303), record)
+                return self._responses.unstored(decision.location, 303, record.link_id)
             ends_ms = record.expires_at_ms
             left_s = None if ends_ms is None else (ends_ms - now_ms) // 1000
-            response = self._responses.of_link(
+            return self._responses.of_link(
                 visit.key, record, decision.location, left_s=left_s, in_use=visit.in_use
             )
-            return Reply(response, record)
         return self._page(visit, record, decision)
 
     def _leads_back(self, visit: "_Visit", decision: Decision) -> bool:
         return self._domains.own.leads_back(decision.location, visit.request.host)
 
-    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Reply:
+    def _page(self, visit: "_Visit", record: LinkRecord, decision: Decision) -> Response:
         match decision.outcome:
             case Outcome.PREVIEW:
-                return Reply(self._responses.preview(record, visit.key))
+                return self._responses.preview(record, visit.key)
             case Outcome.EXPIRED if not self._leads_back(visit, decision):
-                response = self._responses.elsewhere(decision.location, "expired", is_click=True)
-                return Reply(response, record, int(Flag.EXPIRED))
+                return self._responses.expired(decision.location, record.link_id)
             case Outcome.NOT_YET:
-                return Reply(self._responses.not_yet(record.valid_from_ms or 0))
+                return self._responses.not_yet(record.valid_from_ms or 0)
             case Outcome.NOT_FOUND:
-                return Reply(visit.request.domain.not_found)
-        return Reply(self._fixed[decision.outcome])
+                return visit.request.domain.not_found
+        return self._fixed[decision.outcome]
 
     async def _count(  # noqa: PLR0911  # one a rule, in their order
         self, visit: "_Visit", record: LinkRecord, ask: Ask, decision: Decision
-    ) -> Reply:
+    ) -> Response:
         """Redirect only if PostgreSQL has counted this visit of exactly this version.
 
         Link previews, prefetches and HEAD (`visits`) need a visit that is left, and use up none.
@@ -273,15 +254,15 @@ class RedirectService:
                     visit.key, record.version, request.method, request.headers
                 )
             except DatabaseUnavailable:
-                return Reply(self._responses.unavailable)  # fail closed: the limit is a promise
+                return self._responses.unavailable  # fail closed: the limit is a promise
             if taken is Taken.PREVIEW:
-                return Reply(self._responses.preview_of_limited(record, visit.key))
+                return self._responses.preview_of_limited(record, visit.key)
             if taken is not None:
                 status = 303 if ask.unlocked else decision.status
-                return Reply(self._responses.unstored(decision.location, status), record)
+                return self._responses.unstored(decision.location, status, record.link_id)
             entry = await self._lookup.newest(visit.key)
             if entry is None:
-                return Reply(self._responses.unavailable)
+                return self._responses.unavailable
             if entry.record.version == record.version:
                 return self._page(visit, record, over(record, ask))
             if entry.record.password_hash != record.password_hash:
@@ -290,9 +271,9 @@ class RedirectService:
             decision = resolve(record, ask, self._now_ms())
             if decision.outcome is not Outcome.COUNT or self._leads_back(visit, decision):
                 return await self._carry_out(replace(visit, in_use=False), record, ask)
-        return Reply(self._responses.unavailable)
+        return self._responses.unavailable
 
-    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Reply:
+    async def _posted(self, visit: "_Visit", record: LinkRecord, ask: Ask, form: bytes) -> Response:
         request, key = visit.request, visit.key
         headers = request.headers
         proven = self._unlock.proves(key, record, headers)
@@ -302,20 +283,19 @@ class RedirectService:
             client = self._client_addresses.address(peer, forwarded)
             refusal = await self._unlock.refusal(key, record, client, headers, form)
             if refusal is not None:
-                return Reply(refusal)
+                return refusal
         # The link may have been edited while the check waited for its turn.
         entry = await self._find(request.domain, key)
         if entry is None:
-            return Reply(self._responses.unavailable)
+            return self._responses.unavailable
         # (A link that lost its password meanwhile still gets a 303: a 307 would send the form on.)
         unlocked = entry.record.password_hash in {None, record.password_hash}
-        reply = await self._carry_out(
+        response = await self._carry_out(
             replace(visit, in_use=False), entry.record, replace(ask, unlocked=unlocked)
         )
         if proven or not unlocked:
-            return reply  # a cookie must not renew itself, or it would be valid for ever
-        response = self._unlock.remember(reply.response, key, record, visit.path, headers)
-        return reply._replace(response=response)
+            return response  # a cookie must not renew itself, or it would be valid for ever
+        return self._unlock.remember(response, key, record, visit.path, headers)
 
 
 @dataclass(frozen=True, slots=True)

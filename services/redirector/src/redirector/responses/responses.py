@@ -10,12 +10,13 @@ from redirector.counts import Counts
 from redirector.responses.cdn import PERMANENT, PERMANENT_MAX_AGE_S, Cdn
 from redirector.responses.pages import Page, Pages
 from redirector.rules.methods import ALL, FORM, READ
+from shortcore.clicks.wire import Flag
 from shortcore.links.record import REDIRECT_STATUSES, LinkKey, LinkRecord
 
 Header: TypeAlias = tuple[bytes, bytes]
 
-RESPONSE_BYTES = 32
-"""Size of a response beside its template and its location."""
+RESPONSE_BYTES = 48
+"""Size of a response besides its template, its location and the id of its link."""
 
 HELD_BYTES = 390
 """Size of the template of a response that a CDN may store, without its bytes (see test_cdn.py)."""
@@ -29,7 +30,7 @@ class Template(msgspec.Struct, frozen=True, gc=False):
 
     On the wire, a response is `before`, the location, `after`, the value of the Date header, an
     empty line, and the body. `headers` has neither Location nor Date. `counter` is the response's
-    place in `Counts`. `is_click` is True for a redirect to the target of a cached link.
+    place in `Counts`. `click_flags` are flags of the click, if there is one.
     """
 
     status: int
@@ -38,18 +39,21 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     counter: int
     before: bytes
     after: bytes
-    is_click: bool = False
+    click_flags: int = 0
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
     """A response: a template, and the location that is put into it ("" for a page).
 
+    `link_id` is the id of the link that is followed, for its click; 0 for any other response.
+
     Each cached link has one, and all links with the same redirect status share a template. So a
-    response takes 32 bytes per link, and a local cache hit creates nothing.
+    response takes 48 bytes per link, and a local cache hit creates nothing.
     """
 
     template: Template
     location: str = ""
+    link_id: int = 0
 
     @property
     def status(self) -> int:
@@ -80,13 +84,13 @@ def make_template(
     *,
     body: bytes = b"",
     redirects: bool = False,
-    is_click: bool = False,
+    click_flags: int = 0,
 ) -> Template:
     """Return a template; one that `redirects` has a place for a location."""
     line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()  # RFC 9112, section 4
     fields = b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"date: "
     before, after = (line + b"location: ", b"\r\n" + fields) if redirects else (line + fields, b"")
-    return Template(status, tuple(headers), body, counter, before, after, is_click)
+    return Template(status, tuple(headers), body, counter, before, after, click_flags)
 
 
 class Responses:
@@ -162,15 +166,17 @@ class Responses:
         """Return the response of an active plain link (`resolve.is_plain`), and its size."""
         if in_use and self._cdn.may_hold(record):
             held = self._held_template(key, record.redirect_status, self._shared_control)
-            return Response(held, record.target), RESPONSE_BYTES + HELD_BYTES + len(held.after)
-        return Response(self._plain[record.redirect_status], record.target), RESPONSE_BYTES
+            response = Response(held, record.target, record.link_id)
+            return response, RESPONSE_BYTES + HELD_BYTES + len(held.after)
+        plain = self._plain[record.redirect_status]
+        return Response(plain, record.target, record.link_id), RESPONSE_BYTES
 
     def _held_template(self, key: LinkKey, status: int, control: Header) -> Template:
         shared = self._held[status]
         headers = (control, as_bytes(self._cdn.key_header, key), *self._empty)
         fields = b"".join(b"%b: %b\r\n" % header for header in headers)
         after = b"\r\n" + fields + b"date: "
-        return Template(status, headers, b"", shared.counter, shared.before, after, is_click=True)
+        return Template(status, headers, b"", shared.counter, shared.before, after)
 
     def of_link(
         self, key: LinkKey, record: LinkRecord, location: str, *, left_s: int | None, in_use: bool
@@ -179,18 +185,22 @@ class Responses:
         status = record.redirect_status
         if in_use and self._cdn.may_hold(record):
             control = as_bytes("cache-control", self._cdn.control(left_s))
-            return Response(self._held_template(key, status, control), location)
-        return Response(self._redirect("redirect", status, self._control(status, left_s)), location)
+            template = self._held_template(key, status, control)
+        else:
+            template = self._redirect("redirect", status, self._control(status, left_s))
+        return Response(template, location, record.link_id)
 
     def _redirect(
-        self, result: str, status: int, control: Header, *, is_click: bool = True
+        self, result: str, status: int, control: Header, *, click_flags: int = 0
     ) -> Template:
         """Return the template of redirects, made once for each Cache-Control that never changes."""
         template = self._templates.get((result, status, control))
         if template is None:
             counter = self._counts.response(result, status)
             headers = (control, *self._empty)
-            template = make_template(status, headers, counter, redirects=True, is_click=is_click)
+            template = make_template(
+                status, headers, counter, redirects=True, click_flags=click_flags
+            )
             if control in self._fixed_controls:
                 self._templates[result, status, control] = template
         return template
@@ -202,9 +212,11 @@ class Responses:
             return self._permanent
         return as_bytes("cache-control", _own(left_s))
 
-    def unstored(self, location: str, status: int, result: str = "redirect") -> Response:
+    def unstored(
+        self, location: str, status: int, link_id: int, result: str = "redirect"
+    ) -> Response:
         """Return a redirect that no cache may store: it used up a visit or needed a password."""
-        return Response(self._redirect(result, status, self._no_store), location)
+        return Response(self._redirect(result, status, self._no_store), location, link_id)
 
     def cleaned(self, response: Response, status: int) -> Response:
         """Return the response to a URL that was pasted with extra characters.
@@ -214,7 +226,7 @@ class Responses:
         """
         if response.template.counter not in self._to_targets:
             return response
-        return self.unstored(response.location, status, "cleaned")
+        return self.unstored(response.location, status, response.link_id, "cleaned")
 
     def with_cookie(self, response: Response, cookie: bytes) -> Response:
         """Return `response` with a Set-Cookie header."""
@@ -225,13 +237,18 @@ class Responses:
             template.counter,
             body=template.body,
             redirects=bool(response.location),
-            is_click=template.is_click,
+            click_flags=template.click_flags,
         )
-        return Response(made, response.location)
+        return Response(made, response.location, response.link_id)
 
-    def elsewhere(self, location: str, result: str, *, is_click: bool = False) -> Response:
-        """Return the redirect that replaces a page (expired, not found, home)."""
-        return Response(self._redirect(result, 302, self._private, is_click=is_click), location)
+    def elsewhere(self, location: str, result: str) -> Response:
+        """Return the redirect that replaces a page (not found, home)."""
+        return Response(self._redirect(result, 302, self._private), location)
+
+    def expired(self, location: str, link_id: int) -> Response:
+        """Return the redirect to the target that a link has after its end."""
+        template = self._redirect("expired", 302, self._private, click_flags=int(Flag.EXPIRED))
+        return Response(template, location, link_id)
 
     def _not_allowed(self, methods: str) -> Response:
         return self.text("method", 405, f"Allowed here: {methods}.\n", more=[("allow", methods)])
