@@ -18,8 +18,8 @@ Header: TypeAlias = tuple[bytes, bytes]
 RESPONSE_BYTES = 48
 """Size of a response besides its template, its location and the id of its link."""
 
-HELD_BYTES = 390
-"""Size of the template of a response that a CDN may store, without its bytes (see test_cdn.py)."""
+HELD_BYTES = 350
+"""Bytes of the template of a response that a CDN may hold, without `after` (see test_cdn.py)."""
 
 _PRIVATE = "private, max-age=0"
 _NO_STORE = "no-store"
