@@ -129,7 +129,7 @@ class Batches(Generic[K]):
         if not reported:  # it was cancelled before it began
             self._after(keys)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A bug: `after` has ended the lookups, and this line tells the operator.
+            # A bug: `after` has ended the lookups. Log it for the operator.
             task.get_loop().call_exception_handler(
                 {"message": "batch of lookups failed", "exception": error, "task": task}
             )

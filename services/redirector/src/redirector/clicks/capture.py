@@ -120,7 +120,7 @@ class ClickCapture:
         """Add the metrics of click capture."""
         memory.counter(
             "shortlinks_clicks_captured",
-            "RedirectService that went into the ring",
+            "Clicks put into the ring buffer",
             lambda: self.taken + len(self._ring),
         )
         memory.counter(
