@@ -37,7 +37,6 @@ class DomainCache:
         self._settings = settings
         self._clock = clock
         self._by_host: dict[str, Domain] = {}
-        self._by_id: dict[int, Domain] = {}
         self._read_at = float("-inf")
 
     async def open(self) -> None:
@@ -55,7 +54,6 @@ class DomainCache:
         if hosts != self._by_host.keys():
             self.policy = self._settings.target_policy(hosts | {self.default_host})
         self._by_host = {domain.host: domain for domain in domains}
-        self._by_id = {domain.id: domain for domain in domains}
 
     async def refresh_forever(self) -> None:
         """Refresh at an interval, as other writers change domains."""
@@ -89,8 +87,3 @@ class DomainCache:
         if domain is None:
             raise DomainNotFound(f"There is no domain {name}; see GET /api/v1/domains.")
         return domain
-
-    def host_of(self, domain_id: int) -> str | None:
-        """Return the host of a domain, or None if it is not cached."""
-        domain = self._by_id.get(domain_id)
-        return None if domain is None else domain.host
