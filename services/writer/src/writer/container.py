@@ -121,19 +121,19 @@ def _assemble(
 ) -> Container:
     background = Background()
     registry = new_registry()
+    write_timeout_ms = settings.postgres_write_timeout_ms
     domain_cache = DomainCache(postgres, settings)
     authenticator = ApiKeyAuthenticator(postgres, now)
     codes = CodeSpace(settings.code_secret.get_secret_value().encode())
-    reads = Reads(postgres, replica, settings.postgres_write_timeout_ms)
+    reads = Reads(postgres, replica, write_timeout_ms)
     drafter = Drafter(domain_cache, settings, now)
     placement = Placement(IdBlocks(postgres, background.spawn), codes)
-    creator = Creator(postgres, placement, publisher, settings.postgres_write_timeout_ms)
+    creator = Creator(postgres, placement, publisher, write_timeout_ms)
     idempotency = IdempotencyStore(postgres, settings.idempotency_ttl_s)
     presenter = Presenter(settings.short_url_scheme, settings.short_url_port)
     links = LinkService(
         postgres=postgres,
         reads=reads,
-        settings=settings,
         domains=domain_cache,
         drafter=drafter,
         creator=creator,
@@ -141,28 +141,25 @@ def _assemble(
         publisher=publisher,
         presenter=presenter,
         now=now,
+        write_timeout_ms=write_timeout_ms,
     )
     replacements = ReplacementService(
         postgres=postgres,
-        settings=settings,
         domains=domain_cache,
+        drafter=drafter,
         creator=creator,
         publisher=publisher,
-        now=now,
+        write_timeout_ms=write_timeout_ms,
     )
     batches = BatchService(
         drafter, creator, idempotency, presenter, now, max_items=settings.batch_max_items
     )
-    imports = ImportService(
-        drafter, creator, idempotency, timeout_ms=settings.postgres_write_timeout_ms
-    )
+    imports = ImportService(drafter, creator, idempotency, timeout_ms=write_timeout_ms)
     breakers = {"postgres": postgres.breaker, "redis": cache.breaker}
     if replica is not None:
         breakers["replica"] = replica.breaker
 
     def apply(changed: WriterSettings) -> None:
-        links.settings = changed
-        replacements.settings = changed
         drafter.settings = changed
         cache.ttls = cache_ttls(changed)
 
@@ -184,9 +181,7 @@ def _assemble(
         reads=reads,
         cache=cache,
         domain_cache=domain_cache,
-        domains=DomainService(
-            postgres, reads, domain_cache, publisher, settings.postgres_write_timeout_ms
-        ),
+        domains=DomainService(postgres, reads, domain_cache, publisher, write_timeout_ms),
         keys=KeyService(postgres, authenticator),
         authenticator=authenticator,
         drafter=drafter,

@@ -119,9 +119,7 @@ class Creator:
         # More links would take longer than a response may wait, and the relay, which is notified
         # now, publishes them anyway.
         published = links if len(links) <= _MAX_PUBLISHED else ()
-        await self._publisher.publish_new(
-            [(link_key(link.host, link.code), link.record) for link in published], began_ms
-        )
+        await self._publisher.publish_new([(link.key, link.record) for link in published], began_ms)
 
 
 def custom_keys(drafts: Iterable[Draft]) -> list[LinkKey]:

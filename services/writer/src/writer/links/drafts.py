@@ -13,8 +13,14 @@ from writer.domains.cache import DomainCache
 from writer.domains.repository import Domain
 from writer.http.problems import error_of_validation, invalid
 from writer.links.passwords import hash_password
-from writer.links.rules import ValidationErrors, check_code, check_find, values_of_new
-from writer.links.schemas import CreateLink
+from writer.links.rules import (
+    ValidationErrors,
+    check_code,
+    check_find,
+    values_of_edit,
+    values_of_new,
+)
+from writer.links.schemas import CreateLink, EditLink, WholeLink
 from writer.links.stored import LinkValues
 
 
@@ -31,7 +37,10 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 class Drafter:
-    """Makes drafts. `settings` may be replaced at any time."""
+    """Makes drafts, and checks other changes by the same rules.
+
+    `settings` may be replaced at any time.
+    """
 
     def __init__(self, domains: DomainCache, settings: WriterSettings, now: Now) -> None:
         self.settings = settings
@@ -46,9 +55,7 @@ class Drafter:
             domain = await self._domains.find(link.domain)
         except DomainNotFound as error:
             errors.add("domain", "unknown", error.detail)
-        values = values_of_new(
-            link, self._domains.policy, self._now(), errors, self.settings.default_redirect_status
-        )
+        values = self.values_of(link, errors)
         check_find(link, errors)
         if link.code is not None:
             check_code(link.code, self.settings.reserved_codes, errors)
@@ -58,6 +65,20 @@ class Drafter:
             values = replace(values, password_hash=await hash_password(link.password))
         code = None if link.code is None else domain.spelled(link.code)
         return Draft(domain, code, values, at)
+
+    def values_of(
+        self, link: WholeLink, errors: ValidationErrors, old: LinkValues | None = None
+    ) -> LinkValues:
+        """Return what rules.values_of_new returns under the present rules and settings."""
+        status = self.settings.default_redirect_status
+        return values_of_new(link, self._domains.policy, self._now(), errors, status, old)
+
+    def values_of_edit(
+        self, old: LinkValues, edit: EditLink, errors: ValidationErrors
+    ) -> LinkValues:
+        """Return what rules.values_of_edit returns under the present rules and settings."""
+        status = self.settings.default_redirect_status
+        return values_of_edit(old, edit, self._domains.policy, self._now(), errors, status)
 
     async def draft_item(self, item: object, at: str = "") -> Draft:
         """Check an item of a batch or a row of an import in full; raises InvalidInput."""

@@ -4,10 +4,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from shortcore.clock import Now
 from shortcore.errors import CodeTaken, Conflict
-from shortcore.links.record import link_key
-from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import Postgres
 from writer.domains.cache import DomainCache
 from writer.domains.repository import Domain
@@ -15,9 +12,9 @@ from writer.http.entity_tags import require_absence, require_match, require_none
 from writer.http.problems import invalid
 from writer.links import repository
 from writer.links.creation import Creator
-from writer.links.drafts import Draft
+from writer.links.drafts import Draft, Drafter
 from writer.links.passwords import hash_password, is_password_of
-from writer.links.rules import ValidationErrors, check_address, check_code, values_of_new
+from writer.links.rules import ValidationErrors, check_address, check_code
 from writer.links.schemas import ReplaceLink
 from writer.links.stored import StoredLink
 from writer.relay.publisher import Publisher
@@ -34,16 +31,16 @@ class Preconditions:
     if_none_match: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReplacementService:
     """Creates or replaces a link at the address that the request names."""
 
     postgres: Postgres
-    settings: WriterSettings
     domains: DomainCache
+    drafter: Drafter
     creator: Creator
     publisher: Publisher
-    now: Now
+    write_timeout_ms: int
 
     async def replace(
         self, host: str, code: str, link: ReplaceLink, conditions: Preconditions
@@ -88,8 +85,10 @@ class ReplacementService:
     ) -> StoredLink | None:
         """Replace the link, or return None if it does not exist."""
         began = self.publisher.moment()
-        timeout_ms = self.settings.postgres_write_timeout_ms
-        async with self.postgres.connection(timeout_ms) as connection, connection.transaction():
+        async with (
+            self.postgres.connection(self.write_timeout_ms) as connection,
+            connection.transaction(),
+        ):
             old = await repository.find_link(connection, domain.host, code, lock=True)
             if old is None:
                 return None
@@ -97,14 +96,7 @@ class ReplacementService:
             require_match(conditions.if_match, old.version)
             errors = ValidationErrors()
             check_address(link, old.host, {code, old.code}, errors)
-            values = values_of_new(
-                link,
-                self.domains.policy,
-                self.now(),
-                errors,
-                self.settings.default_redirect_status,
-                old.values,
-            )
+            values = self.drafter.values_of(link, errors, old.values)
             if errors.fields:
                 raise invalid(errors.fields)
             kept = link.password is None and link.has_password
@@ -114,18 +106,16 @@ class ReplacementService:
             if values == old.values and not old.deleted:
                 return old
             new = await repository.save_link(connection, old, values)
-        await self.publisher.publish([(link_key(new.host, new.code), new.record)], began)
+        await self.publisher.publish([(new.key, new.record)], began)
         return new
 
     async def _create(
         self, domain: Domain, code: str, link: ReplaceLink, password_hash: str | None
     ) -> StoredLink:
         errors = ValidationErrors()
-        check_code(code, self.settings.reserved_codes, errors)
+        check_code(code, self.drafter.settings.reserved_codes, errors)
         check_address(link, domain.host, {code, domain.spelled(code)}, errors)
-        values = values_of_new(
-            link, self.domains.policy, self.now(), errors, self.settings.default_redirect_status
-        )
+        values = self.drafter.values_of(link, errors)
         if errors.fields:
             raise invalid(errors.fields)
         draft = Draft(domain, domain.spelled(code), replace(values, password_hash=password_hash))

@@ -10,9 +10,8 @@ from msgspec.structs import replace
 from shortcore.clock import Now
 from shortcore.errors import Conflict, LinkDeleted, LinkNotFound, ShortlinksError
 from shortcore.links.custom_codes import CodeError, check_custom_code
-from shortcore.links.record import absent, link_key
+from shortcore.links.record import absent
 from shortcore.links.targets import normalise_host
-from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import Connection, Postgres
 from writer.domains.cache import DomainCache
 from writer.http.entity_tags import etag, require_match
@@ -22,20 +21,19 @@ from writer.links import listing, repository
 from writer.links.creation import Creator, domain_removed
 from writer.links.drafts import Draft, Drafter
 from writer.links.passwords import hash_password
-from writer.links.rules import ValidationErrors, check_address, values_of_edit
+from writer.links.rules import ValidationErrors, check_address
 from writer.links.schemas import CreateLink, EditLink, LinkView, Presenter, api_path
 from writer.links.stored import StoredLink
 from writer.relay.publisher import Publisher
 from writer.storage.reads import Reads
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class LinkService:
     """Changes links in transactions, and publishes each change after its commit."""
 
     postgres: Postgres
     reads: Reads
-    settings: WriterSettings
     domains: DomainCache
     drafter: Drafter
     creator: Creator
@@ -43,6 +41,7 @@ class LinkService:
     publisher: Publisher
     presenter: Presenter
     now: Now
+    write_timeout_ms: int
 
     async def create(self, link: CreateLink, request: IdempotentRequest | None) -> StoredResponse:
         """Create a link, or find an equal one if the request asks for that.
@@ -105,10 +104,7 @@ class LinkService:
                 raise LinkDeleted("The link is in the trash; restore it first.")
             errors = ValidationErrors()
             check_address(edit, old.host, {code, old.code}, errors)
-            status = self.settings.default_redirect_status
-            values = values_of_edit(
-                old.values, edit, self.domains.policy, self.now(), errors, status
-            )
+            values = self.drafter.values_of_edit(old.values, edit, errors)
             if errors.fields:
                 raise invalid(errors.fields)
             if "password" in edit.model_fields_set:
@@ -140,7 +136,7 @@ class LinkService:
             if not old.deleted:
                 raise Conflict("Only a link in the trash can be purged; delete it first.")
             version = await repository.purge_link(connection, old)
-        await self.publisher.publish([(link_key(old.host, old.code), absent(version))], began)
+        await self.publisher.publish([(old.key, absent(version))], began)
 
     async def restore(self, host: str, code: str, if_match: str | None) -> StoredLink:
         """Restore a deleted link, unchanged; has no effect on a link that is not deleted."""
@@ -159,10 +155,10 @@ class LinkService:
         return self.presenter.view(link, self.now())
 
     async def _publish(self, link: StoredLink, as_of_ms: int) -> None:
-        await self.publisher.publish([(link_key(link.host, link.code), link.record)], as_of_ms)
+        await self.publisher.publish([(link.key, link.record)], as_of_ms)
 
     def _transaction(self) -> contextlib.AbstractAsyncContextManager[Connection]:
-        return self.postgres.connection(self.settings.postgres_write_timeout_ms)
+        return self.postgres.connection(self.write_timeout_ms)
 
     async def _locked(
         self, connection: Connection, host: str, code: str, if_match: str | None

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from shortcore.links.record import LinkId, LinkRecord, RedirectStatus
+from shortcore.links.record import LinkId, LinkKey, LinkRecord, RedirectStatus, link_key
 
 
 class LinkValues(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +48,11 @@ class StoredLink(msgspec.Struct, frozen=True, gc=False):
     updated_at: datetime
     deleted_at: datetime | None
     record: LinkRecord
+
+    @property
+    def key(self) -> LinkKey:
+        """The key of the link in Redis."""
+        return link_key(self.host, self.code)
 
     @property
     def version(self) -> int:
