@@ -9,7 +9,7 @@ import asyncpg
 from shortcore.errors import ConfigurationError, SchemaOlder
 from shortcore.storage.postgres import Connection
 
-REVISION = 6
+REVISION = 7
 """The newest migration that this code knows and needs."""
 
 
