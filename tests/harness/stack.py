@@ -155,19 +155,26 @@ class Stack:
         """Start a relay and wait until it is ready."""
         return self._start("relay", ["shortlinks-writer", "relay"], extra, public=False)
 
+    def worker(self, **extra: str) -> Part:
+        """Start a worker and wait until it is ready."""
+        return self._start("worker", ["shortlinks-writer", "worker"], extra, public=False)
+
     def redirector(self, **extra: str) -> Part:
         """Start a redirector and wait until it is ready."""
         return self._start("redirector", ["shortlinks-redirector", "serve"], extra, public=True)
 
     def patched(self, role: str, code: str, **extra: str) -> Part:
-        """Start a writer, relay or redirector in which Python `code` runs first."""
+        """Start a part in which Python `code` runs first."""
         module, argument = {
             "writer": ("writer.main", "serve"),
             "relay": ("writer.main", "relay"),
+            "worker": ("writer.main", "worker"),
             "redirector": ("redirector.main", "serve"),
         }[role]
         run = f"{code}\nimport sys, {module}\nsys.exit({module}.main(['{argument}']))\n"
-        return self._start(role, [sys.executable, "-c", run], extra, public=role != "relay")
+        return self._start(
+            role, [sys.executable, "-c", run], extra, public=role in {"writer", "redirector"}
+        )
 
     def create_key(self, name: str) -> str:
         """Make an API key by the command that operators use."""

@@ -21,6 +21,7 @@ PAGE = Path("docs/configuration.md")
 _SERVICES = {
     "WriterSettings": "writer",
     "RelaySettings": "relay",
+    "WorkerSettings": "worker",
     "RedirectorSettings": "redirector",
 }
 _UNITS = {

@@ -1,4 +1,4 @@
-"""The command `shortlinks-writer`: serve, relay, migrate, wait-schema, create-key.
+"""The command `shortlinks-writer`: serve, relay, worker, migrate, wait-schema, create-key.
 
 Each command imports what it needs when it runs: loading the framework or Alembic takes longer than
 the work of most commands, and pods wait for migrations.
@@ -19,6 +19,7 @@ from shortcore.runtime import logging
 from shortcore.settings.loader import load
 from shortcore.settings.relay import RelaySettings
 from shortcore.settings.storage import PostgresSettings
+from shortcore.settings.worker import WorkerSettings
 from shortcore.settings.writer import WriterSettings
 from shortcore.storage.postgres import POSTGRES_UNAVAILABLE_ERRORS
 from shortcore.storage.schema import REVISION, revision
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, help_ in (
         ("serve", _serve, "serve the API"),
         ("relay", _relay, "deliver changes from the outbox to Redis"),
+        ("worker", _worker, "count clicks from Redis in PostgreSQL"),
     ):
         commands.add_parser(name, help=help_).set_defaults(run=run)
     for name, waiting, help_, seconds in (
@@ -89,6 +91,14 @@ def _relay(_: argparse.Namespace) -> None:
 
     settings = load(RelaySettings)
     logging.configure(settings.log_level, settings.log_format, "relay")
+    uvloop.run(process.run(settings))
+
+
+def _worker(_: argparse.Namespace) -> None:
+    from writer.worker import process  # noqa: PLC0415
+
+    settings = load(WorkerSettings)
+    logging.configure(settings.log_level, settings.log_format, "worker")
     uvloop.run(process.run(settings))
 
 

@@ -3,9 +3,15 @@
 from shortcore.settings.redirector import RedirectorSettings
 from shortcore.settings.relay import RelaySettings
 from shortcore.settings.sources import Settings
+from shortcore.settings.worker import WorkerSettings
 from shortcore.settings.writer import WriterSettings
 
-ALL: tuple[type[Settings], ...] = (WriterSettings, RelaySettings, RedirectorSettings)
+ALL: tuple[type[Settings], ...] = (
+    WriterSettings,
+    RelaySettings,
+    WorkerSettings,
+    RedirectorSettings,
+)
 """The settings of each service. A service ignores the settings of the others, but no unknown ones."""
 
 DYNAMIC = frozenset(

@@ -1,4 +1,4 @@
-"""Settings of click capture."""
+"""Settings of click capture and of the click streams."""
 
 from pydantic import Field
 
@@ -6,7 +6,19 @@ from shortcore.settings.fields import Milliseconds
 from shortcore.settings.sources import Settings
 
 
-class ClickSettings(Settings):
+class ClickStreamSettings(Settings):
+    """Click streams."""
+
+    clicks_partitions: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Number of streams; the link decides the stream of a click. All services must "
+        "have the same number",
+    )
+
+
+class ClickSettings(ClickStreamSettings):
     """Clicks."""
 
     clicks_enabled: bool = Field(True, description="Whether clicks are captured")
@@ -22,13 +34,6 @@ class ClickSettings(Settings):
         gt=0,
         description="Interval at which clicks are sent to Redis. 500 clicks of one stream are sent "
         "at once",
-    )
-    clicks_partitions: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="Number of streams; the link decides the stream of a click. All services must "
-        "have the same number",
     )
     clicks_stream_max_length: int = Field(
         5000,

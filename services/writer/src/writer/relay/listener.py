@@ -6,9 +6,9 @@ from collections.abc import Callable
 import asyncpg
 import structlog
 
+from shortcore.runtime.stopping import MAX_BACKOFF_S, MIN_BACKOFF_S, Stopping
 from shortcore.storage.postgres import POSTGRES_RETRYABLE_ERRORS
 from writer.relay.outbox import CHANNEL
-from writer.relay.stopping import MAX_BACKOFF_S, MIN_BACKOFF_S, Stopping
 
 log = structlog.stdlib.get_logger(__name__)
 

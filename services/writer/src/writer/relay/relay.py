@@ -12,13 +12,13 @@ from shortcore.cache.store import CacheStore
 from shortcore.cache.wiring import cache_ttls
 from shortcore.runtime.background import Background
 from shortcore.runtime.dynamic_settings import INTERVAL_S, DynamicFile
+from shortcore.runtime.stopping import Stopping
 from shortcore.settings.relay import RelaySettings
 from shortcore.storage.postgres import Postgres
 from shortcore.storage.redis import Client
 from writer.relay.delivery import Delivery
 from writer.relay.feed_monitor import FeedMonitor
 from writer.relay.listener import listen
-from writer.relay.stopping import Stopping
 
 APPLICATION = "shortlinks-relay"
 

@@ -1,4 +1,4 @@
-"""Ends waits early when the relay stops, and retries steps until it stops."""
+"""Ends waits early when a background process stops, and retries steps until it stops."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ MAX_BACKOFF_S = 1.0
 
 
 class Stopping:
-    """The stop signal of a relay; `errors` counts failed steps by the dependency that failed."""
+    """The stop signal of a process; `errors` counts failed steps by the dependency that failed."""
 
     def __init__(self) -> None:
         self.errors: Counter[str] = Counter(postgres=0, redis=0)
@@ -30,16 +30,16 @@ class Stopping:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Signal the relay to stop."""
+        """Signal the process to stop."""
         self._event.set()
 
     async def pause(self, seconds: float) -> None:
-        """Return after `seconds`, or as soon as the relay stops."""
+        """Return after `seconds`, or as soon as the process stops."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
 
     async def or_first(self, *waits: Coroutine[object, object, object]) -> None:
-        """Return when one of `waits` ends or the relay stops; ends the others."""
+        """Return when one of `waits` ends or the process stops; ends the others."""
         tasks = [asyncio.ensure_future(wait) for wait in (*waits, self._event.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -47,7 +47,7 @@ class Stopping:
             await end_tasks(tasks)
 
     async def retry(self, step: Callable[[], Awaitable[int | None]]) -> int:
-        """Call `step` until it succeeds or the relay stops; returns its result, or 0."""
+        """Call `step` until it succeeds or the process stops; returns its result, or 0."""
         backoff = MIN_BACKOFF_S
         while True:
             try:

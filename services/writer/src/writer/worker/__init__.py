@@ -1,0 +1,1 @@
+"""Counts clicks: reads the click streams of Redis and writes statistics to PostgreSQL."""
