@@ -1,4 +1,4 @@
-"""The wire form of clicks between a redirector and the worker, without personal data.
+"""The wire form of clicks between a redirector and the worker, without addresses.
 
 A batch is one entry (field `d`) of a click stream. All clicks of a link are in one stream.
 
@@ -9,25 +9,41 @@ source and stream, and skips batches that are not above it: copies, and batches 
 redirector gave them up (and counted them as dropped). A gap between two numbers means batches that were
 given up, or trimmed off the stream before they were read.
 
-No address leaves the redirector. A click has a keyed hash of the client's network (/24 for IPv4, /48 for
-IPv6) under a key of the day. So clicks of one network on one day can be linked, those of two days cannot.
-The holder of the code secret could compute the hashes of all networks, so for the holder this is a
-pseudonym, not anonymity (GDPR, recital 26).
+Redirectors write form 2; a stream may still hold batches of form 1, of older redirectors.
+
+* **Form 1** is a MessagePack array of `source`, `number` and an array of clicks, each an array of link_id,
+  at_ms, flags, referrer, agent (a class such as `chrome/android/mobile`) and visitor.
+* **Form 2** is the byte 2, which begins no MessagePack array, and a MessagePack array of `source`, `number`,
+  the number of clicks, the earliest at_ms, and a column for each field of `Click` in their order. A column
+  is an array of its different values and a byte string with the index of each click's value: one byte
+  each, or two (little-endian) if there are more than 256 values. The byte string is empty if all clicks
+  have the same value, or no two have the same. The values of at_ms count from the earliest.
 """
 
 import enum
-import socket
-import time
-from collections.abc import Sequence
-from hashlib import blake2b
+import struct
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 FIELD = "d"
 """The field of a stream's entry that holds the batch."""
 
 VISITOR_BYTES = 8
-DAY_MS = 86_400_000
+MAX_BYTES = 1_048_576
+"""A longer entry is corrupt, and is not decoded."""
+MAX_CLICKS = 4096
+"""Maximum number of clicks in a batch."""
+MAX_AGENT = 512
+MAX_HOST = 253
+MAX_CAMPAIGN = 64
+"""Maximum characters of each UTM value."""
+
+_FORM_2 = b"\x02"
+_BYTE = 256
 
 
 class Flag(enum.IntFlag):
@@ -41,49 +57,46 @@ class Flag(enum.IntFlag):
     """The link had expired, and the visitor was sent to its `expired_target`."""
 
 
-class Click(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Click(msgspec.Struct, frozen=True, gc=False):
     """One redirect of the link `link_id`, parsed at `at_ms` (Unix ms), about 2 ms after the response.
 
-    `referrer` is a host or empty. `agent` is a class (`redirector.clicks.user_agent`), never the
-    header itself. `visitor` has VISITOR_BYTES bytes, or none if the address is unknown. New fields go
-    to the end and have a default, so that older and newer versions read each other's clicks.
+    Every text is "" if it is unknown. `agent` is the User-Agent, up to MAX_AGENT characters; in form 1,
+    it is a class such as `chrome/android/mobile`, or `bot`. A click without `agent` is a bot only if its
+    BOT flag is set: the redirector also leaves the agent out for visitors who ask not to be tracked.
+    `visitor` has VISITOR_BYTES bytes, or none. `referrer` is the host of the page with the link, `host`
+    the domain that was requested. `country` is an ISO 3166-1 code (`DE`), `region` the part of an
+    ISO 3166-2 code after the country (`BE`), `language` the primary subtag of the preferred language
+    (`de`). `source`, `medium` and `campaign` are the UTM values of the request's query. `rule` names
+    the rule that chose the target.
     """
 
     link_id: int
     at_ms: int
     flags: int
-    referrer: str
-    agent: str
-    visitor: bytes
+    visitor: bytes = b""
+    agent: str = ""
+    referrer: str = ""
+    country: str = ""
+    region: str = ""
+    language: str = ""
+    source: str = ""
+    medium: str = ""
+    campaign: str = ""
+    host: str = ""
+    rule: str = ""
 
 
-class ClickBatch(msgspec.Struct, frozen=True, array_like=True):
-    """The batch `number` of the process `source` (random bytes) in one stream."""
+class ClickBatch(msgspec.Struct, frozen=True):
+    """The batch `number` of the process `source` (random bytes) in one stream, in the wire form `form`."""
 
     source: bytes
     number: int
     clicks: Sequence[Click]
+    form: int = 2
 
 
 class CorruptBatch(ValueError):
     """The bytes of an entry are not a batch."""
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(ClickBatch)
-
-
-def encode_batch(batch: ClickBatch) -> bytes:
-    """Return the bytes for a stream: about 60 per click."""
-    return _encoder.encode(batch)
-
-
-def decode_batch(data: bytes) -> ClickBatch:
-    """Return the batch; raises CorruptBatch for bytes that encode_batch cannot return."""
-    try:
-        return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptBatch(str(error)) from error
 
 
 def partition_of(link_id: int, partitions: int) -> int:
@@ -91,29 +104,145 @@ def partition_of(link_id: int, partitions: int) -> int:
     return link_id % partitions
 
 
-class Visitors:
-    """Computes pseudonyms of networks for one day: `day` counts the days since 1970 (UTC)."""
+def encode_batch(batch: ClickBatch) -> bytes:
+    """Return the bytes for a stream, in form 2.
 
-    def __init__(self, secret: bytes, day: int) -> None:
-        self.day = day
-        date = time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))
-        salt = blake2b(date.encode(), key=secret[:64], person=b"click visitors").digest()
-        self._hash = blake2b(key=salt, digest_size=VISITOR_BYTES)
-
-    def name(self, address: str) -> bytes:
-        """Return the pseudonym of the address's network; empty for an invalid address."""
-        network = _network(address)
-        if not network:
-            return b""
-        digest = self._hash.copy()
-        digest.update(network)
-        return digest.digest()
+    The batch has 1 to MAX_CLICKS clicks, within the bounds of the fields.
+    """
+    clicks = batch.clicks
+    link_id, at_ms, *rest = zip(*map(msgspec.structs.astuple, clicks), strict=True)
+    earliest = min(at_ms)
+    times, indices = _column(at_ms)
+    offsets = [each - earliest for each in times], indices
+    columns = _column(link_id), offsets, *map(_column, rest)
+    body = (batch.source, batch.number, len(clicks), earliest, *columns)
+    return _FORM_2 + _encoder.encode(body)
 
 
-def _network(address: str) -> bytes:
+def decode_batch(data: bytes) -> ClickBatch:
+    """Return the batch, of either form; raises CorruptBatch for all other bytes."""
+    if len(data) > MAX_BYTES:
+        message = f"the entry has {len(data)} bytes, more than {MAX_BYTES}"
+        raise CorruptBatch(message)
     try:
-        if ":" in address:
-            return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:6]
-        return socket.inet_pton(socket.AF_INET, address)[:3]
-    except OSError:
-        return b""
+        if data[:1] == _FORM_2:
+            return _decode_2(data)
+        return _decode_1(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptBatch(str(error)) from error
+
+
+_Value = TypeVar("_Value")
+
+# A link's id fits a bigint of PostgreSQL, and a time is before the year 6430.
+_Id: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Time: TypeAlias = Annotated[int, Meta(ge=0, lt=2**47)]
+_Flags: TypeAlias = Annotated[int, Meta(ge=0, lt=2**15)]
+_Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+_Source: TypeAlias = Annotated[bytes, Meta(max_length=32)]
+_Visitor: TypeAlias = Annotated[bytes, Meta(max_length=VISITOR_BYTES)]
+_Agent: TypeAlias = Annotated[str, Meta(max_length=MAX_AGENT)]
+_Host: TypeAlias = Annotated[str, Meta(max_length=MAX_HOST)]
+_Place: TypeAlias = Annotated[str, Meta(max_length=3)]
+_Campaign: TypeAlias = Annotated[str, Meta(max_length=MAX_CAMPAIGN)]
+
+
+class _Column(msgspec.Struct, Generic[_Value], array_like=True, gc=False):
+    values: Annotated[list[_Value], Meta(min_length=1, max_length=MAX_CLICKS)]
+    indices: Annotated[bytes, Meta(max_length=2 * MAX_CLICKS)]
+
+    def spread(self, size: int) -> Iterable[_Value]:
+        """Return the value of each of `size` clicks; the result may raise IndexError later."""
+        values, indices = self.values, self.indices
+        if not indices:
+            if len(values) == 1:
+                return repeat(values[0], size)
+            self._require(len(values) == size)
+            return values
+        if len(values) <= _BYTE:
+            self._require(len(indices) == size)
+            return map(values.__getitem__, indices)
+        self._require(len(indices) == 2 * size)
+        return map(values.__getitem__, struct.unpack(f"<{size}H", indices))
+
+    def _require(self, fits: bool) -> None:
+        if not fits:
+            message = "a column has not the length of the batch"
+            raise CorruptBatch(message)
+
+
+class _Columns(msgspec.Struct, array_like=True, gc=False):
+    source: _Source
+    number: _Number
+    size: Annotated[int, Meta(ge=1, le=MAX_CLICKS)]
+    earliest: _Time
+    link_id: _Column[_Id]
+    at_ms: _Column[_Time]
+    flags: _Column[_Flags]
+    visitor: _Column[_Visitor]
+    agent: _Column[_Agent]
+    referrer: _Column[_Host]
+    country: _Column[_Place]
+    region: _Column[_Place]
+    language: _Column[_Place]
+    utm_source: _Column[_Campaign]
+    medium: _Column[_Campaign]
+    campaign: _Column[_Campaign]
+    host: _Column[_Host]
+    rule: _Column[_Campaign]
+
+
+class _Click1(msgspec.Struct, array_like=True, gc=False):
+    link_id: _Id
+    at_ms: _Time
+    flags: _Flags
+    referrer: _Host
+    agent: _Agent
+    visitor: _Visitor
+
+
+class _Batch1(msgspec.Struct, array_like=True):
+    source: _Source
+    number: _Number
+    clicks: Annotated[list[_Click1], Meta(max_length=MAX_CLICKS)]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder_1 = msgspec.msgpack.Decoder(_Batch1)
+_decoder_2 = msgspec.msgpack.Decoder(_Columns)
+
+
+def _column(values: Sequence[_Value]) -> tuple[list[_Value], bytes]:
+    different = dict.fromkeys(values)
+    if len(different) == 1 or len(different) == len(values):
+        return list(different), b""
+    index = dict(zip(different, range(len(different)), strict=True))
+    indices = map(index.__getitem__, values)
+    if len(different) <= _BYTE:
+        return list(different), bytes(indices)
+    return list(different), struct.pack(f"<{len(values)}H", *indices)
+
+
+def _decode_1(data: bytes) -> ClickBatch:
+    batch = _decoder_1.decode(data)
+    clicks = [
+        Click(each.link_id, each.at_ms, each.flags, each.visitor, each.agent, each.referrer)
+        for each in batch.clicks
+    ]
+    return ClickBatch(batch.source, batch.number, clicks, form=1)
+
+
+def _decode_2(data: bytes) -> ClickBatch:
+    body = _decoder_2.decode(memoryview(data)[1:])
+    size, earliest = body.size, body.earliest
+    body.at_ms.values = [earliest + each for each in body.at_ms.values]
+    columns = (
+        body.link_id, body.at_ms, body.flags, body.visitor, body.agent, body.referrer, body.country,
+        body.region, body.language, body.utm_source, body.medium, body.campaign, body.host, body.rule,
+    )  # fmt: skip
+    try:
+        clicks = list(map(Click, *(column.spread(size) for column in columns)))
+    except IndexError as error:
+        message = "a click has the index of a value that the column does not have"
+        raise CorruptBatch(message) from error
+    return ClickBatch(body.source, body.number, clicks)

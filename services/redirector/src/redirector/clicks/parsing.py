@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeAlias
 
 from redirector.clicks.user_agent import MAX_AGENT, agent_class, is_prefetch, referrer_host
 from redirector.client_address import ClientAddresses
-from shortcore.clicks.wire import DAY_MS, Click, Flag, Visitors
+from shortcore.clicks.visitors import DAY_MS, Visitors
+from shortcore.clicks.wire import Click, Flag
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 Peer: TypeAlias = "tuple[str, int] | None"
@@ -68,7 +69,7 @@ class ClickParser:
         kind, bot = self._agents.get(agent) or self._classify(agent)
         flags |= seen | bot | (_HEAD if method in _HEADS else 0)
         origin = self._origin(peer, forwarded)
-        return Click(followed.link_id, at_ms, flags, referrer, kind, origin)
+        return Click(followed.link_id, at_ms, flags, origin, kind, referrer)
 
     def _fields(self, headers: Headers) -> tuple[bytes, str, bytes, int]:
         """Return user agent, referrer's host, X-Forwarded-For, and PREFETCH or 0."""
