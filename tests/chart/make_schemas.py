@@ -41,7 +41,10 @@ CRDS = {
         "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ],
-    "keda": ["config/crd/bases/keda.sh_scaledobjects.yaml"],
+    "keda": [
+        "config/crd/bases/keda.sh_scaledobjects.yaml",
+        "config/crd/bases/keda.sh_triggerauthentications.yaml",
+    ],
     "argocd": [
         "manifests/crds/application-crd.yaml",
         "manifests/crds/applicationset-crd.yaml",

@@ -9,7 +9,7 @@ from chart.rendering import CASES, CHART, Manifest, manifests, name_of, one, pod
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 
-SERVICES = ("writer", "redirector", "relay", "edge")
+SERVICES = ("writer", "redirector", "relay", "worker", "edge")
 
 
 def containers(pod: Manifest) -> list[Manifest]:
@@ -155,7 +155,7 @@ def templates(found: list[Manifest]) -> dict[str, Manifest]:
     ("sets", "entries"),
     [
         (["cache.bundled.maxMemory=192mb"], "409"),
-        (["cache.bundled.maxMemory=192mb", "redirector.settings.clicks_partitions=8"], "204"),
+        (["cache.bundled.maxMemory=192mb", "settings.clicks_partitions=8"], "204"),
         (["cache.bundled.maxMemory=3g"], "5000"),
         (["cache.bundled.maxMemory=1mb"], "10"),
         (["settings.clicks_stream_max_length=77"], "77"),
@@ -181,13 +181,14 @@ def test_a_dynamic_setting_rolls_no_pod(newest_helm: str) -> None:
 @pytest.mark.parametrize(
     ("sets", "rolled"),
     [
-        ("settings.redis_timeout_ms=40", {"writer", "redirector", "relay"}),
+        ("settings.redis_timeout_ms=40", {"writer", "redirector", "relay", "worker"}),
         ("redirector.settings.l1_max_entries=5000", {"redirector"}),
-        ("credentials.revision=second", {"writer", "redirector", "relay"}),
-        ("links.defaultDomain=sho.rt", {"writer", "redirector", "relay"}),
+        ("credentials.revision=second", {"writer", "redirector", "relay", "worker"}),
+        ("links.defaultDomain=sho.rt", {"writer", "redirector", "relay", "worker"}),
         ("redirector.image.tag=v9", {"redirector"}),
-        ("writer.image.tag=v9", {"writer", "relay"}),
+        ("writer.image.tag=v9", {"writer", "relay", "worker"}),
         ("relay.replicaCount=3", set()),
+        ("worker.autoscaling.keda.enabled=true", set()),
         ("redirector.autoscaling.enabled=false", set()),
         ("metrics.serviceMonitor.enabled=true", set()),
     ],
@@ -271,9 +272,73 @@ def test_changed_credentials_roll_what_reads_them_at_its_start_and_not_the_prima
 
 def test_the_redirector_waits_for_nothing(newest_helm: str) -> None:
     found = render(newest_helm)
-    for part, waits in (("writer", True), ("relay", True), ("redirector", False)):
+    waiting = {"writer": True, "relay": True, "worker": True, "redirector": False}
+    for part, waits in waiting.items():
         pod = one(found, "Deployment", f"links-shortlinks-{part}")["spec"]["template"]["spec"]
         assert ("initContainers" in pod) is waits, part
+
+
+EXTERNAL = ("cache.mode=external", "cache.external.hosts={s0:1,s1:2}")
+
+
+@pytest.mark.parametrize(
+    ("sets", "kind", "place"),
+    [
+        (
+            (),
+            "redis-streams",
+            {"address": "links-shortlinks-valkey.shortlinks.svc.cluster.local:6379"},
+        ),
+        (
+            ("cache.mode=external", "cache.external.hosts={s0:1}", "cache.external.username=me"),
+            "redis-streams",
+            {"address": "s0:1", "databaseIndex": "0", "username": "me"},
+        ),
+        (
+            (*EXTERNAL, "cache.external.topology=sentinel", "cache.external.masterName=links"),
+            "redis-sentinel-streams",
+            {"addresses": "s0:1,s1:2", "databaseIndex": "0", "sentinelMaster": "links"},
+        ),
+        (
+            (*EXTERNAL, "cache.external.topology=cluster", "cache.external.tls.enabled=true"),
+            "redis-cluster-streams",
+            {"addresses": "s0:1,s1:2", "enableTLS": "true"},
+        ),
+    ],
+    ids=["bundled", "single", "sentinel", "cluster"],
+)
+def test_keda_scales_the_worker_by_the_lag_of_every_stream(
+    newest_helm: str, sets: tuple[str, ...], kind: str, place: dict[str, str]
+) -> None:
+    keda = ("worker.autoscaling.keda.enabled=true", "settings.clicks_partitions=3")
+    found = render(newest_helm, None, *keda, *sets)
+    triggers = one(found, "ScaledObject", "links-shortlinks-worker")["spec"]["triggers"]
+    lag = {"consumerGroup": "worker", "lagCount": "100", "activationLagCount": "0"}
+    assert [each["type"] for each in triggers] == [kind] * 3
+    assert [each["metadata"] for each in triggers] == [
+        {**lag, **place, "stream": f"sl:clicks:{{{stream}}}"} for stream in range(3)
+    ]
+    # These external servers have neither a password nor a CA certificate.
+    assert all(("authenticationRef" in each) is (not sets) for each in triggers)
+
+
+def test_keda_reads_the_password_of_valkey_and_gets_through_its_policy(newest_helm: str) -> None:
+    def peers(*sets: str) -> list[Manifest]:
+        policy = one(render(newest_helm, None, *sets), "NetworkPolicy", "links-shortlinks-valkey")
+        found: list[Manifest] = policy["spec"]["ingress"][0]["from"]
+        return found
+
+    keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+    enabled = "worker.autoscaling.keda.enabled=true"
+    assert keda not in peers()
+    assert keda in peers(enabled)
+    assert keda not in peers(enabled, "worker.enabled=false")
+    found = render(newest_helm, None, enabled)
+    authentication = one(found, "TriggerAuthentication", "links-shortlinks-worker")["spec"]
+    secret = {"name": "links-shortlinks-credentials", "key": "valkey-password"}
+    assert authentication == {"secretTargetRef": [{"parameter": "password", **secret}]}
+    triggers = one(found, "ScaledObject", "links-shortlinks-worker")["spec"]["triggers"]
+    assert {each["authenticationRef"]["name"] for each in triggers} == {"links-shortlinks-worker"}
 
 
 def test_the_admin_ports_are_in_no_public_service(newest_helm: str) -> None:

@@ -38,6 +38,15 @@ REFUSED = {
     "redirector.autoscaling.minReplicas=11": "minReplicas (11) is more than maxReplicas (10)",
     "writer.autoscaling.targetCPUUtilizationPercentage=null": "would never scale",
     "writer.autoscaling.keda.enabled=true": "/writer/autoscaling/keda/triggers",
+    "worker.autoscaling.keda.enabled=true,worker.autoscaling.keda.lagCount=null": (
+        "/worker/autoscaling/keda/triggers"
+    ),
+    "worker.autoscaling.enabled=true,worker.autoscaling.minReplicas=0": "only KEDA can scale to zero",
+    "worker.autoscaling.keda.enabled=true,cache.mode=external,cache.external.existingSecret=c": (
+        "set cache.external.hosts, or set worker.autoscaling.keda.lagCount to null"
+    ),
+    "redirector.settings.clicks_partitions=8": "Set settings.clicks_partitions",
+    "worker.settings.worker_admin_port=1": "worker.settings.worker_admin_port cannot be set here",
     "writer.strategy.rollingUpdate.maxSurge=0": "no rollout could start",
     "writer.ingress.enabled=true": "/writer/ingress/hosts",
     "redirector.httpRoute.enabled=true": "/redirector/httpRoute/parentRefs",
@@ -89,9 +98,9 @@ def test_what_cannot_work_is_refused_with_a_sentence(helm: str, sets: str) -> No
 @pytest.mark.parametrize(
     "sets",
     [
-        # The most that 200 connections allow: 33 x 4 + 3 x (3 + 1) + 6 x 8 + 8.
-        "redirector.autoscaling.enabled=false,redirector.replicaCount=32",
-        "redirector.autoscaling.maxReplicas=32",
+        # The most that 200 connections allow: 32 x 4 + 3 x (3 + 1) + 2 x 2 + 6 x 8 + 8.
+        "redirector.autoscaling.enabled=false,redirector.replicaCount=31",
+        "redirector.autoscaling.maxReplicas=31",
         "redirector.autoscaling.maxReplicas=60,postgresql.maxConnections=0",
         "redirector.autoscaling.maxReplicas=60,postgresql.maxConnections=400",
         "redirector.autoscaling.maxReplicas=60,postgresql.mode=cnpg",
@@ -103,7 +112,7 @@ def test_what_fits_the_server_is_rendered(helm: str, sets: str) -> None:
 
 def test_one_redirector_more_than_fits_is_refused(helm: str) -> None:
     with pytest.raises(Refused, match=r"are 204, but postgresql\.maxConnections is 200"):
-        template(helm, sets=["redirector.autoscaling.maxReplicas=33"])
+        template(helm, sets=["redirector.autoscaling.maxReplicas=32"])
 
 
 def test_an_older_kubernetes_is_refused(helm: str) -> None:

@@ -28,13 +28,18 @@ SHORTLINKS_POSTGRES_STATEMENT_CACHE: "0"
 {{- end }}
 {{- end }}
 
+{{/* Number of click streams: the default of clicks_partitions, unless a setting replaces it. */}}
+{{- define "shortlinks.clickStreams" -}}
+{{- dig "clicks_partitions" 4 .Values.settings | int }}
+{{- end }}
+
 {{/* Maximum number of entries per click stream. An entry has up to 30 KB and is never evicted, so all
      streams together may use at most a quarter of Valkey's memory: a full Valkey would reject edits. */}}
 {{- define "shortlinks.clickEntries" -}}
 {{- $size := .Values.cache.bundled.maxMemory }}
 {{- $units := dict "" 1 "b" 1 "k" 1000 "kb" 1024 "m" 1000000 "mb" 1048576 "g" 1000000000 "gb" 1073741824 }}
 {{- $bytes := mul (regexFind "^[0-9]+" $size | int64) (get $units (regexFind "[a-z]*$" $size)) }}
-{{- $streams := dig "clicks_partitions" (dig "clicks_partitions" 4 .Values.settings) .Values.redirector.settings }}
+{{- $streams := include "shortlinks.clickStreams" . | int }}
 {{- div (div $bytes 4) (mul $streams 30720) | max 10 | min 5000 }}
 {{- end }}
 

@@ -10,7 +10,8 @@ through this list, so a new part is an entry here and a section of its name in v
   settings    whether it reads SHORTLINKS_* and the credentials; edge.yaml makes the pod that does not
   direct      talks to the primary itself, not through a pooler in transaction mode: LISTEN and
               session locks need a session
-  waits       an init container waits for the schema. Writer and relay can do nothing without
+  streams     reads the click streams, so KEDA can scale it by their lag
+  waits       an init container waits for the schema. Writer, relay and worker can do nothing without
               it. The redirector has none: it must start while PostgreSQL is down and answer from
               Valkey, so a wait that blocks would break its first promise at the worst moment (a
               node dies during a database outage). It waits in its own process, unready, only
@@ -41,6 +42,14 @@ relay:
   metrics: true
   settings: true
   direct: true
+  waits: true
+worker:
+  image: writer
+  args: [worker]
+  admin: 9003
+  metrics: true
+  settings: true
+  streams: true
   waits: true
 edge:
   image: edge

@@ -9,6 +9,9 @@
 {{- $values := index $.Values $name }}
 {{- if $values.enabled }}
 {{- include "shortlinks.validatePart" (dict "name" $name "values" $values) }}
+{{- if $spec.streams }}
+{{- include "shortlinks.validateStreams" (dict "root" $ "name" $name "values" $values) }}
+{{- end }}
 {{- if $spec.http }}
 {{- include "shortlinks.validateService" (dict "name" $name "values" $values) }}
 {{- end }}
@@ -128,12 +131,13 @@ writer_admin_port: the chart, to a fixed port
 redirector_port: redirector.service.port
 redirector_admin_port: the chart, to a fixed port
 relay_admin_port: the chart, to a fixed port
+worker_admin_port: the chart, to a fixed port
 {{- end }}
 
 {{- define "shortlinks.validateSettings" -}}
 {{- $v := .Values }}
 {{- $owned := include "shortlinks.ownedSettings" . | fromYaml }}
-{{- range $place, $settings := dict "settings" $v.settings "writer.settings" $v.writer.settings "redirector.settings" $v.redirector.settings "relay.settings" $v.relay.settings }}
+{{- range $place, $settings := dict "settings" $v.settings "writer.settings" $v.writer.settings "redirector.settings" $v.redirector.settings "relay.settings" $v.relay.settings "worker.settings" $v.worker.settings }}
 {{- range $key, $_ := $settings }}
 {{- /* Not in the schema: Helm's message about a property's name is hard to understand. */}}
 {{- if not (regexMatch "^[a-z][a-z0-9_]*$" $key) }}
@@ -141,6 +145,9 @@ relay_admin_port: the chart, to a fixed port
 {{- end }}
 {{- with get $owned $key }}
 {{- fail (printf "%s.%s cannot be set here. It is set by %s." $place $key .) }}
+{{- end }}
+{{- if and (eq $key "clicks_partitions") (ne $place "settings") }}
+{{- fail (printf "%s.%s cannot be set here. Set settings.%s: redirectors and workers must have the same number." $place $key $key) }}
 {{- end }}
 {{- if hasKey $v.dynamic $key }}
 {{- fail (printf "%s.%s cannot be set here. Set dynamic.%s, which takes effect without a restart." $place $key $key) }}
@@ -170,6 +177,17 @@ relay_admin_port: the chart, to a fixed port
 {{- if and (eq (toString $strategy.rollingUpdate.maxUnavailable) "0") (eq (int $strategy.rollingUpdate.maxSurge) 0) }}
 {{- fail (printf "%s.strategy.rollingUpdate.maxSurge and maxUnavailable are both 0: no rollout could start." .name) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Rules for a component that KEDA scales by the lag of the click streams (root, name, values). */}}
+{{- define "shortlinks.validateStreams" -}}
+{{- $scale := .values.autoscaling }}
+{{- if and $scale.enabled (not $scale.keda.enabled) (eq (int $scale.minReplicas) 0) }}
+{{- fail (printf "%s.autoscaling.minReplicas is 0, but only KEDA can scale to zero: enable %s.autoscaling.keda, or set minReplicas to 1 or more." .name .name) }}
+{{- end }}
+{{- if and $scale.keda.enabled $scale.keda.lagCount (include "shortlinks.cacheByUrl" .root) }}
+{{- fail (printf "%s.autoscaling.keda cannot read the address of Valkey from a URL in a Secret: set cache.external.hosts, or set %s.autoscaling.keda.lagCount to null and name triggers of your own." .name .name) }}
 {{- end }}
 {{- end }}
 
