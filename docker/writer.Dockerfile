@@ -1,7 +1,7 @@
-# The writer's image: the API, the relay and the migrations, one command each.
+# The writer's image: the API, the relay, the worker and the migrations, one command each.
 #
 #   docker build -f docker/writer.Dockerfile -t shortlinks-writer .
-#   docker run … shortlinks-writer [serve | relay | migrate | create-key]
+#   docker run … shortlinks-writer [serve | relay | worker | migrate | create-key]
 #
 # BASE is any image with CPython 3.11 or newer and glibc; a release names it by digest. The build works
 # with BuildKit and with the classic builder, and is reproducible (SOURCE_DATE_EPOCH).
@@ -35,7 +35,7 @@ ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
 ARG SOURCE=https://github.com/shortlinks/shortlinks
 LABEL org.opencontainers.image.title="shortlinks-writer" \
-      org.opencontainers.image.description="The Shortlinks API, its outbox relay and its migrations" \
+      org.opencontainers.image.description="The Shortlinks API, its outbox relay, its click worker and its migrations" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
@@ -46,10 +46,10 @@ ENV PATH=/opt/shortlinks/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPYCACHEPREFIX=/opt/shortlinks/bytecode
 USER 65532:65532
 WORKDIR /
-EXPOSE 8000 9000 9002
+EXPOSE 8000 9000 9002 9003
 STOPSIGNAL SIGTERM
-# The relay has a different admin port, so the check reads the command of process 1.
+# Each command has its own admin port, so the check reads the command of process 1.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["/opt/shortlinks/bin/python", "-S", "-c", \
-    "import http.client as h,os;r=b'relay' in open('/proc/1/cmdline','rb').read().split(b'\\0');e=os.environ.get;p=e('SHORTLINKS_RELAY_ADMIN_PORT','9002') if r else e('SHORTLINKS_WRITER_ADMIN_PORT','9000');c=h.HTTPConnection('127.0.0.1',int(p),timeout=2);c.request('GET','/livez');raise SystemExit(c.getresponse().status!=200)"]
+    "import http.client as h,os;w=open('/proc/1/cmdline').read().split('\\0');n,p=next((x for x in (('RELAY','9002'),('WORKER','9003')) if x[0].lower() in w),('WRITER','9000'));c=h.HTTPConnection('127.0.0.1',int(os.environ.get(f'SHORTLINKS_{n}_ADMIN_PORT',p)),timeout=2);c.request('GET','/livez');raise SystemExit(c.getresponse().status!=200)"]
 ENTRYPOINT ["/opt/shortlinks/bin/shortlinks-writer"]
 CMD ["serve"]

@@ -120,10 +120,11 @@ def stack(engine, images, network, settings):
     containers |= {
         "writer": service("writer", "writer", "serve"),
         "relay": service("relay", "writer", "relay"),
+        "worker": service("worker", "writer", "worker"),
         "redirector-1": service("redirector-1", "redirector", "serve"),
         "redirector-2": service("redirector-2", "redirector", "serve"),
     }
-    for name in ("writer", "relay", "redirector-1", "redirector-2"):
+    for name in ("writer", "relay", "worker", "redirector-1", "redirector-2"):
         engine.healthy(containers[name])
     key = engine("run", "--rm", on, *HARDENED, *settings, bare["writer"], "create-key", "--name=me")
     containers["edge"] = start(
@@ -222,7 +223,7 @@ def test_a_redirector_that_is_told_to_end_drops_no_request_and_ends_with_0(stack
     engine.healthy(container)
 
 
-@pytest.mark.parametrize("name", ["relay", "writer"])
+@pytest.mark.parametrize("name", ["relay", "worker", "writer"])
 def test_sigterm_ends_it_in_order_with_exit_code_0(stack, engine, name):
     container = stack.containers[name]
     began = time.monotonic()
