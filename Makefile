@@ -35,7 +35,7 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-run: $(VENV)/.run ## Start a whole stack here: PostgreSQL, Valkey, writer, redirector
+run: $(VENV)/.run ## Start a whole stack here: PostgreSQL, Valkey, writer, relay, worker, redirector
 	@exec $(VENV)/bin/shortctl dev --with-parent $(if $(PORT_BASE),--port-base $(PORT_BASE))
 
 PYTEST     = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup

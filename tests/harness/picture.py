@@ -34,7 +34,7 @@ COMMANDS = (
 )
 """Run on the stack, after `make run`. Their ports are those of `make run`."""
 DEFAULT_BASE = 8000
-STACK_PORTS = 7
+STACK_PORTS = 8
 
 VARIES = (
     (re.compile(r"sl_\S+…"), "KEY"),

@@ -15,7 +15,8 @@ from harness.waiting import until
 
 SHORTCTL = Path(sys.executable).parent / "shortctl"
 READY_S = 60
-PARTS = {"writer", "redirector", "relay", "postgres", "redis"}
+SERVICES = {"writer", "redirector", "relay", "worker"}
+PARTS = SERVICES | {"postgres", "redis"}
 
 
 class Run:
@@ -122,7 +123,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_run_finds_all_links(start):
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("part", ["redirector", "postgres"])
+@pytest.mark.parametrize("part", ["redirector", "worker", "postgres"])
 def test_a_part_that_ends_by_itself_ends_the_run_with_an_error_that_names_it(start, part):
     run = start()
     facts = run.facts()
@@ -162,7 +163,7 @@ def test_requested_ports_that_are_in_use_are_refused_in_one_line(server_folder, 
 def test_external_servers_are_used_and_not_stopped(start, blank_database_url, redis_url):
     run = start("--postgres-url", blank_database_url, "--redis-url", redis_url)
     facts = run.facts()
-    assert set(facts["pids"]) == {"writer", "redirector", "relay"}
+    assert set(facts["pids"]) == SERVICES
     assert facts["postgres_url"] == blank_database_url
     assert follow(facts, create(facts, "https://example.com/")) == "https://example.com/"
     assert run.end(signal.SIGTERM) == 0

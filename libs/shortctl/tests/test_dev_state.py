@@ -15,10 +15,11 @@ STACK = RunningStack(
     writer_admin_url="http://127.0.0.1:3",
     redirector_admin_url="http://127.0.0.1:4",
     relay_admin_url="http://127.0.0.1:5",
-    postgres_url="postgresql://127.0.0.1:6/db",
-    redis_url="redis://127.0.0.1:7/0",
+    worker_admin_url="http://127.0.0.1:6",
+    postgres_url="postgresql://127.0.0.1:7/db",
+    redis_url="redis://127.0.0.1:8/0",
     api_key="key",
-    pids={"writer": 8},
+    pids={"writer": 9},
 )
 HOLD = """
 import sys
@@ -67,7 +68,7 @@ def test_dev_json_has_mode_0600_and_is_removed_at_the_end(tmp_path):
         assert path.stat().st_mode & 0o777 == 0o600
         content = json.loads(path.read_text())
         assert content["writer_url"] == STACK.writer_url
-        assert content["pids"] == {"writer": 8}
+        assert content["pids"] == STACK.pids
     assert not path.exists()
 
 

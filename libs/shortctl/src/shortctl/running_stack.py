@@ -20,6 +20,7 @@ class RunningStack(msgspec.Struct, frozen=True):
     writer_admin_url: str
     redirector_admin_url: str
     relay_admin_url: str
+    worker_admin_url: str
     postgres_url: str
     redis_url: str
     api_key: str

@@ -28,7 +28,7 @@ def dev(
     ] = Path(".state"),
     port_base: Annotated[
         int | None,
-        typer.Option(min=1, max=65_529, help="First of seven consecutive ports. [default: 8000]"),
+        typer.Option(min=1, max=65_528, help="First of eight consecutive ports. [default: 8000]"),
     ] = None,
     postgres_url: Annotated[
         str | None, typer.Option(help="Use this PostgreSQL instead of an embedded one.")
@@ -43,7 +43,7 @@ def dev(
 ) -> None:
     """Run the whole system on this machine until Ctrl-C.
 
-    Starts PostgreSQL, Valkey, the writer, the relay and the redirector.
+    Starts PostgreSQL, Valkey, the writer, the relay, the worker and the redirector.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

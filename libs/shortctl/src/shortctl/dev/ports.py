@@ -1,4 +1,4 @@
-"""The seven ports of a local stack."""
+"""The eight ports of a local stack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from shortctl.embedded.ports import LOOPBACK, ports_in_use
 
 DEFAULT_BASE = 8000
 BASE_STEP = 100
+COUNT = 8
 
 
 class PortsTakenError(Exception):
@@ -15,7 +16,7 @@ class PortsTakenError(Exception):
 
 @dataclass(frozen=True)
 class Ports:
-    """Seven consecutive ports that start at `base`."""
+    """Eight consecutive ports that start at `base`."""
 
     base: int
 
@@ -45,33 +46,38 @@ class Ports:
         return self.base + 4
 
     @property
+    def worker_admin(self) -> int:
+        """The admin port of the worker."""
+        return self.base + 5
+
+    @property
     def postgres(self) -> int:
         """The port of PostgreSQL."""
-        return self.base + 5
+        return self.base + 6
 
     @property
     def redis(self) -> int:
         """The port of Valkey."""
-        return self.base + 6
+        return self.base + 7
 
     @classmethod
     def choose(cls, requested: int | None, print_message: Callable[[str], None]) -> "Ports":
-        """Return the ports from `requested` on, or without one the first seven that are free.
+        """Return the ports from `requested` on, or without one the first eight that are free.
 
         A message says so if the default ports are in use. Raises PortsTakenError if a requested
         port is in use.
         """
         base = DEFAULT_BASE if requested is None else requested
-        first = in_use = ports_in_use(range(base, base + 7))
+        first = in_use = ports_in_use(range(base, base + COUNT))
         while in_use and requested is None and base < DEFAULT_BASE + 100 * BASE_STEP:
             base += BASE_STEP
-            in_use = ports_in_use(range(base, base + 7))
+            in_use = ports_in_use(range(base, base + COUNT))
         if in_use:
             raise PortsTakenError(
                 f"{_listed(in_use)} in use: choose others with --port-base (make run PORT_BASE=...)"
             )
         if first:
-            print_message(f"{_listed(first)} in use: using {base} to {base + 6} instead")
+            print_message(f"{_listed(first)} in use: using {base} to {base + COUNT - 1} instead")
         return cls(base)
 
 

@@ -41,6 +41,7 @@ def environment(
         "REDIRECTOR_PORT": str(ports.redirector),
         "REDIRECTOR_ADMIN_PORT": str(ports.redirector_admin),
         "RELAY_ADMIN_PORT": str(ports.relay_admin),
+        "WORKER_ADMIN_PORT": str(ports.worker_admin),
     }
     # A developer can set these in the environment.
     defaults = {

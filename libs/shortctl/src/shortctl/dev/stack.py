@@ -17,6 +17,7 @@ from shortctl.running_stack import RunningStack
 SERVICES = {
     "writer": ("shortlinks-writer", "serve"),
     "relay": ("shortlinks-writer", "relay"),
+    "worker": ("shortlinks-writer", "worker"),
     "redirector": ("shortlinks-redirector", "serve"),
 }
 Part = Child | EmbeddedPostgres | EmbeddedValkey
@@ -67,6 +68,7 @@ class Stack:
                 {
                     ports.writer_admin: services["writer"],
                     ports.relay_admin: services["relay"],
+                    ports.worker_admin: services["worker"],
                     ports.redirector_admin: services["redirector"],
                 },
                 self._stop.is_set,
@@ -79,6 +81,7 @@ class Stack:
                 writer_admin_url=url(ports.writer_admin),
                 redirector_admin_url=url(ports.redirector_admin),
                 relay_admin_url=url(ports.relay_admin),
+                worker_admin_url=url(ports.worker_admin),
                 postgres_url=postgres_url,
                 redis_url=redis_url,
                 api_key=self._api_key(url(ports.writer)),
