@@ -47,6 +47,7 @@ async def test_the_response_to_a_create_has_every_field_of_the_link(api):
         "expired_target": "https://example.com/over",
         "max_visits": 7,
         "visits": 0,
+        "clicks": 0,
         "has_password": True,
         "forward_query": True,
         "forward_path": True,

@@ -22,8 +22,8 @@ FIELDS = (
 """The fields of an export: all that an import can set."""
 
 READ_ONLY_FIELDS = frozenset({
-    "short_url", "status", "visits", "has_password", "version", "created_at", "updated_at",
-    "deleted_at", "self",
+    "short_url", "status", "visits", "clicks", "has_password", "version", "created_at",
+    "updated_at", "deleted_at", "self",
 })  # fmt: skip
 """Fields that only responses of the API have; an import ignores them."""
 

@@ -19,16 +19,19 @@ MAX_LENGTH: Final = 400
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The last link of a page: the order of the list, the sort time (µs since 1970), and the id."""
+    """The last link of a page: the order of the list, the value in this order, and the id.
+
+    The value is a time (µs since 1970) or a number of visits.
+    """
 
     sort: str
-    at_us: int
+    number: int
     id: int
 
     @property
     def at(self) -> datetime:
-        """The time as a datetime."""
-        return _EPOCH + timedelta(microseconds=self.at_us)
+        """The value as a time."""
+        return _EPOCH + timedelta(microseconds=self.number)
 
 
 class KeyCursor(msgspec.Struct, frozen=True, array_like=True, tag="keys"):
@@ -46,10 +49,10 @@ class DomainCursor(msgspec.Struct, frozen=True, array_like=True, tag="domains"):
 _AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor)
 
 
-def encode_cursor(sort: str, at: datetime, id_: int) -> str:
-    """Return the cursor after the link `id_`, whose sort time is `at`."""
-    at_us = (at - _EPOCH) // _MICROSECOND
-    return encode(Cursor(sort, at_us, id_))
+def encode_cursor(sort: str, value: datetime | int, id_: int) -> str:
+    """Return the cursor after the link `id_`, which has `value` in the order `sort`."""
+    number = value if isinstance(value, int) else (value - _EPOCH) // _MICROSECOND
+    return encode(Cursor(sort, number, id_))
 
 
 def encode(cursor: Cursor | KeyCursor | DomainCursor) -> str:
@@ -63,7 +66,7 @@ def decode_cursor(text: str, sort: str) -> Cursor:
     if cursor.sort != sort:
         raise _refused(f"This cursor is for sort={cursor.sort}; start again without a cursor.")
     # Other values do not fit a datetime or an id of PostgreSQL.
-    if not (0 <= cursor.at_us <= _LAST_US and 0 <= cursor.id < _LIMIT):
+    if not (0 <= cursor.number <= _LAST_US and 0 <= cursor.id < _LIMIT):
         raise _refused(_INVALID)
     return cursor
 

@@ -18,11 +18,13 @@ from writer.http.dependencies import (
 )
 from writer.http.entity_tags import etag, none_match
 from writer.http.fields import (
+    MAX_VISITS,
     CodeInPath,
     ExactInstant,
     Flag,
     Host,
     HostInPath,
+    Number,
     Tag,
     Text,
 )
@@ -90,7 +92,12 @@ class ListQuery(PageQuery):
     )
     created_after: ExactInstant | None = None
     created_before: ExactInstant | None = None
-    sort: Literal["created_at", "-created_at", "updated_at", "-updated_at"] = "-created_at"
+    min_visits: Number | None = Field(
+        None, ge=0, le=MAX_VISITS, description="With at least so many counted visits."
+    )
+    sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "visits", "-visits"] = (
+        "-created_at"
+    )
 
 
 @router.post(
@@ -157,6 +164,7 @@ async def list_links(
         text=query.q,
         created_after=query.created_after,
         created_before=query.created_before,
+        min_visits=query.min_visits or 0,
     )
     found = await links.page(wanted)
     page, more = found[: query.limit], len(found) > query.limit
@@ -264,5 +272,4 @@ def _one(links: LinkService, link: StoredLink) -> Response:
 
 
 def _cursor_after(sort: str, link: StoredLink) -> str:
-    at = link.created_at if sort.endswith("created_at") else link.updated_at
-    return encode_cursor(sort, at, link.record.link_id)
+    return encode_cursor(sort, listing.SORTS[sort].value(link), link.record.link_id)

@@ -1,21 +1,66 @@
 """All SQL that lists links (keyset pagination, filters, order) and tags."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
 from shortcore.storage.postgres import Connection
 from writer.http.cursors import Cursor
-from writer.links.repository import COLUMNS, stored
+from writer.links.repository import COLUMNS, TOTALS, stored
 from writer.links.schemas import LinkStatus
 from writer.links.stored import StoredLink
 
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Links that one index has in the order of a list, and what a cursor among them means."""
+
+    columns: tuple[str, ...]
+    key: Callable[[Cursor], tuple[object, ...]]
+    """The values of `columns` at a cursor."""
+
+    condition: str = "true"
+    has: Callable[[Cursor], bool] = lambda _: True
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order of a list: its parts one after another, and the value of a link for the cursor."""
+
+    parts: tuple[Part, ...]
+    value: Callable[[StoredLink], datetime | int]
+    descending: bool
+
+
+def _by_time(name: str, *, descending: bool) -> Sort:
+    part = Part((f"l.{name}", "l.id"), lambda cursor: (cursor.at, cursor.id))
+    return Sort((part,), attrgetter(name), descending)
+
+
+# Most links without visits have no row in link_totals, so no index has all links in this order.
+_VISITED = Part(
+    ("t.visits", "t.link_id"),
+    lambda cursor: (cursor.number, cursor.id),
+    "t.visits > 0",
+    lambda cursor: cursor.number > 0,
+)
+_UNVISITED = Part(
+    ("l.id",),
+    lambda cursor: (cursor.id,),
+    "(t.visits IS NULL OR t.visits = 0)",
+    lambda cursor: cursor.number == 0,
+)
+
 SORTS = {
-    "created_at": ("created_at", "ASC", ">"),
-    "-created_at": ("created_at", "DESC", "<"),
-    "updated_at": ("updated_at", "ASC", ">"),
-    "-updated_at": ("updated_at", "DESC", "<"),
+    "created_at": _by_time("created_at", descending=False),
+    "-created_at": _by_time("created_at", descending=True),
+    "updated_at": _by_time("updated_at", descending=False),
+    "-updated_at": _by_time("updated_at", descending=True),
+    "visits": Sort((_UNVISITED, _VISITED), attrgetter("counted_visits"), descending=False),
+    "-visits": Sort((_VISITED, _UNVISITED), attrgetter("counted_visits"), descending=True),
 }
-"""The orders of a list: column, direction, and the operator for rows after a cursor."""
+"""The orders of a list. Links with the same value are in the order of their ids."""
 
 _KEPT = "l.deleted_at IS NULL"
 _ENABLED = f"l.enabled AND {_KEPT}"
@@ -53,11 +98,36 @@ class Query:
     text: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    min_visits: int = 0
 
 
 async def list_links(connection: Connection, query: Query) -> list[StoredLink]:
     """Return up to `query.limit` + 1 links. The extra one shows that there is another page."""
-    column, direction, after = SORTS[query.sort]
+    sort = SORTS[query.sort]
+    parts = [*sort.parts]
+    cursor = query.cursor
+    while cursor is not None and not parts[0].has(cursor):
+        del parts[0]
+    found: list[StoredLink] = []
+    for part in parts:
+        left = query.limit + 1 - len(found)
+        if left > 0 and not (part is _UNVISITED and query.min_visits):
+            found += await _list_part(
+                connection, query, part, cursor, left, descending=sort.descending
+            )
+        cursor = None  # it is in the first part
+    return found
+
+
+async def _list_part(
+    connection: Connection,
+    query: Query,
+    part: Part,
+    cursor: Cursor | None,
+    limit: int,
+    *,
+    descending: bool,
+) -> list[StoredLink]:
     arguments: list[object] = []
 
     def bind(value: object) -> str:
@@ -65,7 +135,7 @@ async def list_links(connection: Connection, query: Query) -> list[StoredLink]:
         return f"${len(arguments)}"
 
     conditions = [STATUSES[status] for status in query.statuses] or [_KEPT]
-    where = [f"({' OR '.join(f'({condition})' for condition in conditions)})"]
+    where = [f"({' OR '.join(f'({condition})' for condition in conditions)})", part.condition]
     if query.host is not None:
         where.append(f"d.host = {bind(query.host)}")
     if query.tags:
@@ -79,14 +149,16 @@ async def list_links(connection: Connection, query: Query) -> list[StoredLink]:
         where.append(f"l.created_at > {bind(query.created_after)}")
     if query.created_before is not None:
         where.append(f"l.created_at < {bind(query.created_before)}")
-    if query.cursor is not None:
-        where.append(
-            f"(l.{column}, l.id) {after} ({bind(query.cursor.at)}, {bind(query.cursor.id)})"
-        )
+    if query.min_visits > 0:
+        where.append(f"t.visits >= {bind(query.min_visits)}")
+    if cursor is not None:
+        key = ", ".join(map(bind, part.key(cursor)))
+        where.append(f"({', '.join(part.columns)}) {'<' if descending else '>'} ({key})")
+    order = ", ".join(f"{column} {'DESC' if descending else 'ASC'}" for column in part.columns)
     statement = (
-        f"SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id"  # noqa: S608  # every value is bound
+        f"SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id {TOTALS}"  # noqa: S608  # every value is bound
         f" WHERE {' AND '.join(where)}"
-        f" ORDER BY l.{column} {direction}, l.id {direction} LIMIT {bind(query.limit + 1)}"
+        f" ORDER BY {order} LIMIT {bind(limit)}"
     )
     return [stored(row, row["host"]) for row in await connection.fetch(statement, *arguments)]
 

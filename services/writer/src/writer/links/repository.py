@@ -16,7 +16,12 @@ from writer.links.stored import LinkValues, NewLink, StoredLink
 from writer.relay.outbox import BULK
 
 COLUMNS = f"""{RECORD_COLUMNS}, l.domain_id, l.code, l.valid_from, l.expires_at, l.max_visits,
-    l.visits, l.tags, l.note, l.created_at, l.updated_at, l.deleted_at"""
+    l.visits, l.tags, l.note, l.created_at, l.updated_at, l.deleted_at,
+    coalesce(t.clicks, 0) AS clicks, coalesce(t.visits, 0) AS counted_visits"""
+"""What `stored` needs from `links AS l` with TOTALS."""
+
+TOTALS = "LEFT JOIN link_totals AS t ON t.link_id = l.id"
+"""A link has no row in link_totals before its first click is counted."""
 
 _OUTBOX = "o AS (INSERT INTO outbox (domain_id, host, code, version) SELECT "
 
@@ -96,7 +101,8 @@ _OPTIONAL = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
-_ONE = f"""SELECT d.host, {COLUMNS} FROM links AS l JOIN domains AS d ON d.id = l.domain_id
+_ONE = f"""SELECT d.host, {COLUMNS}
+FROM links AS l JOIN domains AS d ON d.id = l.domain_id {TOTALS}
 WHERE d.host = $1
     AND l.code = CASE WHEN d.case_insensitive THEN lower($2::text COLLATE "C") ELSE $2 END"""  # noqa: S608  # constants only
 
@@ -109,18 +115,19 @@ WITH l AS (
         deleted_at = CASE WHEN $17 THEN clock_timestamp() END
     WHERE domain_id = $1 AND code = $2 RETURNING *
 ), {_OUTBOX} l.domain_id, $3, l.code, l.version FROM l)
-SELECT {COLUMNS} FROM l
+SELECT {COLUMNS} FROM l {TOTALS}
 """  # noqa: S608  # constants only
 
 _PURGE = f"""
-WITH l AS (DELETE FROM links WHERE domain_id = $1 AND code = $2 RETURNING domain_id, code),
+WITH l AS (DELETE FROM links WHERE domain_id = $1 AND code = $2 RETURNING id, domain_id, code),
+t AS (DELETE FROM link_totals WHERE link_id IN (SELECT id FROM l)),
 {_OUTBOX} domain_id, $3, code, nextval('link_versions') FROM l RETURNING *),
 p AS (INSERT INTO purged (domain_id, host, code, version)
     SELECT domain_id, host, code, version FROM o)
 SELECT version FROM o
 """  # noqa: S608  # constants only
 
-_SAME = f"""SELECT {COLUMNS} FROM links AS l
+_SAME = f"""SELECT {COLUMNS} FROM links AS l {TOTALS}
 WHERE l.domain_id = $1 AND l.target = $2 AND l.enabled = $3 AND l.deleted_at IS NULL
     AND l.redirect_status = $4
     AND l.valid_from IS NOT DISTINCT FROM $5 AND l.expires_at IS NOT DISTINCT FROM $6
@@ -320,6 +327,8 @@ def stored(row: asyncpg.Record, host: str) -> StoredLink:
         domain_id=row["domain_id"],
         values=values,
         visits=row["visits"],
+        clicks=row["clicks"],
+        counted_visits=row["counted_visits"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         deleted_at=row["deleted_at"],
@@ -353,6 +362,8 @@ def _made(new: NewLink, version: int, at: datetime) -> StoredLink:
         domain_id=new.domain_id,
         values=values,
         visits=0,
+        clicks=0,
+        counted_visits=0,
         created_at=at,
         updated_at=at,
         deleted_at=None,

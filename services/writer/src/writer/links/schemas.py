@@ -166,6 +166,7 @@ class LinkView(msgspec.Struct, frozen=True, gc=False):
     expired_target: AbsoluteUrl | None
     max_visits: int | None
     visits: int
+    clicks: int
     has_password: bool
     forward_query: bool
     forward_path: bool
@@ -272,7 +273,8 @@ class Presenter:
             values.expires_at,
             values.expired_target,
             values.max_visits,
-            link.visits,
+            link.counted_visits if values.max_visits is None else link.visits,
+            link.clicks,
             values.password_hash is not None,
             values.forward_query,
             values.forward_path,

@@ -44,6 +44,12 @@ class StoredLink(msgspec.Struct, frozen=True, gc=False):
     domain_id: int
     values: LinkValues
     visits: int
+    """The visits that count down `max_visits`; of another link, those from before it had none."""
+
+    clicks: int
+    counted_visits: int
+    """All clicks and visits that the worker has counted."""
+
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
