@@ -53,7 +53,7 @@ def stack(module_stack):
     return module_stack
 
 
-PLAIN, FORWARD, LIMITED, SECRET, OVER, GONE = range(10, 16)
+PLAIN, FORWARD, LIMITED, SECRET, OVER, GONE = range(6)  # the first link has the id 0
 OVER_SINCE = datetime.now(UTC) - timedelta(days=1)
 LINKS = {
     "plain": {"id": PLAIN},

@@ -86,7 +86,7 @@ def make_handle(
             # The same as in `respond`: its call would add 0.06 µs to the 2.4 µs of a hit.
             template = response.template
             values[template.counter] += 1
-            if response.link_id:
+            if response.link_id >= 0:
                 capture(response, method, headers, peer, 0)
             return response
         now = clock()

@@ -35,7 +35,7 @@ def make_respond(counts: Counts, capture: Capture) -> Respond:
     ) -> Response:
         template = response.template
         values[template.counter] += 1
-        if response.link_id:
+        if response.link_id >= 0:
             capture(response, method, headers, peer, template.click_flags)
         return response
 

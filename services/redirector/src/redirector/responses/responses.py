@@ -21,6 +21,9 @@ RESPONSE_BYTES = 48
 HELD_BYTES = 350
 """Bytes of the template of a response that a CDN may hold, without `after` (see test_cdn.py)."""
 
+NO_LINK = -1
+"""Stands for the id of a link in a response that follows none; 0 is the id of the first link."""
+
 _PRIVATE = "private, max-age=0"
 _NO_STORE = "no-store"
 
@@ -45,7 +48,7 @@ class Template(msgspec.Struct, frozen=True, gc=False):
 class Response(msgspec.Struct, frozen=True, gc=False):
     """A response: a template, and the location that is put into it ("" for a page).
 
-    `link_id` is the id of the link that is followed, for its click; 0 for any other response.
+    `link_id` is the id of the link that is followed, for its click; NO_LINK for any other response.
 
     Each cached link has one, and all links with the same redirect status share a template. So a
     response takes 48 bytes per link, and a local cache hit creates nothing.
@@ -53,7 +56,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
     template: Template
     location: str = ""
-    link_id: int = 0
+    link_id: int = NO_LINK
 
     @property
     def status(self) -> int:
