@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -16,9 +17,16 @@ from shortcore.http.protocol import BoundedProtocol
 MAX_UNSENT = 64 * 1024
 """Bytes of a response that the kernel buffers before it sends them. The rest waits in the process."""
 
+BACKLOG_S = 1.0
+"""Maximum time to accept the connections in the backlog before the listening socket is closed."""
+
 
 class Server(Protocol):
     """A server on one port."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open."""
 
     async def start(self) -> "asyncio.Task[None]":
         """Accept connections, and return the task that serves them.
@@ -26,8 +34,14 @@ class Server(Protocol):
         Raises OSError if the port is in use.
         """
 
+    async def stop_accepting(self) -> None:
+        """Stop accepting connections, and go on serving those that are open."""
+
     async def stop(self, timeout_s: float) -> None:
-        """Stop accepting connections, then finish the requests in flight within `timeout_s`."""
+        """Stop accepting connections, then finish the requests in flight within `timeout_s`.
+
+        Connections without a request are closed at once.
+        """
 
 
 class UvicornServer:
@@ -49,7 +63,7 @@ class UvicornServer:
     ) -> None:
         self._socket = bind(host, port)
         self.connections = connections or Connections()
-        self._server = _ServerWithoutSignals(
+        self._server = _Uvicorn(
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -78,6 +92,27 @@ class UvicornServer:
             await asyncio.sleep(0.005)
         return self._task
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open."""
+        return self.connections.count > 0
+
+    async def stop_accepting(self) -> None:
+        """Close the listening socket once its backlog is empty, and go on serving the connections.
+
+        The kernel would reset the connections in the backlog, which may have sent a request already.
+        """
+        if self._task is None:
+            return
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + BACKLOG_S
+        await _poll()
+        while _readable(self._socket) and loop.time() < latest:
+            await _poll()
+        for server in self._server.servers:
+            server.close()
+        await _poll()
+
     async def stop(self, timeout_s: float) -> None:
         """Stop accepting connections; cancel the requests that take longer than `timeout_s`."""
         if self._task is None:
@@ -87,10 +122,32 @@ class UvicornServer:
         await self._task
 
 
-class _ServerWithoutSignals(uvicorn.Server):
+class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # only shortcore.runtime.drain handles signals
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn closes every connection without a request. After a stall, the timer that led here
+        # runs before requests that have arrived are read.
+        await _poll()
+        await super().shutdown(sockets)
+
+
+async def _poll() -> None:
+    """Let the event loop poll for I/O until what has arrived is read.
+
+    An event loop needs an iteration each to accept a connection, to start reading, and to read.
+    """
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def _readable(sock: socket.socket) -> bool:
+    """Return whether a connection waits to be accepted."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def bind(host: str, port: int) -> socket.socket:
