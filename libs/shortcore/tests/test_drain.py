@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 
@@ -187,6 +188,45 @@ async def test_a_second_signal_skips_the_delay(running):
     server.process.send_signal(signal.SIGTERM)
     await server.until_readiness(503)
     server.process.send_signal(signal.SIGTERM)
+    assert (await server.end())[0] == 0
+
+
+async def test_a_stall_does_not_use_up_the_drain_delay(running):
+    """Neither the process nor its clients run meanwhile, as on a machine that is starved."""
+    server = running(delay_ms=1000)
+    await server.until_readiness(200)
+    limits = httpx.Limits(keepalive_expiry=None)
+    async with httpx.AsyncClient(trust_env=False, limits=limits) as http:
+        await http.get(f"http://127.0.0.1:{server.port}/")
+        server.process.send_signal(signal.SIGTERM)
+        await server.until_readiness(503)
+        server.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        server.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.3)
+        response = await http.get(f"http://127.0.0.1:{server.port}/")
+        assert (response.status_code, response.headers["connection"]) == (200, "close")
+    assert (await server.end())[0] == 0
+
+
+async def test_a_connection_accepted_before_the_end_of_the_delay_is_served_after_it(running):
+    server = running(delay_ms=1000)
+    await server.until_readiness(200)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as late:
+        server.process.send_signal(signal.SIGTERM)
+
+        def refused():
+            try:
+                socket.create_connection(("127.0.0.1", server.port), timeout=10).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        await until_async(refused, "new connections are refused")
+        late.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        response = await asyncio.to_thread(late.makefile("rb").read)
+        assert response.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in response
     assert (await server.end())[0] == 0
 
 

@@ -1,9 +1,14 @@
 """The lifecycle of a process: start, serve until a signal, drain, flush, end.
 
 After SIGTERM or SIGINT, the process is no longer ready but serves for `drain_delay_ms`, so that load
-balancers notice. Then it stops accepting connections, finishes the requests in flight (for at most
-`drain_timeout_ms`), flushes, and exits with code 0. A second signal skips the rest of the delay. If
-a background task fails, the process drains in the same way and exits with code 1.
+balancers notice. Then it stops accepting connections, still answers the next request of each open
+connection (for at most LAST_REQUESTS_S), finishes the requests in flight (both for at most
+`drain_timeout_ms`), flushes, and exits with code 0. A second signal skips both waits for new requests.
+If a background task fails, the process drains in the same way and exits with code 1.
+
+Both waits count only time in which the event loop ran. Otherwise a stall of the machine could use up a
+wait, and clients that stalled as well would find their connections closed without having been asked to
+close them.
 """
 
 import asyncio
@@ -17,10 +22,24 @@ from shortcore.errors import TaskFailed
 from shortcore.runtime.background import Background
 from shortcore.runtime.health import Health, Phase
 from shortcore.runtime.loop_lag import LoopLag
+from shortcore.runtime.loop_time import run_for
 from shortcore.runtime.server import Server
 from shortcore.tasks import end_tasks
 
 log = structlog.stdlib.get_logger(__name__)
+
+LAST_REQUESTS_S = 1.0
+"""Maximum time for the next request on an open connection after the end of new connections, in seconds.
+
+The time is never longer than the drain delay: who sets none has no clients to wait for. A connection
+that was accepted last, or whose client stalled, may have its request still on the way.
+"""
+
+STALL_S = 5.0
+"""Maximum time by which stalls of the event loop extend the drain delay, in seconds.
+
+The termination grace period of the chart's pods has 10 seconds more than the sum of their waits.
+"""
 
 
 async def run(
@@ -39,17 +58,16 @@ async def run(
     """Serve until a signal arrives or a task of `background` fails, then drain.
 
     The steps of `start` run after the start of the admin port and before the process is ready. A
-    signal cancels them, since they may wait for a server that is down. `stopping` is called when the
-    public port stops accepting connections: it answers requests that would wait longer than
-    `drain_timeout_ms`. The steps of `flush` run at the end, each even if one before it failed.
+    signal cancels them, since they may wait for a server that is down. `stopping` is called after the
+    last requests have arrived: it answers requests that would wait longer than `drain_timeout_ms`. The steps of `flush` run at the end, each even if one before it failed.
 
     Raises TaskFailed at the end if a task of `background` failed.
     """
     signalled = asyncio.Event()
-    skip_delay = asyncio.Event()
+    skip_waits = asyncio.Event()
 
     def on_signal() -> None:
-        (skip_delay if signalled.is_set() else signalled).set()
+        (skip_waits if signalled.is_set() else signalled).set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,11 +88,13 @@ async def run(
             background.ending = True
             health.phase = Phase.DRAINING
             log.info("draining", delay_ms=drain_delay_ms)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(skip_delay.wait(), drain_delay_ms / 1000)
-            stopping()
-            if public is not None:
-                await public.stop(drain_timeout_ms / 1000)
+            await _drain(
+                public,
+                delay_s=drain_delay_ms / 1000,
+                timeout_s=drain_timeout_ms / 1000,
+                skip=skip_waits,
+                stopping=stopping,
+            )
     finally:
         background.ending = True
         for step in flush:
@@ -87,6 +107,29 @@ async def run(
     if background.failed.is_set():
         raise TaskFailed(background.check().detail)
     log.info("stopped")
+
+
+async def _drain(
+    public: Server | None,
+    *,
+    delay_s: float,
+    timeout_s: float,
+    skip: asyncio.Event,
+    stopping: Callable[[], None],
+) -> None:
+    """Serve for `delay_s`, then finish what clients have begun."""
+    await run_for(delay_s, stall_s=STALL_S, over=skip.is_set)
+    if public is None:
+        stopping()
+        return
+    await public.stop_accepting()
+    waited = await run_for(
+        min(LAST_REQUESTS_S, delay_s, timeout_s),
+        stall_s=LAST_REQUESTS_S,
+        over=lambda: skip.is_set() or not public.connected,
+    )
+    stopping()
+    await public.stop(timeout_s - waited)
 
 
 async def _started(steps: Sequence[Callable[[], Awaitable[None]]], *stops: asyncio.Event) -> bool:

@@ -42,12 +42,14 @@ class DrainSettings(Settings):
     drain_delay_ms: Milliseconds = Field(
         5000,
         description="Delay between SIGTERM and the end of new connections. The process still "
-        "answers, but is not ready, so that load balancers stop sending requests",
+        "answers, but is not ready, so that load balancers stop sending requests. Time in which the "
+        "process does not run does not count, up to 5 s",
     )
     drain_timeout_ms: Milliseconds = Field(
         10_000,
         description="Timeout of requests in flight after that delay. Requests that take longer are "
-        "cancelled",
+        "cancelled. Open connections may send one more request within the first second of it (or "
+        "within the length of the delay, if that is shorter)",
     )
 
 
