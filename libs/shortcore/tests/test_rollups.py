@@ -255,3 +255,18 @@ def test_the_stored_numbers_never_change():
         "country", "region", "referrer", "browser", "os", "device", "language",
         "source", "medium", "campaign", "bot", "rule",
     )  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(0, 95), st.sampled_from("ab"), st.booleans()), min_size=1))
+def test_many_clicks_at_once_count_like_one_after_another(clicks):
+    one_by_one, at_once = DayRollup(), DayRollup()
+    values = [[value, "", *[value] * 10] for _, value, _ in clicks]
+    visitors = [b"" if value == "a" else b"visitor%d" % slot for slot, value, _ in clicks]
+    for (slot, _, visit), some, visitor in zip(clicks, values, visitors, strict=True):
+        one_by_one.add(slot, some, visit=visit, visitor=visitor[:8])
+    slots, _, visits = zip(*clicks, strict=True)
+    at_once.add_all(slots, values, visits, [visitor[:8] for visitor in visitors])
+    assert (at_once.clicks, at_once.visits) == (one_by_one.clicks, one_by_one.visits)
+    assert at_once.series == one_by_one.series
+    assert at_once.breakdowns == one_by_one.breakdowns
+    assert at_once.visitors.estimate() == one_by_one.visitors.estimate()

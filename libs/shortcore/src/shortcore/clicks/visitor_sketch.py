@@ -43,6 +43,13 @@ class VisitorSketch:
         if len(self.fresh) > _MAX_FRESH:
             self.encode()
 
+    def add_all(self, visitors: Iterable[bytes]) -> None:
+        """Add many pseudonyms; empty ones are left out."""
+        self.fresh.update(visitors)
+        self.fresh.discard(b"")
+        if len(self.fresh) > _MAX_FRESH:
+            self.encode()
+
     def merge(self, other: "VisitorSketch") -> None:
         """Add the visitors of `other`, which does not change."""
         if other.stored:
@@ -91,6 +98,11 @@ def unique_visitors(sketches: Iterable[bytes]) -> int:
             _check(sketch)
             united = _union(united, sketch) if united else sketch
     return round(_deserialize(united).get_estimate()) if united else 0
+
+
+def load_library() -> None:
+    """Load the library of the sketches, which takes about a second, before it is needed."""
+    _datasketches()
 
 
 def _union(one: bytes, other: bytes) -> bytes:
