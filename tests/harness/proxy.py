@@ -33,6 +33,9 @@ class Proxy:
         self._delay_s = 0.0
         self._numbers = itertools.count(1)
         self._forgotten = 0
+        self._cut_after = b""
+        self._cuts = 0
+        self._unanswered: set[int] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -55,6 +58,15 @@ class Proxy:
     def forget(self) -> None:
         """Let the open connections fall silent for good, without an end; new ones pass."""
         self._forgotten = next(self._numbers)
+
+    def cut_answers_to(self, request: bytes, times: int = 1) -> None:
+        """Forward the next requests with these bytes, and cut the connection at the answer."""
+        self._cut_after, self._cuts = request, times
+
+    @property
+    def cuts_left(self) -> int:
+        """How many answers are still to be cut."""
+        return self._cuts
 
     def close(self) -> None:
         """Stop listening and cut every connection."""
@@ -117,6 +129,11 @@ class Proxy:
         while data := await source.read(65536):
             if self._mode is Mode.BLACK_HOLE or number < self._forgotten:
                 continue
+            if answers and number in self._unanswered:
+                raise ConnectionResetError
+            if not answers and self._cuts and self._cut_after in data:
+                self._cuts -= 1
+                self._unanswered.add(number)
             if answers and self._mode is Mode.GARBAGE:
                 data = b"\x00\xff!garbage\r\n" * 3
             if answers and self._delay_s:

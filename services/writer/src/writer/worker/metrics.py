@@ -1,13 +1,56 @@
 """The metrics of a worker."""
 
+from shortcore.clock import unix_ms
 from shortcore.runtime.metrics import FromMemory
 from writer.worker.worker import Worker
 
 
 def export(worker: Worker, source: FromMemory) -> None:
     """Add the metrics of `worker` to `/metrics`."""
+    counts = worker.counts
     worker.dynamic.export(source)
     worker.background.export(source)
+    source.gauge(
+        "shortlinks_worker_streams",
+        "Click streams that this worker reads",
+        lambda: worker.streams,
+    )
+    source.gauge(
+        "shortlinks_worker_lag_seconds",
+        "Age of the oldest entry that is not counted yet, by click stream",
+        lambda: counts.lag_s(unix_ms()),
+        label="stream",
+    )
+    source.counter("shortlinks_worker_clicks", "Clicks counted", lambda: counts.clicks)
+    source.counter(
+        "shortlinks_worker_commits", "Transactions that counted clicks", lambda: counts.commits
+    )
+    source.counter(
+        "shortlinks_worker_entries_rejected",
+        "Entries of click streams that could not be counted and were set aside",
+        lambda: counts.rejected,
+    )
+    source.counter(
+        "shortlinks_worker_batches_lost",
+        "Batches that are missing in the numbers of a redirector: trimmed before they were counted, "
+        "or lost by Redis",
+        lambda: counts.lost,
+    )
+    source.counter(
+        "shortlinks_worker_batches_repeated",
+        "Batches that were read again, and not counted again",
+        lambda: counts.repeated,
+    )
+    source.counter(
+        "shortlinks_worker_commits_overtaken",
+        "Transactions rolled back because another worker had counted the stream",
+        lambda: counts.overtaken,
+    )
+    source.counter(
+        "shortlinks_worker_rollups_replaced",
+        "Corrupt stored statistics of which only the totals could be kept",
+        lambda: counts.rollups_replaced,
+    )
     source.counter(
         "shortlinks_worker_errors",
         "Failed steps, by the dependency that failed",

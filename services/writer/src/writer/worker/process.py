@@ -4,6 +4,7 @@ from functools import partial
 
 import structlog
 
+from shortcore.clicks.visitor_sketch import load_library
 from shortcore.errors import DatabaseUnavailable
 from shortcore.http import connections
 from shortcore.runtime import drain
@@ -55,6 +56,7 @@ async def run(settings: WorkerSettings) -> None:
         settings.worker_admin_port,
         connections=connections.of_admin_settings(settings, registry),
     )
+    load_library()  # it takes a second, for which no probe should wait later
     collect_seldom()
     check = partial(check_schema_of, postgres)
     await drain.run(

@@ -1,0 +1,211 @@
+"""A window: the clicks of one stream that were read since the last commit, and not written yet.
+
+A window accepts an entry of the stream, or rejects it as a whole. `roll_up` turns the clicks of a window
+into rollups. Both are pure: they read nothing and write nothing.
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+from shortcore.clicks.rollups import SLOT_MS, DayRollup, Kind
+from shortcore.clicks.wire import Click, ClickBatch, CorruptBatch, Flag, decode_batch
+from shortcore.runtime.turns import Turn
+from writer.worker.agents import classify
+from writer.worker.repository import LinkTotal, RejectedEntry, RollupKey
+from writer.worker.stream_reader import Entry
+from writer.worker.subjects import Subjects
+
+DAY_MS = 86_400_000
+MAX_BEFORE_MS = DAY_MS
+MAX_AFTER_MS = 300_000
+"""The time of a click is at most so much before or after the time at which Redis took the entry.
+
+Clicks wait in a redirector while Redis is down. A wrong clock must not create partitions for the
+year 2600.
+"""
+
+MAX_AGE_MS = 366 * DAY_MS
+"""The same for the time of an entry, compared with the worker's clock: the clock of Redis may be wrong."""
+
+MAX_REJECTED_DATA = 65_536
+"""Bytes of a rejected entry that are kept."""
+
+MAX_REJECTED = 100
+"""Rejected entries after which a window is written, which bounds its memory."""
+
+MANY = 16
+"""From this number on, clicks are added up by columns."""
+
+SLICE = 2000
+"""Clicks added up at once, which takes a few milliseconds."""
+
+_NO_VISIT = int(Flag.BOT | Flag.HEAD | Flag.PREFETCH)
+
+
+class CountedClick(NamedTuple):
+    """A click, ready to be added: its link, UTC day (since 1970), slot, and values by dimension."""
+
+    link_id: int
+    day: int
+    slot: int
+    visit: bool
+    values: tuple[str, ...]
+    visitor: bytes
+    host: str
+    at_ms: int
+
+
+class Window:
+    """The clicks of the entries that were read, and what must be stored together with them.
+
+    `stored_marks` are the numbers of the last counted batches, by source.
+    """
+
+    def __init__(self, stored_marks: Mapping[bytes, int]) -> None:
+        self.clicks: list[CountedClick] = []
+        self.marks: dict[bytes, int] = {}
+        self.rejected: list[RejectedEntry] = []
+        self.entries = 0
+        self.lost = 0
+        self.repeated = 0
+        self.last: Entry | None = None
+        self._stored_marks = stored_marks
+
+    def accept(
+        self, entry: Entry, *, first_read: bool = False, refused: str = ""
+    ) -> Sequence[Click]:
+        """Return the clicks to count of an entry: none if it is corrupt or was counted before.
+
+        If `first_read`, a source whose first batch has a number above 1 has lost nothing: its older
+        batches were trimmed before a worker read the stream for the first time. `refused` is the
+        reason why an entry that can be read is rejected nevertheless.
+        """
+        self.last = entry
+        self.entries += 1
+        if entry.data is None:
+            self._reject(entry, "the entry has no batch")
+            return ()
+        try:
+            batch = decode_batch(entry.data)
+        except CorruptBatch as error:
+            self._reject(entry, str(error))
+            return ()
+        if not self._is_new(batch, first_read=first_read):
+            return ()
+        if refused:
+            self._reject(entry, refused)
+            return ()
+        return batch.clicks
+
+    def _reject(self, entry: Entry, reason: str) -> None:
+        data = (entry.data or b"")[:MAX_REJECTED_DATA]
+        self.rejected.append(RejectedEntry(entry.id, reason, data))
+
+    def _is_new(self, batch: ClickBatch, *, first_read: bool) -> bool:
+        mark = self.marks.get(batch.source)
+        if mark is None:
+            mark = self._stored_marks.get(batch.source)
+        if mark is None:
+            mark = batch.number - 1 if first_read else 0
+        if batch.number <= mark:
+            self.repeated += 1
+            return False
+        self.lost += batch.number - mark - 1
+        self.marks[batch.source] = batch.number
+        return True
+
+
+def entry_time(entry: Entry, now_ms: int) -> int:
+    """Return the time at which Redis took the entry, limited by the worker's clock."""
+    return min(max(entry.at_ms, now_ms - MAX_AGE_MS), now_ms + DAY_MS)
+
+
+def counted(click: Click, entry_ms: int) -> CountedClick:
+    """Return a click ready to be added, with its time limited by that of its entry."""
+    at_ms = min(max(click.at_ms, entry_ms - MAX_BEFORE_MS), entry_ms + MAX_AFTER_MS)
+    day, of_day_ms = divmod(at_ms, DAY_MS)
+    browser, os, device, bot = classify(click.agent, click.flags)
+    return CountedClick(
+        click.link_id,
+        day,
+        of_day_ms // SLOT_MS,
+        not click.flags & _NO_VISIT,
+        (
+            click.country, click.region, click.referrer, browser, os, device, click.language,
+            click.source, click.medium, click.campaign, bot, click.rule,
+        ),
+        click.visitor,
+        click.host,
+        at_ms,
+    )  # fmt: skip
+
+
+class RolledUp(NamedTuple):
+    """The rollups and the totals of links of a window."""
+
+    rollups: dict[RollupKey, DayRollup]
+    totals: dict[int, LinkTotal]
+
+
+async def roll_up(
+    clicks: Sequence[CountedClick], subjects_of: Callable[[int, str], Subjects], max_values: int
+) -> RolledUp:
+    """Return the rollups of `clicks`, in turns of the event loop.
+
+    Clicks whose links have the same subjects are added up first, and then merged into each of these
+    subjects, since most links share the domain, and many the owner.
+    """
+    turn = Turn()
+    rolled_up = RolledUp({}, {})
+    links: dict[tuple[int, int], list[CountedClick]] = defaultdict(list)
+    groups: dict[tuple[Subjects, int], list[CountedClick]] = defaultdict(list)
+    for click in clicks:
+        links[click.link_id, click.day].append(click)
+        groups[subjects_of(click.link_id, click.host), click.day].append(click)
+        if turn.over:
+            await turn.give_way()
+    for (link_id, day), some in links.items():
+        rollup = await _sum(some, turn)
+        rolled_up.rollups[RollupKey(Kind.LINK, link_id, date_of(day))] = rollup
+        last_ms = max(click.at_ms for click in some)
+        other_day = rolled_up.totals.get(link_id, LinkTotal(0, 0, 0))
+        rolled_up.totals[link_id] = LinkTotal(
+            other_day.clicks + rollup.clicks,
+            other_day.visits + rollup.visits,
+            max(other_day.last_click_ms, last_ms),
+        )
+        if turn.over:
+            await turn.give_way()
+    for (subjects, day), some in groups.items():
+        rollup = await _sum(some, turn)
+        for kind, subject in ((Kind.ALL, 0), *subjects):
+            key = RollupKey(kind, subject, date_of(day))
+            rolled_up.rollups.setdefault(key, DayRollup()).merge(rollup, max_values=max_values)
+            if turn.over:
+                await turn.give_way()
+    return rolled_up
+
+
+async def _sum(clicks: Sequence[CountedClick], turn: Turn) -> DayRollup:
+    rollup = DayRollup()
+    if len(clicks) < MANY:
+        for _, _, slot, visit, values, visitor, _, _ in clicks:
+            rollup.add(slot, values, visit=visit, visitor=visitor)
+        return rollup
+    for start in range(0, len(clicks), SLICE):
+        _, _, slots, visits, values, visitors, _, _ = zip(
+            *clicks[start : start + SLICE], strict=True
+        )
+        rollup.add_all(slots, values, visits, visitors)
+        if turn.over:
+            await turn.give_way()
+    return rollup
+
+
+@functools.lru_cache(maxsize=64)
+def date_of(day: int) -> date:
+    """Return the date of a day since 1970."""
+    return datetime.fromtimestamp(day * 86_400, UTC).date()
