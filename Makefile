@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-images soak fault-table bench compare scale soak-memory lint format docs picture lock images compose-secrets cluster-test clean
+.PHONY: help run test test-faults test-images soak fault-table bench bench-worker compare scale soak-memory lint format docs picture lock images compose-secrets cluster-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -67,6 +67,9 @@ compare: $(VENV)/.run ## Measure redirects before and after a change (BEFORE=ano
 
 scale: $(VENV)/.run ## Measure how costs grow with the number of links (LINKS=1000,1000000)
 	@$(BENCH) bench.scale
+
+bench-worker: $(VENV)/.run ## Measure how fast a worker counts clicks (LINKS=1000000 CLICKS=900000)
+	@$(BENCH) bench.worker
 
 soak-memory: $(VENV)/.run ## Measure whether a redirector's memory grows (MINUTES=10)
 	@$(BENCH) bench.soak
