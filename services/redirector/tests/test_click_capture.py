@@ -9,15 +9,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 from argon2 import PasswordHasher
+from harness.mmdb import city, database
 from harness.rig import exit_code
 from harness.stopwatch import Stopwatch
-from harness.tables import add_links
+from harness.tables import HOST, add_links
 from harness.waiting import until, until_async
 
+from redirector.clicks import geo
+from redirector.clicks.stream import CLICK_BYTES, ENTRY_BYTES
+from redirector.responses.responses import Response, make_template
 from shortcore.cache import store
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks.wire import Flag, decode_batch, partition_of
-from shortcore.links.record import Kind, LinkRecord
+from shortcore.runtime.metrics import exposition
 from shortctl.embedded import EmbeddedValkey
 
 SERVERS = ("direct", "asgi")
@@ -83,7 +87,10 @@ def ask(part, path, method="GET", body=None, **headers):
 def test_each_redirect_is_one_click_and_nothing_else_is(stack, redis_server, server):
     prefix = f"clicks-{server}:"
     part = stack.redirector(
-        REDIRECTOR_SERVER=server, REDIS_PREFIX=prefix, TRUSTED_PROXIES="127.0.0.1"
+        REDIRECTOR_SERVER=server,
+        REDIS_PREFIX=prefix,
+        TRUSTED_PROXIES="127.0.0.1",
+        GEOIP_COUNTRY_HEADER="CF-IPCountry",
     )
     browser = {"User_Agent": CHROME, "X_Forwarded_For": "198.51.100.7"}
     for path in ("/gone", "/plain+", "/unknown", "/", "/robots.txt", "/secret"):
@@ -102,33 +109,43 @@ def test_each_redirect_is_one_click_and_nothing_else_is(stack, redis_server, ser
     assert ask(part, "/secret", "POST", b"password=wrong", **browser) == 403
     assert ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For="198.51.100.250") == 302
     assert ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For="203.0.113.7") == 302
-    until(lambda: part.metric("shortlinks_clicks_sent_total") == 26, "26 clicks are sent")
+    campaign = "utm_source=news&utm_medium=e-mail&utm_campaign=Spring+Sale"
+    for _ in range(2):
+        for path in (f"/plain?{campaign}", f"/forward?x=1&{campaign}", f"/plain&{campaign}"):
+            assert ask(part, path, CF_IPCountry="FR", Accept_Language="fr-FR", **browser) == 302
+    until(lambda: part.metric("shortlinks_clicks_sent_total") == 32, "32 clicks are sent")
     found = clicks_in(redis_server.url, prefix)
-    kind = "chrome/linux/desktop"
     assert Counter((c.link_id, c.flags, c.referrer, c.agent) for c in found) == {
-        (PLAIN, 0, "news.example", kind): 3,
-        (PLAIN, Flag.HEAD, "", kind): 3,
-        (PLAIN, Flag.PREFETCH, "", kind): 3,
-        (PLAIN, Flag.BOT, "", "bot"): 3,
-        (FORWARD, 0, "", kind): 3,
-        (LIMITED, 0, "", kind): 3,
-        (OVER, Flag.EXPIRED, "", kind): 3,
-        (SECRET, 0, "", kind): 3,
-        (PLAIN, 0, "", kind): 2,
+        (PLAIN, 0, "news.example", CHROME): 3,
+        (PLAIN, Flag.HEAD, "", CHROME): 3,
+        (PLAIN, Flag.PREFETCH, "", CHROME): 3,
+        (PLAIN, Flag.BOT, "", "Googlebot/2.1"): 3,
+        (FORWARD, 0, "", CHROME): 5,
+        (LIMITED, 0, "", CHROME): 3,
+        (OVER, Flag.EXPIRED, "", CHROME): 3,
+        (SECRET, 0, "", CHROME): 3,
+        (PLAIN, 0, "", CHROME): 6,
     }
+    assert Counter((c.source, c.medium, c.campaign, c.country, c.language) for c in found) == {
+        ("", "", "", "", ""): 26,
+        ("news", "e-mail", "Spring Sale", "FR", "fr"): 6,
+    }
+    assert {click.host for click in found} == {"localhost"}
     assert all(abs(click.at_ms / 1000 - time.time()) < 60 for click in found)
     # Of the proxy itself, of the first client's network (both addresses), and of another.
     assert len({click.visitor for click in found}) == 3
-    assert part.metric("shortlinks_clicks_captured_total") == 26
+    assert part.metric("shortlinks_clicks_captured_total") == 32
     for partition, batch in batches_in(redis_server.url, prefix):
         assert {partition_of(c.link_id, PARTITIONS) for c in batch.clicks} == {partition}
 
 
-def test_no_address_and_no_text_of_a_header_reaches_redis(stack, redis_server):
+def test_no_address_and_no_page_of_a_referrer_reaches_redis(stack, redis_server):
     prefix = "clicks-private:"
     part = stack.redirector(REDIS_PREFIX=prefix)
+    until(lambda: ask(part, "/unknown") == 404, "it answers")
     for address in ("198.51.100.7", "2001:db8:7:7::7"):
-        ask(part, "/plain", User_Agent=CHROME, X_Forwarded_For=address, Referer="http://a.b/page")
+        headers = {"X_Forwarded_For": address, "Referer": "http://a.b/page"}
+        assert ask(part, "/forward?secret=1", User_Agent=CHROME, **headers) == 302
     until(lambda: part.metric("shortlinks_clicks_sent_total") == 2, "2 clicks are sent")
     with redis.Redis.from_url(redis_server.url) as client:
         raw = b"".join(
@@ -138,7 +155,7 @@ def test_no_address_and_no_text_of_a_header_reaches_redis(stack, redis_server):
         )
     assert len({click.visitor for click in clicks_in(redis_server.url, prefix)}) == 2
     packed = (bytes([198, 51, 100]), bytes.fromhex("20010db80007"))
-    for secret in (b"198.51", b"2001:db8", b"127.0.0.1", b"Mozilla", b"page", *packed):
+    for secret in (b"198.51", b"2001:db8", b"127.0.0.1", b"page", b"secret", *packed):
         assert secret not in raw
 
 
@@ -190,7 +207,7 @@ async def test_while_redis_is_away_a_bounded_number_waits_and_then_is_sent(
     for number in range(100):
         assert (await app.get("/abc")).status_code == 302
         await until_async(lambda: click_capture.taken > number, "the click is taken")  # noqa: B023  # called at once
-    assert (stream.waiting, stream.sent) == (40, 0)
+    assert (stream.waiting, stream.sent, stream.full) == (40, 0, True)
     assert click_capture.dropped == {"ring": 0, "redis": 60, "drain": 0}
     valkey.start()
     await until_async(lambda: stream.sent == 40, "40 clicks are sent")
@@ -252,6 +269,72 @@ async def test_a_stream_is_bounded(run, table, redis_url, redis_prefix):
     assert 10 <= length < 150  # «about»: Redis trims whole nodes of up to 100 entries
 
 
+def capture_large(click_capture, number):
+    """Capture `number` clicks that no two have a text in common: 800 bytes each."""
+    followed = Response(make_template(302, [], 0), "https://t.example/", 1)
+    for each in range(number):
+        headers = [(b"User-Agent", b"%0512d" % each)]
+        target = f"/abc?utm_source={each:064}&utm_medium={each:064}&utm_campaign={each:064}"
+        click_capture.capture(followed, "GET", HOST, target, headers, ("192.0.2.1", 1))
+
+
+async def test_large_clicks_are_sent_in_entries_of_bounded_size(
+    run, table, redis_url, redis_prefix
+):
+    app = await run(clicks_partitions=1)
+    capture_large(app.redirector.click_capture, 2000)
+    stream = app.redirector.click_capture.streams[0]
+    await until_async(lambda: stream.sent == 2000, "2000 clicks are sent")
+    with redis.Redis.from_url(redis_url) as client:
+        entries = [entry[b"d"] for _, entry in client.xrange(CacheKeys(redis_prefix).clicks(0))]
+    assert max(map(len, entries)) <= ENTRY_BYTES
+    batches = [decode_batch(entry) for entry in entries]
+    assert [batch.number for batch in batches] == [*range(1, len(batches) + 1)]
+    agents = [int(click.agent) for batch in batches for click in batch.clicks]
+    assert agents == [*range(2000)]
+
+
+async def test_large_clicks_that_wait_for_redis_take_bounded_memory(run, table, valkey):
+    app = await run(redis_url=valkey.url, clicks_ring_size=5000, clicks_partitions=1)
+    click_capture = app.redirector.click_capture
+    stream = click_capture.streams[0]
+    valkey.stop()
+    capture_large(click_capture, 5000)
+    await until_async(lambda: click_capture.taken == 5000, "5000 clicks are taken")
+    waiting = sum(len(each.payload) for each in stream._sealed)
+    assert 5000 * CLICK_BYTES <= waiting <= 5000 * CLICK_BYTES + 500 * 1000
+    assert click_capture.dropped["redis"] == 5000 - stream.waiting > 0
+    valkey.start()
+    await until_async(lambda: not stream.waiting, "all are sent")
+    assert stream.sent + click_capture.dropped["redis"] == 5000
+    assert not stream.full
+
+
+async def test_a_click_has_the_place_in_a_database_as_soon_as_there_is_one(
+    run, table, redis_url, redis_prefix, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(geo, "INTERVAL_S", 0.01)
+    await table.link("abc")
+    path = tmp_path / "geo.mmdb"
+    app = await run(clicks_partitions=1, geoip_database=path)
+    click_capture = app.redirector.click_capture
+    await until_async(lambda: click_capture.geo.failures["load"] == 1, "the file is missed")
+    for built_at, country in enumerate(("", "DE", "AT"), start=1):
+        if country:
+            new = tmp_path / "new"
+            new.write_bytes(database({"192.0.2.0/24": city(country)}, built_at=built_at))
+            new.replace(path)
+            await until_async(lambda: click_capture.geo.built_at == built_at, "it is loaded")  # noqa: B023  # called at once
+        assert (await app.get("/abc")).status_code == 302
+        await until_async(lambda: click_capture.streams[0].sent == built_at, "it is sent")  # noqa: B023  # called at once
+    assert [click.country for click in clicks_in(redis_url, redis_prefix, 1)] == ["", "DE", "AT"]
+    metrics = exposition(app.redirector.registry).decode()
+    assert "shortlinks_geoip_database_built_timestamp_seconds 3.0" in metrics
+    assert "shortlinks_geoip_database_loads_total 2.0" in metrics
+    assert 'shortlinks_geoip_failures_total{operation="load"} 1.0' in metrics
+    assert app.redirector.background.check().ok
+
+
 async def test_switched_off_it_captures_nothing(run, table, redis_url, redis_prefix):
     await table.link("abc")
     app = await run(clicks_enabled=False, clicks_flush_ms=1)
@@ -266,12 +349,18 @@ async def test_memos_stay_small_whatever_is_sent(run, table):
     await table.link("abc")
     app = await run()
     click_capture = app.redirector.click_capture
-    record = LinkRecord(1, Kind.ACTIVE, 1, "https://t.example/")
+    followed = Response(make_template(302, [], 0), "https://t.example/", 1)
     for number in range(5000):
-        headers = [(b"x-%d" % number, b""), (b"User-Agent", b"%d" % number)]
-        click_capture.capture(
-            record, "GET", headers, (f"10.{number % 250}.{number // 250}.1", 1), 0
-        )
+        text = b"%d" % number
+        headers = [
+            (b"x-%d" % number, b""),
+            (b"User-Agent", text),
+            (b"Referer", b"https://%d.example/" % number),
+            (b"Accept-Language", text),
+        ]
+        peer = f"10.{number % 250}.{number // 250}.1", 1
+        click_capture.capture(followed, "GET", HOST, f"/abc?utm_source={number}", headers, peer)
     await until_async(lambda: click_capture.taken == 5000, "5000 clicks are taken")
     parser = click_capture._parser
-    assert max(map(len, (parser._names, parser._agents, parser._origins))) <= 4096
+    caches = parser._names, parser._agents, parser._hosts, parser._languages, parser._origins
+    assert all(900 <= len(cache) <= 4096 for cache in caches)

@@ -17,6 +17,9 @@ def _split(value: object) -> object:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}\z")]
+"""The name of an HTTP header field (RFC 9110, 5.1)."""
+
 Host = Annotated[str, AfterValidator(normalise_host)]
 
 Words = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]

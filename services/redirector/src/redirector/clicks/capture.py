@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from redirector.clicks.parsing import ClickParser, Followed, Headers, Peer
+from redirector.clicks.geo import GeoDatabase
+from redirector.clicks.parsing import ClickParser, Headers, Peer
 from redirector.clicks.stream import ClickStream
 from redirector.client_address import ClientAddresses
+from redirector.responses.responses import Response
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks.wire import partition_of
 from shortcore.runtime.background import Background
@@ -22,11 +24,12 @@ from shortcore.runtime.metrics import FromMemory
 from shortcore.settings.redirector import RedirectorSettings
 from shortcore.storage.redis import Client
 
-Capture: TypeAlias = Callable[[Followed, Any, Headers, Peer, int], None]
-"""`capture(followed, method, headers, peer, flags)`: `method`, `headers` and `peer` have the
+Capture: TypeAlias = Callable[[Response, Any, str, str, Headers, Peer], None]
+"""`capture(followed, method, host, target, headers, peer)`: `method`, `headers` and `peer` have the
 server's types.
 
-`method` is bytes or text; `peer` is (address, port).
+`method` is bytes or text; `host` is that of the domain; `target` is the path and the query as sent;
+`peer` is (address, port).
 """
 
 TICK_S = 0.002
@@ -57,11 +60,12 @@ class ClickCapture:
     ) -> None:
         self.taken = 0
         self.dropped = {"ring": 0, "redis": 0, "drain": 0}
-        self._ring: deque[tuple[Followed, Any, Any, Any, int]] = deque()
+        self._ring: deque[tuple[Response, Any, str, str, Headers, Peer]] = deque()
         self._room = settings.clicks_ring_size
         self._now_ms = now_ms
         secret = settings.code_secret.get_secret_value().encode()
-        self._parser = ClickParser(secret, client_addresses, now_ms())
+        self.geo = GeoDatabase(settings.geoip_database)
+        self._parser = ClickParser(settings, secret, client_addresses, self.geo, now_ms())
         self._flush_s = settings.clicks_flush_ms / 1000
         self._loop: asyncio.AbstractEventLoop | None = None
         self._next_seal: asyncio.Handle | None = None
@@ -86,12 +90,12 @@ class ClickCapture:
         append, read_soon = ring.append, self._read_soon
 
         def capture(
-            followed: Followed, method: Any, headers: Headers, peer: Peer, flags: int = 0
+            followed: Response, method: Any, host: str, target: str, headers: Headers, peer: Peer
         ) -> None:
             if not ring:
                 read_soon()
             if len(ring) < room:
-                append((followed, method, headers, peer, flags))
+                append((followed, method, host, target, headers, peer))
             else:
                 dropped["ring"] += 1
 
@@ -104,6 +108,8 @@ class ClickCapture:
         self._loop = asyncio.get_running_loop()
         for stream in self.streams:
             stream.start(background)
+        if self.geo.path is not None:
+            background.run_forever("geoip", self.geo.watch(self._parser.forget_places))
         self._read_soon()
         self._seal()
 
@@ -145,6 +151,8 @@ class ClickCapture:
             lambda: sum(stream.waiting for stream in self.streams),
         )
 
+        self.geo.export(memory)
+
     def _read_soon(self) -> None:
         if self._loop is not None:
             self._loop.call_later(TICK_S, self._turn)
@@ -170,16 +178,18 @@ class ClickCapture:
             return
         self.taken += number
         at_ms = self._now_ms()
-        parser = self._parser
-        parser.begin(at_ms)
+        self._parser.begin(at_ms)
+        click = self._parser.click
         for _ in range(number):
-            followed, method, headers, peer, flags = ring.popleft()
+            followed, method, host, target, headers, peer = ring.popleft()
             stream = streams[partition_of(followed.link_id, partitions)]
-            if stream.waiting >= stream.room:
+            if stream.full:
                 self.dropped["redis"] += 1
                 continue
-            stream.put(parser.click(followed, method, headers, peer, flags, at_ms))
+            stream.put(click(followed, method, host, target, headers, peer, at_ms))
 
 
-def _ignore(followed: Followed, method: Any, headers: Headers, peer: Peer, flags: int = 0) -> None:
+def _ignore(
+    followed: Response, method: Any, host: str, target: str, headers: Headers, peer: Peer
+) -> None:
     """Capture nothing: click capture is disabled."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shortcore.clicks.wire import FIELD, Click, ClickBatch, encode_batch
+from shortcore.clicks.wire import FIELD, Row, encode_rows
 from shortcore.runtime.background import Background
 from shortcore.storage.redis import REDIS_UNAVAILABLE_ERRORS, Client
 from shortcore.tasks import end_tasks
@@ -19,6 +19,13 @@ log = structlog.stdlib.get_logger(__name__)
 
 BATCH = 500
 """Maximum clicks in one stream entry."""
+
+ENTRY_BYTES = 30_000
+"""Maximum bytes of a stream entry with more than one click: the memory of a stream is its maximum number
+of entries times this."""
+
+CLICK_BYTES = 300
+"""Average bytes of the clicks that wait: usual clicks in large batches have 40, a batch of one click has 250."""
 
 RETRY_S = 0.25
 """Retry interval: while Redis is down, each stream makes four calls per second."""
@@ -31,9 +38,10 @@ class _Sealed:
 
 
 class ClickStream:
-    """Sends clicks, and holds `room` of them at most.
+    """Sends clicks, and holds `room` of them at most, or fewer if they are large (`CLICK_BYTES`).
 
-    `sent` counts clicks that Redis has confirmed, `waiting` those that it has not confirmed yet.
+    `sent` counts clicks that Redis has confirmed, `waiting` those that it has not confirmed yet. `full`
+    says that no more clicks may be put.
     """
 
     def __init__(
@@ -47,7 +55,7 @@ class ClickStream:
         timeout_ms: int,
     ) -> None:
         self.name = name
-        self.room = room
+        self._room = room
         self.waiting = 0
         self.sent = 0
         self._client = client
@@ -55,7 +63,10 @@ class ClickStream:
         self._max_length = max_length
         self._timeout_s = timeout_ms / 1000
         self._number = 0
-        self._open: list[Click] = []
+        self.full = False
+        self._sealed_bytes = 0
+        self._batch = BATCH
+        self._open: list[Row] = []
         self._sealed: deque[_Sealed] = deque()
         self._wake = asyncio.Event()
         self._ending = False
@@ -66,21 +77,38 @@ class ClickStream:
         """Start to send, in a task of `background`."""
         self._task = background.run_forever("clicks", self._run())
 
-    def put(self, click: Click) -> None:
-        """Add a click; the caller has checked that `waiting` is below `room`."""
+    def put(self, click: Row) -> None:
+        """Add a click; the caller has checked that the stream is not `full`."""
         self.waiting += 1
         self._open.append(click)
-        if len(self._open) >= BATCH:
+        if len(self._open) >= self._batch:
             self.seal()
+        if self.waiting >= self._room:
+            self.full = True
 
     def seal(self) -> None:
         """Close the current batch, so that it is sent."""
         if self._open:
-            self._number += 1
-            batch = ClickBatch(self._source, self._number, self._open)
-            self._sealed.append(_Sealed(encode_batch(batch), len(self._open)))
-            self._open = []
+            clicks, self._open = self._open, []
+            self._seal(clicks)
             self._wake.set()
+
+    def _seal(self, clicks: list[Row]) -> None:
+        size = len(clicks)
+        payload = encode_rows(self._source, self._number + 1, clicks)
+        # Batches are similar: the next one will rarely have to be encoded again.
+        self._batch = min(BATCH, max(1, ENTRY_BYTES * size // len(payload)))
+        if len(payload) > ENTRY_BYTES and size > 1:
+            self._seal(clicks[: size // 2])
+            self._seal(clicks[size // 2 :])
+            return
+        self._number += 1
+        self._sealed.append(_Sealed(payload, size))
+        self._sealed_bytes += len(payload)
+        self._note_room()
+
+    def _note_room(self) -> None:
+        self.full = self.waiting >= self._room or self._sealed_bytes >= CLICK_BYTES * self._room
 
     async def close(self, deadline_s: float) -> int:
         """Send the remaining clicks within `deadline_s`; returns how many could not be sent."""
@@ -103,6 +131,8 @@ class ClickStream:
                 batch = self._sealed.popleft()
                 self.waiting -= batch.size
                 self.sent += batch.size
+                self._sealed_bytes -= len(batch.payload)
+                self._note_room()
             else:
                 await asyncio.sleep(RETRY_S)
 

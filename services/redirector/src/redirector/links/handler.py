@@ -74,7 +74,8 @@ def make_handle(
     ) -> Response | Later:
         if method != "GET" and method != "HEAD":  # noqa: PLR1714  # faster than a set
             return with_rules(Request(method, target, domain, headers, peer, body))
-        key: LinkKey = domain.host + target  # type: ignore[assignment]  # any string may be requested
+        host = domain.host
+        key: LinkKey = host + target  # type: ignore[assignment]  # any string may be requested
         entry: LinkEntry | None = find(key)
         if entry is not None and (clock() < entry.refresh_at or fresh(key) is not None):
             response = entry.response
@@ -84,24 +85,23 @@ def make_handle(
                 entry.visited = True
             values[LOCAL_HITS] += 1
             # The same as in `respond`: its call would add 0.06 µs to the 2.4 µs of a hit.
-            template = response.template
-            values[template.counter] += 1
+            values[response.template.counter] += 1
             if response.link_id >= 0:
-                capture(response, method, headers, peer, 0)
+                capture(response, method, host, target, headers, peer)
             return response
         now = clock()
         if now < scan.until and (rejection := reject(domain, target, key, now)) is not None:
-            return respond(rejection, method, headers, peer)
+            return respond(rejection, method, host, target, headers, peer)
         if (
             match_code_path(target)
-            and domain.host
+            and host
             and not (domain.case_insensitive and domain.spelled(target) != target)
         ):
             pending = Pending(Request(method, target, domain, headers, peer), settle)
             ask(key, pending.found)
             return pending
         if "?" not in target and (page := without_code(target, domain)) is not None:
-            return respond(page, method, headers, peer)
+            return respond(page, method, host, target, headers, peer)
         return with_rules(Request(method, target, domain, headers, peer))
 
     return handle

@@ -5,8 +5,9 @@ These are requests of programs that make link previews, prefetches of browsers, 
 
 from typing import TypeAlias
 
+from redirector.clicks.fields import is_prefetch
 from redirector.clicks.preview_agents import PREVIEW_AGENTS
-from redirector.clicks.user_agent import MAX_AGENT, is_prefetch
+from redirector.clicks.user_agent import MAX_AGENT
 from redirector.rules.fields import field_values
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]

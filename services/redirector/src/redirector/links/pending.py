@@ -21,12 +21,17 @@ def make_settle(
     """Return the function that makes the response to a request from the result of its lookup."""
 
     def settle(request: Request, entry: LinkEntry | None) -> Response | Work:
-        if entry is None:
-            return respond(unavailable, request.method, request.headers, request.peer)
-        response = entry.response
+        response = unavailable if entry is None else entry.response
         if response is None:  # it depends on the request or on the time
             return with_rules(request)
-        return respond(response, request.method, request.headers, request.peer)
+        return respond(
+            response,
+            request.method,
+            request.domain.host,
+            request.target,
+            request.headers,
+            request.peer,
+        )
 
     return settle
 

@@ -15,6 +15,8 @@ class Respond(Protocol):
         self,
         response: Response,
         method: str,
+        host: str,
+        target: str,
         headers: Headers,
         peer: Peer,
         /,
@@ -29,14 +31,15 @@ def make_respond(counts: Counts, capture: Capture) -> Respond:
     def respond(
         response: Response,
         method: str,
+        host: str,
+        target: str,
         headers: Headers,
         peer: Peer,
         /,
     ) -> Response:
-        template = response.template
-        values[template.counter] += 1
+        values[response.template.counter] += 1
         if response.link_id >= 0:
-            capture(response, method, headers, peer, template.click_flags)
+            capture(response, method, host, target, headers, peer)
         return response
 
     return respond

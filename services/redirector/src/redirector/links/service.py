@@ -94,7 +94,14 @@ class RedirectService:
     async def respond(self, request: Request) -> Response:
         """Return the response to a request, and count it."""
         response = await self._response(request)
-        return self._respond(response, request.method, request.headers, request.peer)
+        return self._respond(
+            response,
+            request.method,
+            request.domain.host,
+            request.target,
+            request.headers,
+            request.peer,
+        )
 
     async def _response(self, request: Request) -> Response:
         """Answer a short URL that was pasted with extra characters (`pasted`)."""
