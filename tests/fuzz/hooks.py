@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 from writer.domains.schemas import CreateDomain
-from writer.http.cursors import DomainCursor, KeyCursor, encode, encode_cursor
+from writer.http.cursors import DomainCursor, KeyCursor, ValueCursor, encode, encode_cursor
 from writer.http.entity_tags import ETAGS_SCHEMA
 from writer.keys.schemas import CreateKey
 from writer.links.schemas import CreateLink
@@ -70,6 +70,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         _make_body_consistent(case)
         _make_unique(case)
         _make_conditions_valid(case)
+        _make_period_valid(case)
         if case.query and "cursor" in case.query:
             case.query["cursor"] = _cursor_of(case)
     elif isinstance(case.body, dict) and not _IGNORED.isdisjoint(case.body):
@@ -84,7 +85,22 @@ def _cursor_of(case: Any) -> str:
         return encode(KeyCursor(5))
     if case.operation.path.endswith("/domains"):
         return encode(DomainCursor("a.test"))
+    if case.operation.path.endswith("/stats/{dimension}"):
+        dimension = case.path_parameters["dimension"]
+        by = case.query.get("by", "clicks" if dimension == "bot" else "visits")
+        return encode(ValueCursor(dimension, by, (-5, -4, "DE")))
     return encode_cursor(case.query.get("sort", "-created_at"), _A_TIME, 5)
+
+
+def _make_period_valid(case: Any) -> None:
+    # A schema knows neither which dates and zones exist, nor how long a period may be.
+    if "/stats" not in case.operation.path or not case.query:
+        return
+    if not case.query.keys().isdisjoint({"from", "to"}):
+        as_times = "T" in str(case.query.get("from", "")).upper()
+        case.query |= dict(zip(("from", "to"), _TIMES if as_times else _DATES, strict=True))
+    if "timezone" in case.query:
+        case.query["timezone"] = _ZONES[zlib.crc32(str(case.query["timezone"]).encode()) % 3]
 
 
 def _name_a_known_link(case: Any) -> None:
@@ -144,6 +160,9 @@ def _make_unique(case: Any) -> None:
 
 
 _NUMBERS = itertools.count()
+_DATES = ("2025-03-30", "2025-04-06")
+_TIMES = ("2025-03-30T00:15:00+05:45", "2025-04-06T12:30:00Z")
+_ZONES = ("Europe/Berlin", "Australia/Lord_Howe", "UTC")
 _ETAGS = re.compile(ETAGS_SCHEMA["pattern"])
 _IGNORED = CreateLink.read_only | CreateDomain.read_only | CreateKey.read_only
 _A_TIME = datetime(2025, 1, 1, tzinfo=UTC)

@@ -21,9 +21,12 @@ class Contract:
     def __init__(self, document: dict[str, Any]) -> None:
         resource = Resource.from_contents(document, default_specification=DRAFT202012)
         self._registry = Registry().with_resource(_NAME, resource)
-        # `/links/{domain}/{code}` also fits what `/links/{domain}/{code}:restore` names.
-        longest_first = sorted(document["paths"].items(), key=lambda item: -len(item[0]))
-        self._paths = [(_pattern(path), operations) for path, operations in longest_first]
+        # `/links/{domain}/{code}` also fits what `/links/{domain}/{code}:restore` names, and
+        # `/stats/{dimension}` what `/stats/links` names.
+        narrowest_first = sorted(
+            document["paths"].items(), key=lambda item: (item[0].count("{"), -len(item[0]))
+        )
+        self._paths = [(_pattern(path), operations) for path, operations in narrowest_first]
 
     def validator(self, pointer: str) -> Draft202012Validator:
         """Return the validator of the schema at a JSON pointer of the document."""
@@ -62,6 +65,9 @@ class Contract:
             described = responses[str(status)].get("content", {})
         if not described:
             assert not body, said
+            return
+        if media_type == "text/csv; charset=utf-8":
+            assert "text/csv" in described, f"{said} is not documented, but {sorted(described)}"
             return
         assert media_type in described, f"{said} is not documented, but {sorted(described)}"
         pointer = described[media_type]["schema"]["$ref"].removeprefix("#")

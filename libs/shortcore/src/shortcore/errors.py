@@ -10,6 +10,7 @@ ShortlinksError
  ├ NotFound
  │  ├ LinkNotFound          404
  │  ├ DomainNotFound        404
+ │  ├ TagNotFound           404
  │  ├ KeyNotFound           404
  │  └ RouteNotFound         404  no such path in the API
  ├ MethodNotAllowed         405
@@ -94,6 +95,12 @@ class DomainNotFound(NotFound):
     """No such domain is configured."""
 
     type, title = "domain-not-found", "Domain not found"
+
+
+class TagNotFound(NotFound):
+    """No link has this tag, and none had it when it was clicked."""
+
+    type, title = "tag-not-found", "Tag not found"
 
 
 class KeyNotFound(NotFound):

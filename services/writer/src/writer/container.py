@@ -33,6 +33,7 @@ from writer.links.schemas import Presenter
 from writer.links.service import LinkService
 from writer.metrics import Metrics
 from writer.relay.publisher import Publisher
+from writer.stats.service import StatsService
 from writer.storage.reads import Reads
 
 log = structlog.stdlib.get_logger(__name__)
@@ -55,6 +56,7 @@ class Container:
     authenticator: ApiKeyAuthenticator
     drafter: Drafter
     links: LinkService
+    stats: StatsService
     replacements: ReplacementService
     batches: BatchService
     imports: ImportService
@@ -143,6 +145,14 @@ def _assemble(
         now=now,
         write_timeout_ms=write_timeout_ms,
     )
+    stats = StatsService(
+        postgres=postgres,
+        reads=reads,
+        domains=domain_cache,
+        links=links,
+        presenter=presenter,
+        now=now,
+    )
     replacements = ReplacementService(
         postgres=postgres,
         domains=domain_cache,
@@ -186,6 +196,7 @@ def _assemble(
         authenticator=authenticator,
         drafter=drafter,
         links=links,
+        stats=stats,
         replacements=replacements,
         batches=batches,
         imports=imports,

@@ -31,6 +31,7 @@ __all__ = [
     "CorruptRollup",
     "DayRollup",
     "Kind",
+    "decode_dimension",
     "unique_visitors",
 ]
 
@@ -176,6 +177,16 @@ class DayRollup:
         return rollup
 
 
+def decode_dimension(breakdowns: bytes, dimension: str) -> dict[str, list[int]]:
+    """Return the values of one of DIMENSIONS; raises CorruptRollup. The others are not decoded."""
+    number = DIMENSIONS.index(dimension)
+    try:
+        encoded = _decode_parts(breakdowns)
+        return _decode_values(encoded[number]) if number < len(encoded) else {}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptRollup(str(error)) from error
+
+
 _Key = TypeVar("_Key", int, str)
 
 
@@ -218,4 +229,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_series = msgspec.msgpack.Decoder(
     dict[Annotated[int, msgspec.Meta(ge=0, lt=SLOTS)], _Counts]
 ).decode
+_decode_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_values = msgspec.msgpack.Decoder(dict[str, _Counts]).decode
 _decode_breakdowns = msgspec.msgpack.Decoder(list[dict[str, _Counts]]).decode

@@ -33,8 +33,9 @@ from writer.http.problems import error_of_validation, problem_response
 from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
 from writer.links.endpoints import tags_router as tags
+from writer.stats.endpoints import router as stats
 
-_ROUTERS = (links, tags, domains, keys)
+_ROUTERS = (links, tags, domains, keys, stats)
 
 
 def create_app(container: Container) -> ASGIApp:
@@ -53,6 +54,7 @@ def create_app(container: Container) -> ASGIApp:
         container.imports,
         container.domains,
         container.keys,
+        container.stats,
     )
     settings = container.settings
     limits = BodyLimits.of(settings)

@@ -1,7 +1,8 @@
 """Examples of responses for the OpenAPI document, built from the types of the responses."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -20,6 +21,16 @@ from writer.links.schemas import (
     TagCount,
     TagList,
     api_path,
+)
+from writer.stats.periods import Interval
+from writer.stats.schemas import (
+    BreakdownView,
+    PeriodView,
+    Point,
+    StatsView,
+    TopLinksView,
+    TopLinkView,
+    ValueView,
 )
 
 _HOST = "go.example.com"
@@ -73,6 +84,53 @@ _DOMAIN = DomainView(
     updated_at=_MADE,
     self=f"/api/v1/domains/{_HOST}",
 )
+_BERLIN = ZoneInfo("Europe/Berlin")
+_POINT = Point(datetime(2029, 11, 5, tzinfo=_BERLIN), 1377, 1204, 930)
+_STATS = StatsView(
+    from_=_POINT.at,
+    to=_POINT.at + timedelta(days=1),
+    timezone="Europe/Berlin",
+    interval=Interval.DAY,
+    clicks=1377,
+    visits=1204,
+    visitors=930,
+    series=[_POINT],
+    previous=PeriodView(
+        from_=_POINT.at - timedelta(days=1),
+        to=_POINT.at,
+        clicks=0,
+        visits=0,
+        visitors=0,
+        series=[Point(_POINT.at - timedelta(days=1), 0, 0, 0)],
+    ),
+)
+_DAY = datetime(2029, 11, 5, tzinfo=UTC)
+_BREAKDOWN = BreakdownView(
+    from_=_DAY,
+    to=_DAY + timedelta(days=1),
+    dimension="country",
+    by="visits",
+    clicks=1377,
+    visits=1204,
+    items=[ValueView("DE", 903, 880, 0.730897), ValueView(None, 474, 324, 0.269103)],
+    next=None,
+)
+_TOP_LINKS = TopLinksView(
+    from_=_DAY,
+    to=_DAY + timedelta(days=1),
+    by="visits",
+    items=[
+        TopLinkView(
+            domain=_HOST,
+            code=_CODE,
+            short_url=_LINK.short_url,
+            title=None,
+            clicks=1377,
+            visits=1204,
+            self=_LINK.self,
+        )
+    ],
+)
 _KEY = KeyView(
     id=7,
     name="newsletter",
@@ -86,6 +144,7 @@ _KEY = KeyView(
 
 EXAMPLES: Final[dict[str, msgspec.Struct]] = {
     "BatchAnswer": BatchAnswer([BatchResult(201, link=_LINK), BatchResult(409, problem=_FAILED)]),
+    "BreakdownView": _BREAKDOWN,
     "DomainPage": DomainPage([_DOMAIN], None),
     "DomainView": _DOMAIN,
     "ImportAnswer": ImportAnswer(3, 2, [ImportFailure(4, _FAILED)]),
@@ -94,5 +153,7 @@ EXAMPLES: Final[dict[str, msgspec.Struct]] = {
     "LinkPage": LinkPage([_LINK], None),
     "LinkView": _LINK,
     "Problem": _PROBLEM,
+    "StatsView": _STATS,
     "TagList": TagList([TagCount("campaign", 12)]),
+    "TopLinksView": _TOP_LINKS,
 }

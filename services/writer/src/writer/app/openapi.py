@@ -22,6 +22,11 @@ _TAGS = [
     },
     {"name": "tags", "description": "The tags of links."},
     {"name": "domains", "description": "The hosts of short links."},
+    {
+        "name": "stats",
+        "description": "Statistics: clicks, visits and visitors over time, and by country, referrer"
+        " and other dimensions.",
+    },
     {"name": "keys", "description": "API keys: make, list, revoke."},
 ]
 

@@ -16,6 +16,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _INVALID = "The cursor is invalid; use `next` of the previous page."
 MAX_LENGTH: Final = 400
+MAX_VALUE_LENGTH: Final = 2000
+"""Maximum length of a cursor that contains a value, such as a referrer."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -46,7 +48,15 @@ class DomainCursor(msgspec.Struct, frozen=True, array_like=True, tag="domains"):
     host: Annotated[str, msgspec.Meta(max_length=255, pattern=r"\A[!-~]+\Z")]
 
 
-_AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor)
+class ValueCursor(msgspec.Struct, frozen=True, array_like=True, tag="values"):
+    """The last value of a page: the dimension, what decides the order, and the rank of the value."""
+
+    dimension: str
+    by: str
+    rank: tuple[int, int, str]
+
+
+_AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor, ValueCursor)
 
 
 def encode_cursor(sort: str, value: datetime | int, id_: int) -> str:
@@ -55,7 +65,7 @@ def encode_cursor(sort: str, value: datetime | int, id_: int) -> str:
     return encode(Cursor(sort, number, id_))
 
 
-def encode(cursor: Cursor | KeyCursor | DomainCursor) -> str:
+def encode(cursor: Cursor | KeyCursor | DomainCursor | ValueCursor) -> str:
     """Return the text of `cursor`."""
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
 
@@ -81,8 +91,21 @@ def host_before(text: str | None) -> str:
     return "" if text is None else _decode(text, DomainCursor).host
 
 
-def _decode(text: str, kind: type[_AnyCursor]) -> _AnyCursor:
-    if len(text) > MAX_LENGTH:
+def rank_before(text: str | None, dimension: str, by: str) -> tuple[int, int, str] | None:
+    """Return the rank after which a page of values begins, or None for the first; raises InvalidInput."""
+    if text is None:
+        return None
+    cursor = _decode(text, ValueCursor, MAX_VALUE_LENGTH)
+    if (cursor.dimension, cursor.by) != (dimension, by):
+        detail = (
+            f"This cursor is for {cursor.dimension} by {cursor.by}; start again without a cursor."
+        )
+        raise _refused(detail)
+    return cursor.rank
+
+
+def _decode(text: str, kind: type[_AnyCursor], max_length: int = MAX_LENGTH) -> _AnyCursor:
+    if len(text) > max_length:
         raise _refused(_INVALID)
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -110,7 +110,8 @@ def _storable(text: str) -> str:
     return text
 
 
-def _instant(value: object) -> object:
+def read_instant(value: object) -> object:
+    """Return the time in UTC that `value` names; None and times stay. Raises PydanticCustomError."""
     if value is None or isinstance(value, datetime):
         return value
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
@@ -149,6 +150,11 @@ def _flag(value: object) -> object:
     return value
 
 
+def is_tag(text: str) -> bool:
+    """Return whether a link may have the tag `text`."""
+    return len(text) <= MAX_TAG and _TAG.fullmatch(text) is not None
+
+
 def _tag(text: str) -> str:
     if not _TAG.fullmatch(text):
         raise PydanticCustomError(
@@ -181,6 +187,7 @@ Host = Annotated[Text, WithJsonSchema(_HOST_SCHEMA)]
 
 CodeInPath = Annotated[str, WithJsonSchema(_CODE_SCHEMA)]
 HostInPath = Annotated[str, WithJsonSchema(_HOST_SCHEMA)]
+TagInPath = Annotated[str, WithJsonSchema(_TAG_SCHEMA)]
 """In a path, any text is accepted: an invalid address is not found."""
 
 Number = Annotated[int, BeforeValidator(_number)]
@@ -216,7 +223,7 @@ Tags = Annotated[
 Visits = Annotated[int, Field(ge=1, le=MAX_VISITS), BeforeValidator(_whole)]
 ExactInstant = Annotated[
     datetime,
-    BeforeValidator(_instant),
+    BeforeValidator(read_instant),
     WithJsonSchema(_INSTANT_SCHEMA),
 ]
 """A time for comparisons, in microseconds."""

@@ -41,7 +41,9 @@ _SENTENCES = {
     "extra_forbidden": "This field is unknown.",
     "string_unicode": "The text has a lone surrogate, which is not a character.",
 }
-_OWN_RULES = frozenset({"nul", "encoding", "instant", "range", "charset", "length", "type"})
+_OWN_RULES = frozenset(
+    {"nul", "encoding", "instant", "range", "charset", "length", "type", "choice", "step"}
+)
 
 
 class ProblemField(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         "Seconds to wait before the next attempt.",
         {"type": "integer", "minimum": 0},
     ),
+    "Vary": ("The response depends on this header of the request.", {"type": "string"}),
     "WWW-Authenticate": ("The required scheme: Bearer.", {"type": "string"}),
     "X-Request-Id": (
         "The request's id in the logs: the one sent with the request, or a new one.",

@@ -257,6 +257,10 @@ class Presenter:
         self._scheme = scheme
         self._port = "" if port is None else f":{port}"
 
+    def short_url(self, host: str, code: str) -> str:
+        """Return the short URL of a link."""
+        return f"{self._scheme}://{host}{self._port}/{code}"
+
     def view(self, link: StoredLink, now: datetime) -> LinkView:
         """Return `link` as responses show it at `now`."""
         values: LinkValues = link.values
@@ -264,7 +268,7 @@ class Presenter:
         return LinkView(
             link.code,
             link.host,
-            f"{self._scheme}://{link.host}{self._port}/{link.code}",
+            self.short_url(link.host, link.code),
             values.target,
             values.redirect_status,
             values.enabled,
