@@ -11,6 +11,7 @@ COMMANDS = {
     "migrate": "shortctl.admin.migrate:migrate",
     "keys": "shortctl.admin.keys:app",
     "links": "shortctl.links:app",
+    "stats": "shortctl.stats.command:stats",
     "cache": "shortctl.admin.cache:app",
     "doctor": "shortctl.admin.doctor:doctor",
     "docs": "shortctl.docs:docs",

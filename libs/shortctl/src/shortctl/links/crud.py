@@ -3,11 +3,11 @@
 import enum
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import quote, urlsplit
 
 import msgspec
 import typer
 
+from shortctl.api.addresses import path_of
 from shortctl.api.client import Key, Refused, Url, fail_with, open_api, request
 from shortctl.api.connection import NoResponse
 from shortctl.links.options import Json
@@ -107,7 +107,7 @@ def create(
 
 def get(link: Link, json: Json = False, url: Url = None, key: Key = None) -> None:
     """Show a link."""
-    show(_request(url, key, "GET", _path(link)), json=json)
+    show(_request(url, key, "GET", path_of(link)), json=json)
 
 
 def edit(
@@ -153,7 +153,7 @@ def edit(
     if not body:
         fail("Nothing to change: set an option, such as --title or --clear expires_at.")
     headers = {"content-type": "application/merge-patch+json"} | _only_version(if_version)
-    show(_request(url, key, "PATCH", _path(link), body, headers), json=json)
+    show(_request(url, key, "PATCH", path_of(link), body, headers), json=json)
 
 
 def put(
@@ -196,18 +196,18 @@ def put(
         note=note,
     )
     headers = _only_version(if_version) | ({"if-none-match": "*"} if if_absent else {})
-    show(_request(url, key, "PUT", _path(link), body, headers), json=json)
+    show(_request(url, key, "PUT", path_of(link), body, headers), json=json)
 
 
 def delete(link: Link, url: Url = None, key: Key = None) -> None:
     """Move a link to the trash: visitors get status 410 until it is restored."""
-    _request(url, key, "DELETE", _path(link))
+    _request(url, key, "DELETE", path_of(link))
     print_result(f"{link} is in the trash")
 
 
 def restore(link: Link, json: Json = False, url: Url = None, key: Key = None) -> None:
     """Restore a link from the trash."""
-    show(_request(url, key, "POST", f"{_path(link)}:restore"), json=json)
+    show(_request(url, key, "POST", f"{path_of(link)}:restore"), json=json)
 
 
 def show(link: Mapping[str, Any], *, json: bool) -> None:
@@ -248,12 +248,3 @@ def _only_version(version: int | None) -> dict[str, str]:
 
 def _given(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _path(link: str) -> str:
-    parts = urlsplit(link if "://" in link else f"//{link}")
-    code = parts.path.removeprefix("/")
-    if not parts.hostname or not code:
-        fail(f"{link!r} is not a link: write host/code or its short URL.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"/api/v1/links/{quote(host, safe='[:]')}/{quote(code, safe='')}"
