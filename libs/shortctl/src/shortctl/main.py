@@ -13,6 +13,7 @@ COMMANDS = {
     "links": "shortctl.links:app",
     "stats": "shortctl.stats.command:stats",
     "cache": "shortctl.admin.cache:app",
+    "clicks": "shortctl.admin.clicks:app",
     "doctor": "shortctl.admin.doctor:doctor",
     "docs": "shortctl.docs:docs",
 }

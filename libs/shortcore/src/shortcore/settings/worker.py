@@ -72,3 +72,10 @@ class WorkerSettings(ServiceSettings, ClickStreamSettings):
         description="Maximum number of different values (such as referrers) that are stored for a "
         "link, domain or tag per day and stream. The rarest are added up as `(other)`",
     )
+    stats_retention_days: int = Field(
+        1095,
+        ge=0,
+        le=36_500,
+        description="Days for which statistics are kept. A month is deleted once all of its days are "
+        "older. 0 keeps statistics for ever. The totals of a link remain as long as the link",
+    )
