@@ -28,7 +28,9 @@ def test_all_entries_are_listed_with_their_reason(admin, entries, database_url):
     assert listed.exit_code == 0, listed.output
     lines = listed.stdout.splitlines()
     assert lines[0].split() == ["id", "rejected", "stream", "entry", "bytes", "reason"]
-    assert [line.split("not a batch: ")[1].strip() for line in lines[1:]] == [str(n) for n in range(1, 121)]
+    assert [line.split("not a batch: ")[1].strip() for line in lines[1:]] == [
+        str(n) for n in range(1, 121)
+    ]
     assert lines[1].split()[1:6] == ["2026-11-30", "12:00", "1", "1-0", str(len(DATA))]
     assert count(database_url) == 120
 

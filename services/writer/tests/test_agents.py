@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shortcore.clicks.wire import Flag
 from writer.worker import agents
-from writer.worker.agents import DEVICES, MAX_NAME, NO_AGENT, Agent, Classifier, bot_name, classify
+from writer.worker.agents import DEVICES, MAX_NAME, Agent, Classifier, bot_name, classify
 
 APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -147,8 +147,10 @@ def test_the_flag_of_the_redirector_makes_a_bot_of_an_agent_that_the_list_does_n
     assert classify(agent, Flag.HEAD) == Agent("Chrome", "Windows", "desktop", "")
 
 
-def test_a_click_without_an_agent_is_a_bot():
-    assert classify("", Flag.BOT) == classify("", 0) == Agent("", "", "", NO_AGENT)
+def test_a_click_without_an_agent_is_a_bot_only_if_the_redirector_says_so():
+    """A visitor who opted out has no agent either."""
+    assert classify("", Flag.BOT) == Agent("", "", "", "other")
+    assert classify("", 0) == Agent("", "", "", "")
 
 
 @pytest.mark.parametrize(

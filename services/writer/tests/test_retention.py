@@ -180,10 +180,11 @@ async def test_only_the_totals_of_purged_links_are_deleted(
     await sql.execute("UPDATE links SET id = ascii(code)")
     ids = [row["id"] for row in await sql.fetch("SELECT id FROM links")]
     await sql.execute(
-        "INSERT INTO link_totals SELECT id, 5, 3, now() FROM unnest($1::bigint[]) AS id", ids
+        "INSERT INTO link_totals SELECT id, 5, 3, now() - interval '25 hours' FROM unnest($1::bigint[]) AS id",
+        ids,
     )
     await sql.execute(
-        "INSERT INTO link_totals SELECT id, 5, 3, now() FROM generate_series($1::bigint, $2) AS id",
+        "INSERT INTO link_totals SELECT id, 5, 3, now() - interval '25 hours' FROM generate_series($1::bigint, $2) AS id",
         max(ids) + 1,
         max(ids) + 30,
     )
@@ -197,17 +198,19 @@ async def test_only_the_totals_of_purged_links_are_deleted(
 
 
 async def test_totals_that_a_worker_is_adding_to_are_not_waited_for(sql, reader):
-    await sql.execute("INSERT INTO link_totals VALUES (77, 1, 1, now()), (78, 1, 1, now())")
+    await sql.execute(
+        "INSERT INTO link_totals VALUES (77, 1, 1, '2020-01-01'), (78, 1, 1, '2020-01-01'), (79, 1, 1, now())"
+    )
     async with reader.transaction():
         await reader.execute("UPDATE link_totals SET clicks = 2 WHERE link_id = 77")
-        assert await asyncio.wait_for(delete_orphans(sql, -1), 10) == (1, 78)
+        assert await asyncio.wait_for(delete_orphans(sql, -1), 10) == (1, 79)
 
 
 async def test_housekeeping_goes_on_where_it_stopped(postgres, sql, monkeypatch):
     monkeypatch.setattr(retention, "ORPHANS_PER_STEP", 3)
     monkeypatch.setattr(housekeeping, "ORPHAN_STEPS", 2)
     await sql.execute(
-        "INSERT INTO link_totals SELECT id, 5, 3, now() FROM generate_series(1, 10) AS id"
+        "INSERT INTO link_totals SELECT id, 5, 3, now() - interval '25 hours' FROM generate_series(1, 10) AS id"
     )
     keeper = housekeeping_of(postgres)
     assert [await keeper.delete_orphans() for _ in range(3)] == [6, 4, 0]

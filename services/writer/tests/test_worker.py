@@ -13,7 +13,7 @@ from harness.tables import Table
 from harness.waiting import until_async
 
 from shortcore.cache.keys import CacheKeys
-from shortcore.clicks.rollups import Kind, unique_visitors
+from shortcore.clicks.rollups import DIMENSIONS, Kind, unique_visitors
 from shortcore.clicks.wire import FIELD, Flag
 
 
@@ -91,6 +91,17 @@ async def test_clicks_count_for_their_link_domain_owner_tags_and_all(worker, cou
     assert (await counted.rollup(Kind.TAG, tags["blue"])).clicks == 2
     assert worker.counts.clicks == 3
     assert worker.counts.lost == worker.counts.repeated == worker.counts.rejected == 0
+
+
+async def test_a_bot_of_the_list_is_no_visit_even_if_the_redirector_does_not_know_it(
+    worker, counted, sender
+):
+    sender.send([click(1, agent="Friendica/2024.12", visitor=b"visitor1"), click(1)])
+    await wait_for(counted, sender)
+    everything = await counted.rollup(Kind.ALL, 0)
+    assert (everything.clicks, everything.visits) == (2, 1)
+    assert everything.breakdowns[DIMENSIONS.index("bot")] == {"Friendica": [1, 0]}
+    assert everything.visitors.estimate() == 0
 
 
 async def test_a_click_of_an_unknown_link_counts_for_the_domain_that_was_requested(

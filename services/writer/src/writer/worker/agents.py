@@ -36,10 +36,7 @@ BUDGET = 0.2
 BURST_S = 1.0
 
 OTHER_BOT = "other"
-"""The name of a bot that the list does not know."""
-
-NO_AGENT = "no user agent"
-"""The name of a bot that sends no user agent; every browser sends one."""
+"""The name of a bot that the list does not know, or that sends no user agent."""
 
 DEVICES = ("desktop", "mobile", "tablet", "tv", "console", "watch", "headset")
 """The kinds of devices. The kind is empty if the agent does not show it."""
@@ -59,7 +56,7 @@ class Agent(NamedTuple):
 
 def classify(agent: str, flags: int) -> Agent:
     """Return the class of a click's agent, of wire form 1 or 2; `flags` are those of the click."""
-    return _CLASSIFIER.classify(agent, flags)
+    return CLASSIFIER.classify(agent, flags)
 
 
 class Classifier:
@@ -125,7 +122,8 @@ class Classifier:
 
 def _parse(agent: str) -> Agent:
     if not agent:
-        return Agent("", "", "", NO_AGENT)
+        # None was sent, and then the redirector says that it is a bot; or the visitor opted out.
+        return _UNKNOWN
     if agent == "bot":
         return _OTHER_BOT
     browser, _, system_and_form = agent.partition("/")
@@ -224,4 +222,4 @@ _BOTS = ua_parser_rs.UserAgentExtractor(
     for entry in crawleruseragents.CRAWLER_USER_AGENTS_DATA
     if entry["pattern"] not in NOT_BOTS
 )
-_CLASSIFIER = Classifier()
+CLASSIFIER = Classifier()

@@ -2,12 +2,14 @@
 
 from shortcore.clock import unix_ms
 from shortcore.runtime.metrics import FromMemory
+from writer.worker import agents
 from writer.worker.worker import Worker
 
 
 def export(worker: Worker, source: FromMemory) -> None:
     """Add the metrics of `worker` to `/metrics`."""
     counts = worker.counts
+    kept = worker.housekeeping
     worker.dynamic.export(source)
     worker.background.export(source)
     source.gauge(
@@ -50,6 +52,26 @@ def export(worker: Worker, source: FromMemory) -> None:
         "shortlinks_worker_rollups_replaced",
         "Corrupt stored statistics of which only the totals could be kept",
         lambda: counts.rollups_replaced,
+    )
+    source.counter(
+        "shortlinks_worker_agents_unparsed",
+        "Clicks counted without a browser, system and device, because too many agents were new",
+        lambda: agents.CLASSIFIER.unparsed,
+    )
+    source.counter(
+        "shortlinks_worker_partitions_created",
+        "Monthly partitions of statistics created ahead",
+        lambda: kept.partitions_created,
+    )
+    source.counter(
+        "shortlinks_worker_partitions_dropped",
+        "Monthly partitions of statistics dropped after `stats_retention_days`",
+        lambda: kept.partitions_dropped,
+    )
+    source.counter(
+        "shortlinks_worker_totals_deleted",
+        "Totals of purged links deleted",
+        lambda: kept.totals_deleted,
     )
     source.counter(
         "shortlinks_worker_errors",

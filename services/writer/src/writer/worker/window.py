@@ -132,7 +132,7 @@ def counted(click: Click, entry_ms: int) -> CountedClick:
         click.link_id,
         day,
         of_day_ms // SLOT_MS,
-        not click.flags & _NO_VISIT,
+        not (click.flags & _NO_VISIT or bot),
         (
             click.country, click.region, click.referrer, browser, os, device, click.language,
             click.source, click.medium, click.campaign, bot, click.rule,

@@ -6,6 +6,7 @@ Any number of workers may run. They share the click streams evenly.
 import asyncio
 import secrets
 import socket
+from datetime import UTC, date, datetime
 
 import asyncpg
 import structlog
@@ -23,6 +24,7 @@ from shortcore.storage.redis_calls import RedisCalls
 from shortcore.tasks import end_tasks
 from writer.worker import repository
 from writer.worker.counts import Counts
+from writer.worker.housekeeping import Housekeeping
 from writer.worker.leases import Leases
 from writer.worker.stream_counter import StreamCounter
 from writer.worker.stream_reader import StreamReader
@@ -52,6 +54,7 @@ class Worker:
         self.background = Background()
         self.stopping = Stopping()
         self.counts = Counts()
+        self.housekeeping = Housekeeping(postgres, self.stopping, settings, _today)
         self._postgres = postgres
         self._client = client
         self._redis = redis
@@ -73,6 +76,7 @@ class Worker:
         loops = {
             "leases": self._hold_leases(),
             "cleaning": self._clean(),
+            "housekeeping": self.housekeeping.run(),
             "dynamic settings": self._watch_settings(),
         }
         self._tasks = [self.background.run_forever(name, loop) for name, loop in loops.items()]
@@ -161,3 +165,7 @@ class Worker:
         while not self.stopping:
             self.dynamic.read()
             await self.stopping.pause(INTERVAL_S)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
