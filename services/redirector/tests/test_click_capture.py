@@ -5,6 +5,7 @@ import http.client
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import redis
@@ -16,12 +17,14 @@ from harness.tables import HOST, add_links
 from harness.waiting import until, until_async
 
 from redirector.clicks import geo
+from redirector.clicks.capture import SLICE
 from redirector.clicks.stream import CLICK_BYTES, ENTRY_BYTES
 from redirector.responses.responses import Response, make_template
 from shortcore.cache import store
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks.wire import Flag, decode_batch, partition_of
 from shortcore.runtime.metrics import exposition
+from shortcore.runtime.turns import TURN_S
 from shortctl.embedded import EmbeddedValkey
 
 SERVERS = ("direct", "asgi")
@@ -276,6 +279,24 @@ def capture_large(click_capture, number):
         headers = [(b"User-Agent", b"%0512d" % each)]
         target = f"/abc?utm_source={each:064}&utm_medium={each:064}&utm_campaign={each:064}"
         click_capture.capture(followed, "GET", HOST, target, headers, ("192.0.2.1", 1))
+
+
+async def test_clicks_that_are_slow_to_parse_do_not_hold_the_event_loop(run, table):
+    app = await run()
+    click_capture = app.redirector.click_capture
+    parse = click_capture._parser.click
+
+    def slow(*request):
+        time.sleep(TURN_S / SLICE)
+        return parse(*request)
+
+    click_capture._parser.click = slow
+    capture_large(click_capture, 4 * SLICE)
+    taken = [0]
+    while taken[-1] < 4 * SLICE:
+        await asyncio.sleep(0)
+        taken.append(click_capture.taken)
+    assert max(after - before for before, after in pairwise(taken)) == SLICE
 
 
 async def test_large_clicks_are_sent_in_entries_of_bounded_size(

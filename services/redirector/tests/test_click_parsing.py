@@ -105,6 +105,15 @@ def test_a_country_header_needs_no_database():
     assert click_of(parser, BROWSER | {"CF-IPCountry": "XX"}).country == ""
 
 
+def test_several_forwarded_fields_are_one_list(path):
+    parser = parser_of(path)
+    fields = [(b"X-Forwarded-For", hop) for hop in (b"192.0.2.7", b"10.0.0.2", b"10.0.0.3")]
+    one = [(b"X-Forwarded-For", b"192.0.2.7,10.0.0.2,10.0.0.3")]
+    assert click_of(parser, pairs=fields) == click_of(parser, pairs=one)
+    assert click_of(parser, pairs=fields).country == "DE"
+    assert click_of(parser, pairs=fields[::-1]).country == "DE"
+
+
 def test_a_new_database_applies_to_known_addresses(path, tmp_path):
     parser = parser_of(path)
     assert click_of(parser).country == "DE"

@@ -98,6 +98,7 @@ class ClickParser:
         agent = forwarded = languages = country = b""
         referrer = ""
         opted_out = False
+        more_forwarded: list[bytes] | None = None
         flags = followed.template.click_flags
         part_of = self._names.get
         for name, text in headers:
@@ -110,7 +111,11 @@ class ClickParser:
                 elif part == _REFERRER:
                     referrer = self._hosts.get(text) or self._host_of(text)
                 elif part == _FORWARDED:  # several fields are one list (RFC 9110, 5.3)
-                    forwarded = forwarded + b"," + text if forwarded else text
+                    if not forwarded:
+                        forwarded = text
+                    else:
+                        more_forwarded = more_forwarded or []
+                        more_forwarded.append(text)
                 elif part == _LANGUAGES:
                     languages = text
                 elif part == _COUNTRY:
@@ -119,6 +124,8 @@ class ClickParser:
                     opted_out |= text == b"1"
                 elif is_prefetch(text):
                     flags |= _PREFETCH
+        if more_forwarded:
+            forwarded = b",".join((forwarded, *more_forwarded))
         read, bot = self._agents.get(agent) or self._read_agent(agent)
         flags |= bot
         if method in _HEADS:

@@ -1,7 +1,6 @@
 """Reads the UTM values of a requested URL: `utm_source`, `utm_medium` and `utm_campaign`."""
 
 import re
-from itertools import islice
 from urllib.parse import unquote_plus
 
 from shortcore.clicks.wire import MAX_CAMPAIGN, Campaign
@@ -13,10 +12,13 @@ MARK = "utm_"
 
 _MAX_RAW = 12 * MAX_CAMPAIGN
 """Characters of a value that are decoded: a character has up to four bytes, each with an escape."""
-_MAX_VALUES = 16
+_MAX_NAMES = 32
+"""Names with the mark that are read: a URL can have thousands."""
+
 # In a URL that was pasted with extra characters (`pasted`), the query may begin with `&`, and `&` may be
 # an HTML entity.
-_VALUE = re.compile(r"[?&](?:amp;)?utm_(source|medium|campaign)=([^&#]*)")
+_BEFORE = ("?", "&", "&amp;")
+_VALUE = re.compile(rf"utm_(source|medium|campaign)=([^&#]{{0,{_MAX_RAW}}})")
 
 
 def campaign_of(target: str) -> Campaign:
@@ -25,8 +27,14 @@ def campaign_of(target: str) -> Campaign:
     The first of repeated values counts. An invalid escape stays as it is.
     """
     found: dict[str, str] = {}
-    for match in islice(_VALUE.finditer(target), _MAX_VALUES):
-        found.setdefault(match[1], _decoded(match[2][:_MAX_RAW]))
+    at = target.find(MARK)
+    for _ in range(_MAX_NAMES):
+        if at < 0:
+            break
+        match = _VALUE.match(target, at)
+        if match and match[1] not in found and target.endswith(_BEFORE, 0, at):
+            found[match[1]] = _decoded(match[2])
+        at = target.find(MARK, at + len(MARK))
     return found.get("source", ""), found.get("medium", ""), found.get("campaign", "")
 
 
