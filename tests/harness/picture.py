@@ -44,6 +44,8 @@ VARIES = (
     (re.compile(r"(?<=change feed at )\d+-\d+"), "ID"),
     (re.compile(r"(?<=schema) +revision \d+"), "REVISION"),
     (re.compile(r"(?<=: version )[\d.]+"), "VERSION"),
+    # The name of a worker begins with the name of the machine, whose length decides where lines break.
+    (re.compile(r"(?<=;)\s+\S+/[0-9a-f]{12}\s+reads\s+streams[\d,\s]+\n"), " READERS\n"),
     (re.compile(r" +"), " "),
 )
 """What differs between two runs, and what stands for it in a comparison."""

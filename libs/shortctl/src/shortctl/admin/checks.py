@@ -1,6 +1,7 @@
 """The checks of `shortctl doctor`: each returns a result, with advice if it failed."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -9,6 +10,8 @@ import httpx
 from shortcore.cache.wiring import Cache
 from shortcore.clock import unix_ms
 from shortcore.errors import ConfigurationError, ShortlinksError
+from shortcore.settings.clicks import ClickStreamSettings
+from shortcore.settings.loader import load
 from shortcore.settings.relay import RelaySettings
 from shortcore.settings.urls import redact_url
 from shortcore.storage.postgres import Postgres
@@ -18,6 +21,7 @@ from shortctl.admin import coherence
 from shortctl.admin.servers import open_cache, open_database
 from shortctl.admin.stored_links import sample_links
 from writer.relay.outbox import read_backlog
+from writer.worker.overview import StreamReading, read_streams, waiting_since_ms
 
 CLOCK_TOLERANCE_MS = 1000
 """Maximum difference of two clocks. It must stay well below `cache_fill_max_age_ms`, since writes to
@@ -26,6 +30,9 @@ Redis carry the time of their read."""
 BACKLOG_TOLERANCE_S = 30
 BULK_TOLERANCE_S = 900
 """A relay delivers imports slowly (`relay_bulk_rate`): nine million links in this time by default."""
+
+CLICKS_TOLERANCE_S = 60
+"""Maximum age of a click that is not counted. While KEDA starts a worker from zero, clicks wait."""
 
 SAMPLE = 200
 """Links of which Redis and PostgreSQL are compared."""
@@ -62,7 +69,11 @@ async def check_all(
         if database.ok:
             results += [await _schema(postgres), await _backlog(postgres)]
         if database.ok and cache.ok:
-            results += [await _clocks(postgres, redis), await _coherence(postgres, redis)]
+            results += [
+                await _clicks(postgres, redis),
+                await _clocks(postgres, redis),
+                await _coherence(postgres, redis),
+            ]
         results.append(await _http(http, "api", f"{base}/api/v1/links?limit=1", headers))
         if redirector is not None:
             results.append(await _http(http, "redirector", f"{redirector}/robots.txt", {}))
@@ -135,6 +146,39 @@ async def _backlog(postgres: Postgres) -> Result:
             else ""
         ),
         "No relay delivers changes: start `shortlinks-writer relay`, or read its log.",
+    )
+
+
+async def _clicks(postgres: Postgres, redis: Cache) -> Result:
+    try:
+        async with postgres.connection() as connection:
+            streams = await read_streams(connection, load(ClickStreamSettings).clicks_partitions)
+        waiting = [
+            await waiting_since_ms(redis.client, redis.keys.clicks(each.stream), each.position)
+            for each in streams
+        ]
+    except (ShortlinksError, asyncpg.PostgresError) as error:
+        return Result("clicks", False, str(error), "See the check of the schema.")
+    except REDIS_UNAVAILABLE_ERRORS as error:
+        return Result("clicks", False, str(error), "See the check of redis.")
+    since = [each for each in waiting if each is not None]
+    oldest_s = max(0, unix_ms() - min(since)) / 1000 if since else 0.0
+    lag = f"the oldest uncounted click is {oldest_s:.1f} s old" if since else "no click waits"
+    return Result(
+        "clicks",
+        oldest_s <= CLICKS_TOLERANCE_S,
+        f"{lag}; {_readers(streams)}",
+        "No worker counts clicks: start `shortlinks-writer worker`, or read its log.",
+    )
+
+
+def _readers(streams: Sequence[StreamReading]) -> str:
+    readers: dict[str, list[str]] = {}
+    for each in streams:
+        readers.setdefault(each.owner or "no worker", []).append(str(each.stream))
+    return "; ".join(
+        f"{owner} reads stream{'s' if len(read) > 1 else ''} {', '.join(read)}"
+        for owner, read in sorted(readers.items())
     )
 
 

@@ -24,7 +24,7 @@ def doctor(
     postgres_url: PostgresUrl = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Check PostgreSQL, Redis, the outbox, clocks, the cache, the API and the redirector.
+    """Check PostgreSQL, Redis, the outbox, the clicks, clocks, the cache, the API and the redirector.
 
     Prints advice for each failed check; the exit code is 1 if any check fails.
     """
