@@ -119,7 +119,7 @@ def test_a_commit_of_images_and_values_rolls_out_without_a_failed_request(argo: 
         )
         took = seconds_until(argo.settled, "rolled out", 180)
     load.check()
-    for component in ("writer", "redirector", "relay"):
+    for component in ("writer", "redirector", "relay", "worker"):
         found = argo.cluster.get("configmap", f"links-shortlinks-{component}")["data"]
         assert found["SHORTLINKS_CACHE_TOMBSTONE_TTL_S"] == "7200"
         assert all(

@@ -41,7 +41,7 @@ EXTERNAL: Object = {
     "edge": {"enabled": True, "replicaCount": 1, "apiHosts": ["api.example"]},
     **{
         part: {"replicaCount": 1, "autoscaling": {"enabled": False}}
-        for part in ("writer", "redirector", "relay")
+        for part in ("writer", "redirector", "relay", "worker")
     },
 }
 

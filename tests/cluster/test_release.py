@@ -16,6 +16,8 @@ from cluster.operate import ROOT, Cluster, Object, is_ready, seconds_until
 KNOWN: list[Object] = []
 """Links that were acknowledged: none may ever be lost."""
 
+SERVICES = ("writer", "redirector", "relay", "worker")
+
 (AFTER_A_RESTORE,) = re.findall(
     "```sql\n(.*?)```",
     (ROOT / "docs" / "operations" / "backup-and-restore.md").read_text(),
@@ -35,11 +37,7 @@ def all_known(cluster: Cluster) -> bool:
 
 
 def uids(cluster: Cluster) -> set[str]:
-    return {
-        pod["metadata"]["uid"]
-        for component in ("writer", "redirector", "relay")
-        for pod in cluster.pods(component)
-    }
+    return {pod["metadata"]["uid"] for component in SERVICES for pod in cluster.pods(component)}
 
 
 def image_of(pod: Object) -> str:
@@ -80,7 +78,7 @@ def test_a_restricted_namespace_took_every_pod(cluster: Cluster) -> None:
     assert "violates PodSecurity" not in said
     labels = cluster.get("namespace", cluster.namespace)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    for component in ("writer", "redirector", "relay", "postgresql", "valkey"):
+    for component in (*SERVICES, "postgresql", "valkey"):
         assert cluster.ready(component)
 
 
@@ -116,13 +114,13 @@ def test_an_upgrade_with_a_migration_drops_no_request(cluster: Cluster) -> None:
             lambda: cluster.sql("SELECT revision FROM schema_version") == str(before + 1),
             "the schema is migrated",
         )
-        for component in ("writer", "redirector", "relay"):
+        for component in SERVICES:
             assert any(is_ready(pod) for pod in cluster.pods(component) if old in image_of(pod))
         upgrade.result()
         took = time.monotonic() - start
         seconds_until(lambda: len(all_pods(cluster, "redirector")) == 2, "the last old pod is gone")
     load.check(1000)
-    for component in ("writer", "redirector", "relay"):
+    for component in SERVICES:
         assert runs_only(cluster, component, cluster.images.following)
     cluster.times.note("upgrade: new images, schema and values", took, load)
 
@@ -146,12 +144,11 @@ def test_the_visitors_see_an_outage(cluster: Cluster) -> None:
 def test_deleted_pods_take_no_request_with_them(cluster: Cluster) -> None:
     with cluster.load(KNOWN, creating=True) as load:
         start = time.monotonic()
-        for component in ("redirector", "writer", "relay"):
+        whole = {each: len(cluster.ready(each)) for each in SERVICES}
+        for component in SERVICES:
             cluster.kubectl("delete", "pod", cluster.ready(component)[0])
         seconds_until(
-            lambda: all(
-                len(cluster.ready(each)) == 2 for each in ("redirector", "writer", "relay")
-            ),
+            lambda: {each: len(cluster.ready(each)) for each in SERVICES} == whole,
             "every part is whole again",
         )
         took = time.monotonic() - start
@@ -200,6 +197,65 @@ def test_known_links_go_on_while_a_store_is_killed(cluster: Cluster, component: 
     load.check()
     seconds_until(lambda: all_known(cluster), "every link is right", 30)
     cluster.times.note(f"{component}'s pod killed, until links are created again", took, load)
+
+
+def test_every_click_is_counted_once_while_workers_are_deleted_killed_and_scaled(
+    cluster: Cluster,
+) -> None:
+    links = cluster.make_links(20)
+    KNOWN.extend(links)
+    redirectors = cluster.ready("redirector")
+    dropped = clicks_dropped(cluster, redirectors)
+    start = time.monotonic()
+    with cluster.load(links, threads=8, pause_s=0.005) as load:
+        scale_workers(cluster, 3)
+        killed, deleted, _ = cluster.ready("worker")
+        cluster.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
+        cluster.kubectl("delete", "pod", deleted)
+        seconds_until(lambda: len(cluster.ready("worker")) == 3, "three workers are ready again")
+        scale_workers(cluster, 1)
+    took = time.monotonic() - start
+    load.check(1000)
+    # The process that counts what it drops must be the same all the time.
+    assert cluster.ready("redirector") == redirectors
+    expected = load.requests - (clicks_dropped(cluster, redirectors) - dropped)
+    seconds_until(lambda: clicks_of(cluster, links) >= expected, "all clicks are counted", 60)
+    time.sleep(3)  # a click that is counted twice would be counted late
+    assert clicks_of(cluster, links) == expected
+    cluster.times.note(
+        "workers scaled from 1 to 3 and back, one killed, one deleted; all clicks counted once",
+        took,
+        load,
+    )
+
+
+def scale_workers(cluster: Cluster, number: int) -> None:
+    cluster.kubectl("scale", "deployment", "links-shortlinks-worker", f"--replicas={number}")
+    seconds_until(
+        lambda: len(cluster.ready("worker")) == number == len(all_pods(cluster, "worker")),
+        f"{number} workers are ready",
+    )
+
+
+def clicks_dropped(cluster: Cluster, redirectors: list[str]) -> int:
+    dropped = 0
+    for pod in redirectors:
+        path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}:9001/proxy/metrics"
+        page = cluster.kubectl("get", "--raw", path)
+        assert "shortlinks_clicks_captured_total" in page
+        for value in re.findall(r"^shortlinks_clicks_dropped_total\S* (\S+)$", page, re.MULTILINE):
+            dropped += int(float(value))
+    return dropped
+
+
+def clicks_of(cluster: Cluster, links: list[Object]) -> int:
+    codes = ", ".join(f"'{link['code']}'" for link in links)
+    return int(
+        cluster.sql(
+            "SELECT coalesce(sum(clicks), 0) FROM link_totals JOIN links ON id = link_id "
+            f"WHERE code IN ({codes})"
+        )
+    )
 
 
 def test_redirectors_scale_out_and_in_by_themselves_and_the_writer_does_not(
@@ -267,7 +323,7 @@ def test_a_backup_brings_everything_back_after_everything_is_lost(
     start = time.monotonic()
     cluster.apply({**secret, "metadata": {"name": "links-shortlinks-credentials"}})
     off = {"enabled": False}
-    cluster.install(values={"writer": off, "redirector": off, "relay": off, "migrations": off})
+    cluster.install(values={**dict.fromkeys(SERVICES, off), "migrations": off})
     psql = ("psql", "--username=postgres", "--quiet", "--set=ON_ERROR_STOP=1")
     empty = ("DROP DATABASE shortlinks", "CREATE DATABASE shortlinks OWNER shortlinks")
     cluster.kubectl(*pod, *psql, *(f"--command={each}" for each in empty))
