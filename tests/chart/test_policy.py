@@ -341,6 +341,19 @@ def test_keda_reads_the_password_of_valkey_and_gets_through_its_policy(newest_he
     assert {each["authenticationRef"]["name"] for each in triggers} == {"links-shortlinks-worker"}
 
 
+def test_an_absent_worker_is_an_alert_unless_keda_may_scale_to_zero(newest_helm: str) -> None:
+    def late(*sets: str) -> str:
+        found = render(newest_helm, None, "metrics.prometheusRule.enabled=true", *sets)
+        (group,) = one(found, "PrometheusRule", "links-shortlinks")["spec"]["groups"]
+        (rule,) = [each for each in group["rules"] if each["alert"] == "ShortlinksClicksLate"]
+        return str(rule["expr"])
+
+    keda = "worker.autoscaling.keda.enabled=true"
+    assert "or vector(0)) == 0" in late()
+    assert "or vector(0)) == 0" in late(keda)
+    assert "or vector(0)) == 0" not in late(keda, "worker.autoscaling.minReplicas=0")
+
+
 def test_the_admin_ports_are_in_no_public_service(newest_helm: str) -> None:
     for each in render(newest_helm, None, "edge.enabled=true"):
         if each["kind"] == "Service" and not name_of(each).endswith("-metrics"):
