@@ -435,3 +435,66 @@ async def test_old_marks_and_heartbeats_are_deleted(opened, counted):
             ]
 
         await until_async(deleted, "the old mark is deleted")
+
+
+async def lag_of_the_group(client, keys) -> object:
+    [group] = client.xinfo_groups(keys.clicks(0))
+    return group["lag"]
+
+
+async def test_the_group_shows_the_lag_while_no_worker_runs(opened, counted, sender, client, keys):
+    """Else an autoscaler would not start the first worker."""
+    for _ in range(2):
+        async with opened() as worker:
+            await worker.start()
+            for _ in range(3):
+                sender.send([click(0)])
+            await wait_for(counted, sender)
+        assert await lag_of_the_group(client, keys) == 0
+        for waiting in range(1, 4):
+            sender.send([click(0)])
+            assert await lag_of_the_group(client, keys) == waiting
+
+
+@pytest.mark.parametrize("known", ["nothing", "an older position", "a newer position"])
+async def test_a_worker_that_starts_in_the_middle_of_a_stream_knows_its_lag(
+    opened, counted, sender, client, keys, known
+):
+    async with opened() as worker:
+        await worker.start()
+        for _ in range(5):
+            sender.send([click(0)])
+        await wait_for(counted, sender)
+    ids = [entry for entry, _ in client.xrange(keys.clicks(0))]
+    if known == "nothing":
+        client.xgroup_destroy(keys.clicks(0), "worker")
+    elif known == "an older position":
+        client.xgroup_setid(keys.clicks(0), "worker", ids[2], entries_read=3)
+    sender.send([click(0)])
+    sender.send([click(0)])
+    if known == "a newer position":
+        ids = [entry for entry, _ in client.xrange(keys.clicks(0))]
+        client.xgroup_setid(keys.clicks(0), "worker", ids[5], entries_read=6)
+    async with opened() as worker:
+        await worker.start()
+        await wait_for(counted, sender)
+    sender.send([click(0)])
+    assert await lag_of_the_group(client, keys) == 1
+
+
+async def test_entries_that_were_trimmed_are_not_in_the_lag_for_ever(
+    opened, counted, sender, client, keys
+):
+    sender.send([click(0)])
+    async with opened() as worker:
+        await worker.start()
+        await wait_for(counted, sender)
+    for _ in range(5):
+        sender.send([click(0)])
+    client.xtrim(keys.clicks(0), maxlen=2, approximate=False)
+    async with opened() as worker:
+        await worker.start()
+        await until_async(lambda: worker.counts.lost == 3, "three batches are lost")
+        await until_async(
+            lambda: client.xinfo_groups(keys.clicks(0))[0]["lag"] == 0, "the group has no lag"
+        )

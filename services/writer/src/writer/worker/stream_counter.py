@@ -63,7 +63,9 @@ class _Memory:
     position: str
     """The last entry that was read; differs from the stored position while there is a window."""
 
-    entries_read: int | None
+    entries_read: int
+    """Entries up to `position` since the stream began; Redis computes the lag of the group from it."""
+
     first_read_until: str
     window: Window
     window_since: float = 0.0
@@ -136,11 +138,7 @@ class StreamCounter:
         # Another server may have other entries before the position. The marks skip what was counted.
         fits = stored.server == server and entry_order(end.last_id) >= entry_order(stored.position)
         position = stored.position if fits else START
-        entries_read: int | None = None
-        if position == end.last_id:
-            entries_read = end.added
-        elif position == START:
-            entries_read = end.added - end.length
+        entries_read = await self._reader.entries_read(position, end)
         if not fits and not first_read:
             log.warning("another Redis: reading the stream from its start", stream=self.stream)
         return _Memory(
@@ -173,7 +171,7 @@ class StreamCounter:
         entries = await self._reader.read(memory.position, wait_ms, room)
         # The server is compared after the read: if it is the one of the load, it was so in between.
         server = await self._reader.servers()
-        if server != memory.server or (not entries and await self._is_behind(memory)):
+        if server != memory.server or (not entries and await self._is_another(memory)):
             await self._commit_window()
             self._forget()
             return
@@ -188,9 +186,14 @@ class StreamCounter:
         if self._reader.at_end and not self._due(memory):
             await self._stopping.pause(GATHER_S)
 
-    async def _is_behind(self, memory: _Memory) -> bool:
+    async def _is_another(self, memory: _Memory) -> bool:
         """Return whether the stream ends before the position: it was deleted or is an older copy."""
         end = await self._reader.end()
+        if end.last_id == memory.stored.position and end.added != memory.entries_read:
+            # Entries were trimmed before they were read. The lag must not include them for ever: an
+            # autoscaler would wait for it to become 0.
+            memory.entries_read = end.added
+            await self._tidy(memory)
         return entry_order(end.last_id) < entry_order(memory.position)
 
     async def _add(self, memory: _Memory, entries: Iterable[Entry]) -> None:
@@ -209,8 +212,7 @@ class StreamCounter:
                 if turn.over:  # an unknown user agent takes a while
                     await turn.give_way()
             memory.position = entry.id
-            if memory.entries_read is not None:
-                memory.entries_read += 1
+            memory.entries_read += 1
 
     async def _commit_window(self) -> None:
         memory = self._memory

@@ -7,6 +7,7 @@ show the lag to Redis's own tools and to autoscalers.
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis.exceptions
@@ -23,6 +24,10 @@ READ_BYTES = 1_000_000
 """The size of a reply to aim at, in bytes: it is decoded and counted in a few dozen milliseconds."""
 
 MAX_ENTRIES = 256
+
+COUNTED_PAGE = 100
+"""Entries in a reply that are only counted; each has up to 30 KB."""
+
 _FIELD = FIELD.encode()
 
 
@@ -95,11 +100,48 @@ class StreamReader:
             _text(info["last-generated-id"]), int(info["entries-added"]), int(info["length"])
         )
 
-    async def tidy(self, position: str, entries_read: int | None, keep_ms: int) -> None:
+    async def entries_read(self, position: str, end: StreamEnd) -> int:
+        """Return the number of entries up to `position` since the stream began.
+
+        Redis shows the lag of a group only if it knows this number. The group has the number of its
+        own position, which differs from `position` only after a failure. If the group has none, all
+        entries after `position` are counted.
+        """
+        if position == end.last_id:
+            return end.added
+        if position == START:
+            return end.added - end.length
+        group, read = await self._calls.call(self._group_position)
+        if read is None:
+            return end.added - await self._between(position, end.last_id)
+        if entry_order(group) <= entry_order(position):
+            return read + await self._between(group, position)
+        return read - await self._between(position, group)
+
+    async def _group_position(self) -> tuple[str, int | None]:
+        for group in await self._client.xinfo_groups(self.name):
+            if _text(group["name"]) == GROUP:
+                return _text(group["last-delivered-id"]), group["entries-read"]
+        return START, None
+
+    async def _between(self, after: str, until: str) -> int:
+        """Return the number of entries after `after`, up to `until`."""
+        number, more = 0, True
+        while more:
+            page = await self._calls.call(partial(self._ids, after, until))
+            number += len(page)
+            more = len(page) == COUNTED_PAGE
+            after = page[-1] if page else after
+        return number
+
+    async def _ids(self, after: str, until: str) -> list[str]:
+        found = await self._client.xrange(self.name, min=f"({after}", max=until, count=COUNTED_PAGE)
+        return [_text(entry_id) for entry_id, _ in found or []]
+
+    async def tidy(self, position: str, entries_read: int, keep_ms: int) -> None:
         """Trim entries more than `keep_ms` older than `position`, and move the group to `position`.
 
-        `entries_read` is the number of entries up to `position` since the stream began, if known:
-        Redis shows the lag only then.
+        `entries_read` is the number of entries up to `position` since the stream began.
         """
         oldest = f"{max(0, entry_order(position)[0] - keep_ms)}-0" if keep_ms else position
         await self._calls.call(lambda: self._client.xtrim(self.name, minid=oldest))
