@@ -92,5 +92,10 @@ def cluster(images: Images, times: Times) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
+def keda_cluster(images: Images, times: Times) -> Iterator[Cluster]:
+    yield from _cluster("shortlinks-keda", 4, images, times)
+
+
+@pytest.fixture(scope="session")
 def helm3_cluster(images: Images, times: Times) -> Iterator[Cluster]:
     yield from _cluster("shortlinks-helm3", 3, images, times)
