@@ -115,3 +115,29 @@ def test_the_pair_starts_again_and_still_knows_every_link(stack: Stack) -> None:
             part.restart()
         assert api.get(link["self"]).json()["target"] == "https://example.com/"
         assert follow(client, f"{redirector.url}/{link['code']}")[0] == 302
+
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+
+def test_followed_links_are_seen_as_visits_and_clicks_in_the_api_within_seconds(
+    stack: Stack,
+) -> None:
+    writer, redirector = stack.writer(), stack.redirector()
+    stack.worker()
+    with stack.api(writer) as api, httpx.Client(trust_env=False) as client:
+        links = [
+            api.post("/api/v1/links", json={"target": f"https://example.com/{number}"}).json()
+            for number in range(8)
+        ]
+        for link in links:
+            for agent in (BROWSER, BROWSER, BROWSER, BOT):
+                url = f"{redirector.url}/{link['code']}"
+                assert client.get(url, headers={"User-Agent": agent}).status_code == 302
+
+        def counted() -> list[tuple[int, int]]:
+            found = [api.get(link["self"]).json() for link in links]
+            return [(link["visits"], link["clicks"]) for link in found]
+
+        until(lambda: counted() == [(3, 4)] * len(links), "all clicks are counted", details=counted)

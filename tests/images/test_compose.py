@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from harness.waiting import until
 
 from shortctl.embedded.ports import free_port
 
@@ -209,6 +210,22 @@ def test_a_link_is_created_and_followed_through_the_published_port(compose):
     assert made["short_url"] == f"http://localhost:{compose.port}/{made['code']}"
     status, headers, _ = compose.ask(f"/{made['code']}", "localhost")
     assert (status, headers["Location"]) == (302, link["target"])
+
+
+def test_the_worker_counts_what_was_followed_and_the_api_shows_it(compose):
+    key = compose.run("writer", "create-key", "--name=me").split()[-1]
+    bearer = {"Authorization": f"Bearer {key}"}
+    link = {"target": "https://example.com/counted"}
+    made = json.loads(compose.ask("/api/v1/links", "api.localhost", link, **bearer)[2])
+    browser = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    for agent in (browser, browser, "Googlebot/2.1"):
+        assert compose.ask(f"/{made['code']}", "localhost", **{"User-Agent": agent})[0] == 302
+
+    def counted():
+        found = json.loads(compose.ask(made["self"], "api.localhost", **bearer)[2])
+        return (found["visits"], found["clicks"]) == (2, 3)
+
+    until(counted, "both visits and the bot's click are counted")
 
 
 def test_the_replica_follows_and_takes_the_look_ups(compose):
