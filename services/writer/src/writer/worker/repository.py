@@ -15,6 +15,9 @@ from shortcore.storage.postgres import Connection
 MAX_REJECTED = 1000
 """Rejected entries that are kept in PostgreSQL; the oldest are deleted."""
 
+REJECTED_LOCK = 7284
+"""The advisory lock of transactions that store rejected entries."""
+
 MARKS_KEPT_DAYS = 30
 """Time after which the mark of a redirector that sent nothing is deleted.
 
@@ -178,6 +181,8 @@ async def save_rejected(
     connection: Connection, stream: int, rejected: Sequence[RejectedEntry]
 ) -> None:
     """Store entries that cannot be counted, and delete the oldest above MAX_REJECTED."""
+    # One transaction after the other: two at once would not see each other's entries, and keep both.
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", REJECTED_LOCK)
     await connection.execute(
         "INSERT INTO clicks_rejected (stream, entry, reason, data) "
         "SELECT $1, entry, reason, data "
