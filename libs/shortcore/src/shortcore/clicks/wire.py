@@ -66,7 +66,7 @@ class Click(msgspec.Struct, frozen=True, gc=False):
     it is a class such as `chrome/android/mobile`, or `bot`. A click without `agent` is a bot only if its
     BOT flag is set: the redirector also leaves the agent out for visitors who ask not to be tracked.
     `visitor` has VISITOR_BYTES bytes, or none. `referrer` is the host of the page with the link, `host`
-    the domain that was requested. `country` is an ISO 3166-1 code (`DE`), `region` the part of an
+    the domain of the link. `country` is an ISO 3166-1 code (`DE`), `region` the part of an
     ISO 3166-2 code after the country (`BE`), `language` the primary subtag of the preferred language
     (`de`). `source`, `medium` and `campaign` are the UTM values of the request's query. `rule` names
     the rule that chose the target.

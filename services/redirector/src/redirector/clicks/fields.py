@@ -2,8 +2,9 @@
 
 import re
 
+from shortcore.clicks.wire import MAX_HOST
+
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-_MAX_HOST = 253
 _MAX_LANGUAGES = 8
 _MAX_LANGUAGE_BYTES = 256
 _LANGUAGE = re.compile(r"\s*([a-z]{2,3})(?:-[a-z0-9-]{1,32})?\s*(?:;\s*q=([01](?:\.\d{0,3})?)\s*)?")
@@ -18,7 +19,7 @@ def referrer_host(referrer: bytes) -> str:
     if len(parts) < 3 or parts[1]:  # noqa: PLR2004  # scheme, nothing, authority
         return ""
     host = parts[2].rpartition(b"@")[2].partition(b":")[0].removesuffix(b".")
-    if len(host) > _MAX_HOST:
+    if len(host) > MAX_HOST:
         return ""
     text = host.decode("latin-1").lower()
     return text if _HOST.fullmatch(text) else ""
