@@ -92,12 +92,19 @@ def unique_visitors(sketches: Iterable[bytes]) -> int:
     Visitors have other pseudonyms on another day, so sketches of several days cannot be united:
     add up the numbers of the days.
     """
-    united = b""
-    for sketch in sketches:
-        if sketch:
-            _check(sketch)
-            united = _union(united, sketch) if united else sketch
-    return round(_deserialize(united).get_estimate()) if united else 0
+    given = [sketch for sketch in sketches if sketch]
+    for sketch in given:
+        _check(sketch)
+    if not given:
+        return 0
+    if len(given) == 1:
+        estimate: float = _deserialize(given[0]).get_estimate()
+    else:
+        union = _datasketches().hll_union(LG_K)
+        for sketch in given:
+            union.update(_deserialize(sketch))
+        estimate = union.get_estimate()
+    return round(estimate)
 
 
 def load_library() -> None:
