@@ -16,7 +16,7 @@ CREATE_TIMEOUT_MS = 10_000
 """Timeout of the locks of ensure_partitions, which block neither reads nor writes."""
 
 ORPHANS_PER_STEP = 20_000
-"""Rows of link_totals that one statement looks at: about 50 ms."""
+"""Rows of link_totals that one statement looks at. It takes half a second if all of them are deleted."""
 
 _ADVISORY_LOCK = 7283001
 
