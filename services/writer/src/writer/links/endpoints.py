@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from shortcore.errors import UnsupportedMediaType
 from shortcore.links.rows import Format
+from shortcore.links.status import LinkStatus
 from writer.http.cursors import decode_cursor, encode_cursor
 from writer.http.dependencies import (
     IdempotencyKey,
@@ -41,7 +42,6 @@ from writer.links.schemas import (
     CreateLink,
     EditLink,
     LinkPage,
-    LinkStatus,
     ReplaceLink,
     TagCount,
     TagList,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 
+from shortcore.links.status import LinkStatus
 from shortcore.storage.postgres import Connection
 from writer.http.cursors import Cursor
 from writer.links.repository import COLUMNS, TOTALS, stored
-from writer.links.schemas import LinkStatus
 from writer.links.stored import StoredLink
 
 
@@ -79,7 +79,7 @@ STATUSES = {
     LinkStatus.SCHEDULED: f"{_ENABLED} AND {_NOT_EXPIRED} AND {_NOT_EXHAUSTED}"
     " AND l.valid_from > now()",
 }
-"""The SQL condition of each status; `schemas.status_of` has the same rules."""
+"""The SQL condition of each status; `shortcore.links.status` has the same rules."""
 
 _TAGS = """SELECT tag, count(*) FROM links AS l, unnest(l.tags) AS tag
 WHERE l.tags <> '{}' AND l.deleted_at IS NULL GROUP BY tag ORDER BY tag LIMIT 10000"""

@@ -1,6 +1,5 @@
 """The JSON form of a link in requests and responses."""
 
-import enum
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -9,6 +8,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, WithJsonSchema
 
 from shortcore.links.record import RedirectStatus
 from shortcore.links.rows import READ_ONLY_FIELDS
+from shortcore.links.status import LinkStatus, status_at
 from writer.http.fields import (
     Code,
     Host,
@@ -25,18 +25,6 @@ from writer.http.fields import (
 from writer.http.output_fields import AbsoluteUrl, Path, Time
 from writer.http.problems import Problem
 from writer.links.stored import LinkValues, StoredLink
-
-
-class LinkStatus(enum.StrEnum):
-    """The status that a visitor meets: derived from `enabled`, the times, the visits and the trash."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
-    SCHEDULED = "scheduled"
-    EXPIRED = "expired"
-    EXHAUSTED = "exhausted"
-    DELETED = "deleted"
-
 
 _EXAMPLE: dict[str, JsonValue] = {
     "target": "https://example.com/a/long/path?with=query",
@@ -229,22 +217,6 @@ class TagList(msgspec.Struct, frozen=True):
     items: list[TagCount]
 
 
-def status_of(link: StoredLink, now: datetime) -> LinkStatus:
-    """Return the status of a link at `now`; the rules are checked in the redirector's order."""
-    values = link.values
-    if link.deleted:
-        return LinkStatus.DELETED
-    if not values.enabled:
-        return LinkStatus.DISABLED
-    if values.expires_at is not None and values.expires_at <= now:
-        return LinkStatus.EXPIRED
-    if values.max_visits is not None and link.visits >= values.max_visits:
-        return LinkStatus.EXHAUSTED
-    if values.valid_from is not None and now < values.valid_from:
-        return LinkStatus.SCHEDULED
-    return LinkStatus.ACTIVE
-
-
 def api_path(host: str, code: str) -> str:
     """Return the path of a link in this API."""
     return f"/api/v1/links/{host}/{code}"
@@ -272,7 +244,7 @@ class Presenter:
             values.target,
             values.redirect_status,
             values.enabled,
-            status_of(link, now),
+            status_at(now, values, link.visits, deleted=link.deleted),
             values.valid_from,
             values.expires_at,
             values.expired_target,
