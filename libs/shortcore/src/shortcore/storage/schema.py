@@ -9,7 +9,7 @@ import asyncpg
 from shortcore.errors import ConfigurationError, SchemaOlder
 from shortcore.storage.postgres import Connection
 
-REVISION = 7
+REVISION = 8
 """The newest migration that this code knows and needs."""
 
 

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from shortcore.errors import DatabaseUnavailable
+from shortcore.links.event_rows import insert_events
 from shortcore.links.record import LinkKey, LinkRecord, link_key, split_key
 from shortcore.links.row_mapping import RECORD_COLUMNS, record_of
 from shortcore.storage.postgres import Connection, Postgres
@@ -35,12 +36,16 @@ CROSS JOIN LATERAL (
 ) f
 """  # noqa: S608  # a constant of ours
 
-_COUNT = """
-UPDATE links l SET visits = visits + 1 FROM domains d
-WHERE d.host = $1 AND l.domain_id = d.id AND l.code = $2
-    AND l.version = $3 AND l.enabled AND l.deleted_at IS NULL AND l.visits < l.max_visits
-RETURNING true
-"""
+# The last visit is also an event for webhooks.
+_COUNT = f"""
+WITH l AS (
+    UPDATE links l SET visits = visits + 1 FROM domains d
+    WHERE d.host = $1 AND l.domain_id = d.id AND l.code = $2
+        AND l.version = $3 AND l.enabled AND l.deleted_at IS NULL AND l.visits < l.max_visits
+    RETURNING l.*
+), e AS ({insert_events("'link.exhausted'", "$1", "l", "l.visits >= l.max_visits")})
+SELECT true FROM l
+"""  # noqa: S608  # constants of ours
 
 _LEFT = """
 SELECT l.max_visits FROM links l JOIN domains d ON d.id = l.domain_id

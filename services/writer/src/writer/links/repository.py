@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import asyncpg
 
+from shortcore.links.event_rows import insert_events, wanted
 from shortcore.links.folded_codes import fold_code
 from shortcore.links.record import Kind, LinkRecord, Version, is_simple_target
 from shortcore.links.row_mapping import RECORD_COLUMNS, record_of
@@ -71,10 +72,13 @@ WITH {_FOLDING.format(domains="$2")}, l AS (
     RETURNING *
 ), """  # noqa: S608  # constants only
 
-_CHANGED = """l.domain_id, h.host, l.code, l.version
-    FROM l JOIN unnest($1::bigint[], $18::text[]) AS h (id, host) USING (id))
+_HOSTS = "l JOIN unnest($1::bigint[], $18::text[]) AS h (id, host) USING (id)"
+
+_CHANGED = f"""l.domain_id, h.host, l.code, l.version
+    FROM {_HOSTS}),
+e AS ({insert_events("'link.created'", "h.host", _HOSTS)})
 SELECT l.id, l.version, l.created_at FROM l
-"""
+"""  # noqa: S608  # constants only
 
 _INSERT = _INSERTED + _OUTBOX + _CHANGED
 _INSERT_BULK = _INSERTED + _OUTBOX_BULK + _CHANGED
@@ -85,8 +89,14 @@ WITH {_FOLDING.format(domains="$3")}, s AS (
     SELECT array_agg(nextval('link_versions')) AS versions, clock_timestamp() AS at
     FROM {_FENCED}, generate_series(1, $1)
 ), o AS (INSERT INTO outbox_many (changed_at, links) SELECT at, $2::integer FROM s WHERE $2 > 0)
-SELECT versions, at, (SELECT folding FROM f) FROM s
+SELECT versions, at, (SELECT folding FROM f), {wanted("'link.created'")} FROM s
 """  # noqa: S608  # constants only
+
+_COPIED_EVENTS = insert_events(
+    "'link.created'",
+    "h.host",
+    "links AS l JOIN unnest($1::bigint[], $2::text[]) AS h (id, host) USING (id)",
+)
 
 _FOLDING_NOW = "SELECT id FROM domains WHERE id = ANY ($1::integer[]) AND case_insensitive"
 
@@ -106,6 +116,8 @@ FROM links AS l JOIN domains AS d ON d.id = l.domain_id {TOTALS}
 WHERE d.host = $1
     AND l.code = CASE WHEN d.case_insensitive THEN lower($2::text COLLATE "C") ELSE $2 END"""  # noqa: S608  # constants only
 
+_SAVED = "CASE WHEN $17 THEN 'link.deleted' ELSE 'link.updated' END"
+
 _SAVE = f"""
 WITH l AS (
     UPDATE links AS l SET target = $4, redirect_status = $5, enabled = $6, valid_from = $7,
@@ -114,7 +126,8 @@ WITH l AS (
         version = nextval('link_versions'), updated_at = clock_timestamp(),
         deleted_at = CASE WHEN $17 THEN clock_timestamp() END
     WHERE domain_id = $1 AND code = $2 RETURNING *
-), {_OUTBOX} l.domain_id, $3, l.code, l.version FROM l)
+), {_OUTBOX} l.domain_id, $3, l.code, l.version FROM l),
+e AS ({insert_events(_SAVED, "$3", "l")})
 SELECT {COLUMNS} FROM l {TOTALS}
 """  # noqa: S608  # constants only
 
@@ -165,7 +178,7 @@ class Copied:
 async def insert_links(
     connection: Connection, links: Sequence[NewLink], *, bulk: bool = False
 ) -> dict[int, StoredLink]:
-    """Insert `links` and their outbox rows in one statement; returns those inserted, by id.
+    """Insert `links`, their outbox rows and their events in one statement; returns those inserted, by id.
 
     With `bulk`, no single change waits behind them in the outbox.
     A link is missing if its code is in use, or if its code has capital letters and its domain has
@@ -198,7 +211,7 @@ async def insert_links(
 
 
 async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied:
-    """Insert many links and their outbox rows by COPY, in the caller's transaction.
+    """Insert many links with their outbox rows by COPY, and their events, in the caller's transaction.
 
     All links with generated codes share one outbox row. Each custom code has its own row: a
     visitor may have requested it before, and every release of the relay must deliver it to the
@@ -212,7 +225,7 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied
     ordered = sorted(links, key=attrgetter("domain_id", "code"))
     custom = [link.custom for link in ordered]
     domains = sorted({link.domain_id for link in ordered})
-    ((versions, at, folding),) = await connection.fetch(
+    ((versions, at, folding, events),) = await connection.fetch(
         _STAMPS, len(ordered), custom.count(False), domains
     )
     if folding and any(
@@ -244,6 +257,10 @@ async def copy_links(connection: Connection, links: Sequence[NewLink]) -> Copied
                 if link.custom
             ],
         )
+    if events:
+        await connection.execute(
+            _COPIED_EVENTS, [link.id for link in ordered], [link.host for link in ordered]
+        )
     return Copied(links, ordered, versions, at)
 
 
@@ -263,7 +280,7 @@ async def find_link(
 async def save_link(
     connection: Connection, link: StoredLink, values: LinkValues, *, deleted: bool = False
 ) -> StoredLink:
-    """Write `values` to a locked link as its newest version, with an outbox row.
+    """Write `values` to a locked link as its newest version, with an outbox row and an event.
 
     With `deleted`, the link is moved to the trash, otherwise it is restored if it was there.
     """

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from shortcore.clicks.rollups import Kind
+from shortcore.links.event_rows import SNAPSHOT
 from shortcore.storage.postgres import Connection
 
 MAX_REJECTED = 1000
@@ -23,6 +24,33 @@ MARKS_KEPT_DAYS = 30
 
 A redirector that is idle for longer seems to have lost batches when it sends again.
 """
+
+
+# A link whose visits reach a threshold of a webhook is also an event. Without such a webhook, the
+# second part finds no threshold and looks at no link.
+_ADD_TO_LINK_TOTALS = f"""
+WITH u AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+        AS u (link_id, clicks, visits, last_click_at)
+), t AS (
+    INSERT INTO link_totals AS old (link_id, clicks, visits, last_click_at)
+    SELECT link_id, clicks, visits, last_click_at FROM u
+    ON CONFLICT (link_id) DO UPDATE SET clicks = old.clicks + excluded.clicks,
+        visits = old.visits + excluded.visits,
+        last_click_at = greatest(old.last_click_at, excluded.last_click_at)
+    RETURNING link_id, visits
+)
+INSERT INTO webhook_events (type, host, link, threshold, visits)
+SELECT 'visits.threshold', d.host, {SNAPSHOT}, h.threshold, t.visits
+FROM (
+    SELECT DISTINCT unnest(thresholds) AS threshold FROM webhooks
+    WHERE enabled AND 'visits.threshold' = ANY (events)
+) AS h
+JOIN t ON t.visits >= h.threshold
+JOIN u ON u.link_id = t.link_id AND t.visits - u.visits < h.threshold
+CROSS JOIN LATERAL (SELECT * FROM links WHERE id = t.link_id LIMIT 1) AS l
+JOIN domains d ON d.id = l.domain_id
+"""  # noqa: S608  # constants only
 
 
 class RollupKey(NamedTuple):
@@ -164,12 +192,7 @@ async def add_to_link_totals(
 ) -> None:
     """Add to the totals of links, in the order of their ids, so that no two workers deadlock."""
     await connection.execute(
-        "INSERT INTO link_totals AS old (link_id, clicks, visits, last_click_at) "
-        "SELECT link_id, clicks, visits, last_click_at FROM unnest($1::bigint[], $2::bigint[], "
-        "$3::bigint[], $4::timestamptz[]) AS u (link_id, clicks, visits, last_click_at) "
-        "ON CONFLICT (link_id) DO UPDATE SET clicks = old.clicks + excluded.clicks, "
-        "visits = old.visits + excluded.visits, "
-        "last_click_at = greatest(old.last_click_at, excluded.last_click_at)",
+        _ADD_TO_LINK_TOTALS,
         [link_id for link_id, _ in totals],
         [total.clicks for _, total in totals],
         [total.visits for _, total in totals],
