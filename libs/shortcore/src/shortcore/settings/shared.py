@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from shortcore.settings.connections import ConnectionSettings
-from shortcore.settings.fields import Host, Milliseconds
+from shortcore.settings.fields import Host, Milliseconds, Port
 from shortcore.settings.sources import Settings
 from shortcore.settings.storage import CacheSettings, PostgresSettings, RedisSettings
 
@@ -65,6 +65,15 @@ class DomainSettings(Settings):
         min_length=16,
         description="Secret key that makes generated codes unpredictable. Never change it while "
         "links exist",
+    )
+
+
+class ShortUrlSettings(Settings):
+    """Short URLs, as the API and webhooks show them."""
+
+    short_url_scheme: Literal["http", "https"] = Field("https", description="Scheme of short URLs")
+    short_url_port: Port | None = Field(
+        None, description="Port in short URLs. If unset, the default port of the scheme"
     )
 
 

@@ -4,10 +4,17 @@ from pydantic import Field
 
 from shortcore.settings.clicks import ClickStreamSettings
 from shortcore.settings.fields import Milliseconds, Port
-from shortcore.settings.shared import ServiceSettings
+from shortcore.settings.shared import ServiceSettings, ShortUrlSettings
+from shortcore.settings.webhooks import WebhookAddressSettings, WebhookDeliverySettings
 
 
-class WorkerSettings(ServiceSettings, ClickStreamSettings):
+class WorkerSettings(
+    ServiceSettings,
+    ClickStreamSettings,
+    ShortUrlSettings,
+    WebhookAddressSettings,
+    WebhookDeliverySettings,
+):
     """The worker (`shortlinks-writer worker`)."""
 
     worker_admin_port: Port = Field(9003, description="Port of probes and metrics")

@@ -1,17 +1,16 @@
 """Settings of the writer."""
 
-from typing import Literal
-
 from pydantic import Field, field_validator
 
 from shortcore.links.custom_codes import RESERVED_CODES
 from shortcore.links.record import RedirectStatus
 from shortcore.links.targets import TargetPolicy
 from shortcore.settings.fields import Milliseconds, Origins, Port, Words
-from shortcore.settings.shared import DomainSettings, ServiceSettings
+from shortcore.settings.shared import DomainSettings, ServiceSettings, ShortUrlSettings
+from shortcore.settings.webhooks import WebhookAddressSettings
 
 
-class WriterSettings(ServiceSettings, DomainSettings):
+class WriterSettings(ServiceSettings, DomainSettings, ShortUrlSettings, WebhookAddressSettings):
     """The writer (`shortlinks-writer serve`)."""
 
     writer_host: str = Field("0.0.0.0", description="Address that the API listens on")  # noqa: S104  # a server in a container
@@ -21,10 +20,6 @@ class WriterSettings(ServiceSettings, DomainSettings):
         frozenset(),
         description="Origins whose scripts may call the API, separated by commas (such as "
         "`https://app.example.com`); `*` allows every web page",
-    )
-    short_url_scheme: Literal["http", "https"] = Field("https", description="Scheme of short URLs")
-    short_url_port: Port | None = Field(
-        None, description="Port in short URLs. If unset, the default port of the scheme"
     )
     reserved_codes: Words = Field(
         RESERVED_CODES,

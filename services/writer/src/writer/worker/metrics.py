@@ -12,6 +12,8 @@ def export(worker: Worker, source: FromMemory) -> None:
     kept = worker.housekeeping
     worker.dynamic.export(source)
     worker.background.export(source)
+    if worker.webhooks is not None:
+        worker.webhooks.export(source)
     source.gauge(
         "shortlinks_worker_streams",
         "Click streams that this worker reads",

@@ -28,6 +28,7 @@ from writer.worker.housekeeping import Housekeeping
 from writer.worker.leases import Leases
 from writer.worker.stream_counter import StreamCounter
 from writer.worker.stream_reader import StreamReader
+from writer.worker.webhooks.wiring import make_delivery
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -64,6 +65,11 @@ class Worker:
             self.name, partitions=settings.clicks_partitions, lease_s=settings.worker_lease_s
         )
         self._counters: dict[int, tuple[StreamCounter, asyncio.Task[None]]] = {}
+        self.webhooks = (
+            make_delivery(settings, postgres, self.background, self.stopping)
+            if settings.webhooks_enabled
+            else None
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -79,6 +85,8 @@ class Worker:
             "housekeeping": self.housekeeping.run(),
             "dynamic settings": self._watch_settings(),
         }
+        if self.webhooks is not None:
+            loops |= self.webhooks.loops()
         self._tasks = [self.background.run_forever(name, loop) for name, loop in loops.items()]
 
     async def stop(self) -> None:
