@@ -44,7 +44,8 @@ async def test_the_openapi_document_is_valid_and_open_to_all(api):
             assert operation["responses"].keys() >= {"400", "401", "500", "503"}, path
     described = PAGE.read_text("utf-8")
     for path in document["paths"]:
-        assert path.removeprefix("/api/v1").replace("{key_id}", "{id}") in described, path
+        shown = re.sub(r"\{(?:key|webhook)_id\}", "{id}", path.removeprefix("/api/v1"))
+        assert shown.replace("{delivery_id}", "{delivery}") in described, path
 
 
 async def test_every_schema_of_the_openapi_document_has_valid_examples(api):

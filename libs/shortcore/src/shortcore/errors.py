@@ -12,6 +12,8 @@ ShortlinksError
  │  ├ DomainNotFound        404
  │  ├ TagNotFound           404
  │  ├ KeyNotFound           404
+ │  ├ WebhookNotFound       404
+ │  ├ DeliveryNotFound      404
  │  └ RouteNotFound         404  no such path in the API
  ├ MethodNotAllowed         405
  ├ Conflict
@@ -19,6 +21,8 @@ ShortlinksError
  │  ├ DomainTaken           409
  │  ├ DomainInUse           409
  │  ├ LinkDeleted           409  the link is in the trash; restore it first
+ │  ├ TooManyWebhooks       409
+ │  ├ WebhookDisabled       409
  │  └ RequestInFlight       409  the same Idempotency-Key is being worked on
  ├ VersionMismatch          412  If-Match or If-None-Match does not hold
  ├ BodyTooLarge             413
@@ -109,6 +113,18 @@ class KeyNotFound(NotFound):
     type, title = "key-not-found", "Key not found"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    type, title = "webhook-not-found", "Webhook not found"
+
+
+class DeliveryNotFound(NotFound):
+    """There is no such delivery of a webhook; old ones are deleted."""
+
+    type, title = "delivery-not-found", "Delivery not found"
+
+
 class RouteNotFound(NotFound):
     """The API has no such path."""
 
@@ -149,6 +165,18 @@ class LinkDeleted(Conflict):
     """The link is in the trash and must be restored before it can be edited."""
 
     type, title = "link-deleted", "Link deleted"
+
+
+class TooManyWebhooks(Conflict):
+    """There are as many webhooks as there may be."""
+
+    type, title = "too-many-webhooks", "Too many webhooks"
+
+
+class WebhookDisabled(Conflict):
+    """The webhook is disabled and must be enabled before it can be tested."""
+
+    type, title = "webhook-disabled", "Webhook disabled"
 
 
 class RequestInFlight(Conflict):

@@ -35,6 +35,8 @@ from writer.metrics import Metrics
 from writer.relay.publisher import Publisher
 from writer.stats.service import StatsService
 from writer.storage.reads import Reads
+from writer.webhooks.service import WebhookService
+from writer.worker.webhooks.addresses import AddressPolicy
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Container:
     domain_cache: DomainCache
     domains: DomainService
     keys: KeyService
+    webhooks: WebhookService
     authenticator: ApiKeyAuthenticator
     drafter: Drafter
     links: LinkService
@@ -193,6 +196,9 @@ def _assemble(
         domain_cache=domain_cache,
         domains=DomainService(postgres, reads, domain_cache, publisher, write_timeout_ms),
         keys=KeyService(postgres, authenticator),
+        webhooks=WebhookService(
+            postgres, AddressPolicy(settings.webhooks_allowed_networks), write_timeout_ms
+        ),
         authenticator=authenticator,
         drafter=drafter,
         links=links,

@@ -34,8 +34,9 @@ from writer.keys.endpoints import router as keys
 from writer.links.endpoints import router as links
 from writer.links.endpoints import tags_router as tags
 from writer.stats.endpoints import router as stats
+from writer.webhooks.endpoints import router as webhooks
 
-_ROUTERS = (links, tags, domains, keys, stats)
+_ROUTERS = (links, tags, domains, keys, stats, webhooks)
 
 
 def create_app(container: Container) -> ASGIApp:
@@ -55,6 +56,7 @@ def create_app(container: Container) -> ASGIApp:
         container.domains,
         container.keys,
         container.stats,
+        container.webhooks,
     )
     settings = container.settings
     limits = BodyLimits.of(settings)

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from shortcore.errors import URN
+from shortcore.links.status import LinkStatus
 from writer.domains.schemas import DomainPage, DomainView
 from writer.http.problems import Problem, ProblemField
 from writer.keys.schemas import KeyPage, KeyView
@@ -16,7 +17,6 @@ from writer.links.schemas import (
     ImportAnswer,
     ImportFailure,
     LinkPage,
-    LinkStatus,
     LinkView,
     TagCount,
     TagList,
@@ -31,6 +31,14 @@ from writer.stats.schemas import (
     TopLinksView,
     TopLinkView,
     ValueView,
+)
+from writer.webhooks.schemas import (
+    DeliveryPage,
+    DeliveryStatus,
+    DeliveryView,
+    ReplayResult,
+    WebhookList,
+    WebhookView,
 )
 
 _HOST = "go.example.com"
@@ -141,10 +149,38 @@ _KEY = KeyView(
     revoked_at=None,
     self="/api/v1/keys/7",
 )
+_WEBHOOK = WebhookView(
+    id=3,
+    url="https://example.com/hooks/shortlinks",
+    events=["link.created", "visits.threshold"],
+    thresholds=[100, 10_000],
+    description=None,
+    enabled=True,
+    disabled_reason=None,
+    previous_secret_until=None,
+    version=1,
+    created_at=_MADE,
+    updated_at=_MADE,
+    self="/api/v1/webhooks/3",
+)
+_DELIVERY = DeliveryView(
+    id="evt_4712_6b8a1c3f2d000",
+    type="link.created",
+    status=DeliveryStatus.PENDING,
+    attempts=1,
+    created_at=_MADE,
+    last_attempt_at=_MADE,
+    next_attempt_at=datetime(2029, 11, 5, 9, 30, 5, tzinfo=UTC),
+    response_status=503,
+    error="The receiver answered with the status 503.",
+    self="/api/v1/webhooks/3/deliveries/evt_4712_6b8a1c3f2d000",
+)
 
 EXAMPLES: Final[dict[str, msgspec.Struct]] = {
     "BatchAnswer": BatchAnswer([BatchResult(201, link=_LINK), BatchResult(409, problem=_FAILED)]),
     "BreakdownView": _BREAKDOWN,
+    "DeliveryPage": DeliveryPage([_DELIVERY], None),
+    "DeliveryView": _DELIVERY,
     "DomainPage": DomainPage([_DOMAIN], None),
     "DomainView": _DOMAIN,
     "ImportAnswer": ImportAnswer(3, 2, [ImportFailure(4, _FAILED)]),
@@ -153,7 +189,10 @@ EXAMPLES: Final[dict[str, msgspec.Struct]] = {
     "LinkPage": LinkPage([_LINK], None),
     "LinkView": _LINK,
     "Problem": _PROBLEM,
+    "ReplayResult": ReplayResult(17),
     "StatsView": _STATS,
     "TagList": TagList([TagCount("campaign", 12)]),
     "TopLinksView": _TOP_LINKS,
+    "WebhookList": WebhookList([_WEBHOOK]),
+    "WebhookView": _WEBHOOK,
 }

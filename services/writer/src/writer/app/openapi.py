@@ -28,6 +28,7 @@ _TAGS = [
         " and other dimensions.",
     },
     {"name": "keys", "description": "API keys: make, list, revoke."},
+    {"name": "webhooks", "description": "URLs to which events are sent, and their deliveries."},
 ]
 
 

@@ -56,7 +56,13 @@ class ValueCursor(msgspec.Struct, frozen=True, array_like=True, tag="values"):
     rank: tuple[int, int, str]
 
 
-_AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor, ValueCursor)
+class DeliveryCursor(msgspec.Struct, frozen=True, array_like=True, tag="deliveries"):
+    """The event of the last delivery of a page."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=_LIMIT - 1)]
+
+
+_AnyCursor = TypeVar("_AnyCursor", Cursor, KeyCursor, DomainCursor, ValueCursor, DeliveryCursor)
 
 
 def encode_cursor(sort: str, value: datetime | int, id_: int) -> str:
@@ -65,7 +71,7 @@ def encode_cursor(sort: str, value: datetime | int, id_: int) -> str:
     return encode(Cursor(sort, number, id_))
 
 
-def encode(cursor: Cursor | KeyCursor | DomainCursor | ValueCursor) -> str:
+def encode(cursor: Cursor | KeyCursor | DomainCursor | ValueCursor | DeliveryCursor) -> str:
     """Return the text of `cursor`."""
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
 
@@ -89,6 +95,11 @@ def key_before(text: str | None) -> int:
 def host_before(text: str | None) -> str:
     """Return the host after which a page of domains begins; raises InvalidInput."""
     return "" if text is None else _decode(text, DomainCursor).host
+
+
+def delivery_before(text: str | None) -> int:
+    """Return the event id before which a page of deliveries begins; raises InvalidInput."""
+    return _LIMIT - 1 if text is None else _decode(text, DeliveryCursor).id
 
 
 def rank_before(text: str | None, dimension: str, by: str) -> tuple[int, int, str] | None:

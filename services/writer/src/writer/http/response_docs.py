@@ -7,7 +7,7 @@ from writer.http.problems import MEDIA_TYPE
 
 _ALWAYS = (400, 401, 500, 503)
 _DESCRIPTIONS = {
-    200: "Done.", 201: "Created.", 204: "Done; no body.", 304: "Not modified.",
+    200: "Done.", 201: "Created.", 202: "Accepted.", 204: "Done; no body.", 304: "Not modified.",
     400: "The request is malformed.", 401: "The API key is missing or invalid.",
     404: "Not found.", 409: "The request conflicts with the current state.",
     412: "If-Match or If-None-Match does not hold.", 413: "The body is too large.",

@@ -1,0 +1,1 @@
+"""Webhooks: URLs to which events are sent; the worker delivers them."""
