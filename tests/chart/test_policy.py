@@ -341,6 +341,23 @@ def test_keda_reads_the_password_of_valkey_and_gets_through_its_policy(newest_he
     assert {each["authenticationRef"]["name"] for each in triggers} == {"links-shortlinks-worker"}
 
 
+def test_only_workers_may_send_webhooks_and_only_to_public_addresses(newest_helm: str) -> None:
+    found = render(newest_helm)
+    blocks = {
+        part: [
+            peer["ipBlock"]
+            for rule in one(found, "NetworkPolicy", f"links-shortlinks-{part}")["spec"]["egress"]
+            for peer in rule.get("to", [])
+            if "ipBlock" in peer
+        ]
+        for part in ("writer", "redirector", "relay", "worker")
+    }
+    assert [part for part, found in blocks.items() if found] == ["worker"]
+    four, six = blocks["worker"]
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} < set(four["except"])
+    assert set(six["except"]) == {"fc00::/7", "fe80::/10"}
+
+
 def test_an_absent_worker_is_an_alert_unless_keda_may_scale_to_zero(newest_helm: str) -> None:
     def late(*sets: str) -> str:
         found = render(newest_helm, None, "metrics.prometheusRule.enabled=true", *sets)

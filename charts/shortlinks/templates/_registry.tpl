@@ -11,6 +11,7 @@ through this list, so a new part is an entry here and a section of its name in v
   direct      talks to the primary itself, not through a pooler in transaction mode: LISTEN and
               session locks need a session
   streams     reads the click streams, so KEDA can scale it by their lag
+  webhooks    sends webhooks to addresses outside the cluster
   waits       an init container waits for the schema. Writer, relay and worker can do nothing without
               it. The redirector has none: it must start while PostgreSQL is down and answer from
               Valkey, so a wait that blocks would break its first promise at the worst moment (a
@@ -50,6 +51,7 @@ worker:
   metrics: true
   settings: true
   streams: true
+  webhooks: true
   waits: true
 edge:
   image: edge
