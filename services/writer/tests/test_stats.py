@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import random
+import time
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -547,18 +548,18 @@ async def test_statistics_that_take_too_long_are_given_up(api, store, monkeypatc
 
 
 async def test_adding_up_breakdowns_lets_other_tasks_run(api):
-    """A year of full breakdowns of four click streams, of which one dimension is read."""
+    """The CPU time of each piece of work in the event loop is bounded; lag would be noise here."""
     values = {f"value {number}": [number, number] for number in range(500)}
     encoded = msgspec.msgpack.encode([values] * len(DIMENSIONS))
     rows = [BreakdownRow(1, 1, encoded)] * 100
-    longest, last = 0.0, asyncio.get_running_loop().time()
+    longest, last = 0.0, time.thread_time()
     stopped = False
 
     async def watch():
         nonlocal longest, last
         while not stopped:
             await asyncio.sleep(0)
-            now = asyncio.get_running_loop().time()
+            now = time.thread_time()
             longest, last = max(longest, now - last), now
 
     watching = asyncio.create_task(watch())

@@ -38,10 +38,14 @@ FROM (
     FROM clicks_daily AS c{joined}
     WHERE c.kind = 1 AND c.day >= $1 AND c.day < $2{condition}
     GROUP BY c.subject
+    ORDER BY {by} DESC, c.subject DESC LIMIT $3 + {spare}
 ) AS n
 JOIN links AS l ON l.id = n.subject JOIN domains AS d ON d.id = l.domain_id
 ORDER BY n.{by} DESC, n.subject DESC LIMIT $3
 """
+_SPARE = 100
+"""Links that are read in excess, because links that were purged have rows, too."""
+
 _OF_LINKS = " JOIN links AS l ON l.id = c.subject"
 
 
@@ -144,7 +148,7 @@ async def find_top_links(
     elif tag is not None:
         condition = " AND l.tags <> '{}' AND l.tags @> ARRAY[$4::text]"
         joined, arguments = _OF_LINKS, [tag]
-    statement = _TOP.format(joined=joined, condition=condition, by=by)
+    statement = _TOP.format(joined=joined, condition=condition, by=by, spare=_SPARE)
     rows = await connection.fetch(statement, *_limits(days), limit, *arguments)
     return [TopLink(*row) for row in rows]
 

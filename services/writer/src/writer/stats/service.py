@@ -31,6 +31,7 @@ MAX_SECONDS: Final = 10.0
 
 _LINK_DAYS = 400
 _DAYS = 64
+_LINK_BREAKDOWN_DAYS = 32
 _BREAKDOWN_DAYS = 8
 """Days that one query reads: a link has one row a day, other subjects one a click stream."""
 
@@ -102,8 +103,9 @@ class StatsService:
     async def breakdown(self, subject: Subject, days: range, dimension: str, by: str) -> Breakdown:
         """Return the counts of the values of `dimension` in `days`."""
         breakdown = Breakdown(dimension, by)
+        size = _LINK_BREAKDOWN_DAYS if subject.kind is Kind.LINK else _BREAKDOWN_DAYS
         async with self._turn() as deadline:
-            for part in _parts(days, _BREAKDOWN_DAYS):
+            for part in _parts(days, size):
                 deadline.check()
                 rows = await self._reads.read(
                     lambda connection, part=part: repository.find_breakdowns(  # type: ignore[misc]  # a default binds it
