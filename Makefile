@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX ?= $(abspath $(VENV))/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-images soak fault-table bench bench-worker compare scale soak-memory lint format docs picture lock images compose-secrets cluster-test clean
+.PHONY: help run test test-faults test-images soak fault-table bench bench-worker bench-stats compare scale soak-memory lint format docs picture lock images compose-secrets cluster-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 17
@@ -70,6 +70,9 @@ scale: $(VENV)/.run ## Measure how costs grow with the number of links (LINKS=10
 
 bench-worker: $(VENV)/.run ## Measure how fast a worker counts clicks (LINKS=1000000 CLICKS=900000)
 	@$(BENCH) bench.worker
+
+bench-stats: $(VENV)/.run ## Measure how long the API takes to answer with statistics (LINKS=1000000)
+	@$(BENCH) bench.stats
 
 soak-memory: $(VENV)/.run ## Measure whether a redirector's memory grows (MINUTES=10)
 	@$(BENCH) bench.soak
