@@ -38,12 +38,16 @@ class Sender:
         self.numbers = Counter[int]()
         self.sent = Counter[int]()
         """Clicks sent by link."""
-        self._client = client
+        self.client = client
         self._keys = CacheKeys(prefix)
         self._partitions = partitions
 
-    def send(self, clicks: Sequence[Click], *, copies: int = 1) -> None:
-        """Send clicks in one batch for each stream; further copies are as after timeouts."""
+    def send(self, clicks: Sequence[Click], *, copies: int = 1, at: int | None = None) -> None:
+        """Send clicks in one batch for each stream; further copies are as after timeouts.
+
+        `at` is the time in the ids of the entries, if it is not that of the server.
+        """
+        entry = "*" if at is None else f"{at}-*"
         streams: dict[int, list[Click]] = {}
         for each in clicks:
             streams.setdefault(partition_of(each.link_id, self._partitions), []).append(each)
@@ -52,7 +56,7 @@ class Sender:
             self.numbers[stream] += 1
             payload = encode_batch(ClickBatch(self.source, self.numbers[stream], some))
             for _ in range(copies):
-                self._client.xadd(self._keys.clicks(stream), {FIELD: payload})
+                self.client.xadd(self._keys.clicks(stream), {FIELD: payload}, id=entry)
 
     def skip(self, stream: int, batches: int = 1) -> None:
         """Lose batches before they reach Redis."""

@@ -8,13 +8,14 @@ import asyncpg
 import pytest
 import redis
 from harness.clicks import Counted, Sender, click, open_worker
-from harness.proxy import Proxy
+from harness.proxy import Mode, Proxy
 from harness.tables import Table
 from harness.waiting import until_async
 
 from shortcore.cache.keys import CacheKeys
 from shortcore.clicks.rollups import DIMENSIONS, Kind, unique_visitors
 from shortcore.clicks.wire import FIELD, Flag
+from shortctl.embedded import EmbeddedValkey
 
 
 @pytest.fixture
@@ -498,3 +499,68 @@ async def test_entries_that_were_trimmed_are_not_in_the_lag_for_ever(
         await until_async(
             lambda: client.xinfo_groups(keys.clicks(0))[0]["lag"] == 0, "the group has no lag"
         )
+
+
+async def test_clicks_that_postgresql_lost_in_a_failover_are_counted_again(
+    opened, database_url, postgres_server, counted, sender
+):
+    name = database_url.rpartition("/")[2]
+    await counted.sql.close()
+    admin = await asyncpg.connect(postgres_server.url)
+    with Proxy(database_url) as wire:
+        async with opened(wire.url) as worker:
+            await worker.start()
+            for _ in range(3):
+                sender.send([click(random.randrange(40)) for _ in range(20)])
+            await _until_counted(database_url, sender)
+
+            async def without_connections(*statements: str) -> None:
+                wire.set(Mode.REFUSE)
+                for statement in statements:
+                    await admin.execute(statement)
+                wire.set(Mode.PASS)
+
+            await without_connections(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+                f"CREATE DATABASE {name}_old TEMPLATE {name}",
+            )
+            for _ in range(3):
+                sender.send([click(random.randrange(40)) for _ in range(20)])
+            await _until_counted(database_url, sender)
+            await without_connections(
+                f"DROP DATABASE {name} WITH (FORCE)",
+                f"ALTER DATABASE {name}_old RENAME TO {name}",
+            )
+            sender.send([click(number) for number in range(40)])
+            await _until_counted(database_url, sender)
+            assert worker.counts.clicks > sender.sent.total()  # some were counted again
+            assert worker.counts.lost == 0
+    await admin.close()
+
+
+async def _until_counted(database_url: str, sender: Sender) -> None:
+    connection = await asyncpg.connect(database_url)
+    await wait_for(Counted(connection), sender)
+    await connection.close()
+
+
+@pytest.mark.fault
+async def test_another_redis_is_read_from_its_start(
+    database_url, redis_prefix, server_folder, counted
+):
+    valkey = EmbeddedValkey(server_folder / "valkey")
+    valkey.start()
+    async with open_worker(database_url, valkey.url, redis_prefix) as worker:
+        await worker.start()
+        with redis.Redis.from_url(valkey.url) as client:
+            sender = Sender(client, redis_prefix)
+            # Ids of the far future: the entries of the next server are before this position.
+            sender.send([click(number) for number in range(8)], at=2**42)
+            await wait_for(counted, sender)
+            valkey.kill()
+            valkey.start()
+            sender.skip(0)  # a batch that the first server had confirmed
+            sender.send([click(number) for number in range(8)])
+            await wait_for(counted, sender)
+            assert worker.counts.lost == 1
+    valkey.stop()

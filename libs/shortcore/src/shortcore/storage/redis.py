@@ -140,12 +140,13 @@ async def servers_of(client: Client) -> str:
     its run id and gets a new replication id. Raises REDIS_UNAVAILABLE_ERRORS.
     """
     if isinstance(client, aredis.RedisCluster):
-        replies = await client.info(target_nodes=aredis.RedisCluster.PRIMARIES)
+        primaries = aredis.RedisCluster.PRIMARIES
+        replies = await client.info("server", "replication", target_nodes=primaries)
         infos = list(replies.values())
         # The reply of a single primary does not name the server.
         infos = infos if infos and isinstance(infos[0], dict) else [replies]
     else:
-        infos = [await client.info()]
+        infos = [await client.info("server", "replication")]
     return ",".join(sorted(f"{info['run_id']}/{info['master_replid']}" for info in infos))
 
 

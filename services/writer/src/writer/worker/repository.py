@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
-from shortcore.clicks.rollups import Kind
 from shortcore.links.event_rows import SNAPSHOT
 from shortcore.storage.postgres import Connection
 
@@ -54,9 +53,12 @@ JOIN domains d ON d.id = l.domain_id
 
 
 class RollupKey(NamedTuple):
-    """What a rollup is about: a subject on a UTC day."""
+    """What a rollup is about: a subject of a `Kind` on a UTC day.
 
-    kind: Kind
+    `kind` is a plain number, because a member of an enum takes long to hash.
+    """
+
+    kind: int
     subject: int
     day: date
 
@@ -115,7 +117,7 @@ async def read_state(connection: Connection, stream: int) -> StreamState:
 
 
 async def read_rollups(
-    connection: Connection, stream: int, kind: Kind, day: date, subjects: Sequence[int]
+    connection: Connection, stream: int, kind: int, day: date, subjects: Sequence[int]
 ) -> dict[RollupKey, StoredRollup]:
     """Return the stored rollups of `subjects`; those that do not exist are missing."""
     rows = await connection.fetch(
@@ -180,7 +182,7 @@ async def save_rollups(
         "visits = excluded.visits, series = excluded.series, breakdowns = excluded.breakdowns, "
         "visitors = excluded.visitors",
         stream,
-        [int(key.kind) for key in keys],
+        [key.kind for key in keys],
         [key.subject for key in keys],
         [key.day for key in keys],
         *columns,
@@ -190,7 +192,7 @@ async def save_rollups(
 async def add_to_link_totals(
     connection: Connection, totals: Sequence[tuple[int, LinkTotal]]
 ) -> None:
-    """Add to the totals of links, in the order of their ids, so that no two workers deadlock."""
+    """Add to the totals of links."""
     await connection.execute(
         _ADD_TO_LINK_TOTALS,
         [link_id for link_id, _ in totals],

@@ -19,8 +19,10 @@ CHUNK = 2000
 MAX_HOSTS = 10_000
 MAX_TAGS = 100_000
 
-Subjects: TypeAlias = tuple[tuple[Kind, int], ...]
-"""The subjects of a link besides itself. Equal ones are one object: clicks are grouped by it."""
+Subjects: TypeAlias = tuple[tuple[int, int], ...]
+"""The subjects of a link besides itself, each a number of `Kind` and an id. Clicks are grouped by it."""
+
+DOMAIN, TAG, OWNER = int(Kind.DOMAIN), int(Kind.TAG), int(Kind.OWNER)
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -66,13 +68,13 @@ class SubjectCache:
             domains = await repository.read_domains(connection, names)
             for host in names:
                 known = host in domains
-                self._domains.set(host, ((Kind.DOMAIN, domains[host]),) if known else ())
+                self._domains.set(host, ((DOMAIN, domains[host]),) if known else ())
 
     def _subjects(self, domain_id: int, owner: int | None, tags: Iterable[str]) -> Subjects:
         subjects: Subjects = (
-            (Kind.DOMAIN, domain_id),
-            *(() if owner is None else ((Kind.OWNER, owner),)),
-            *((Kind.TAG, self._tags[tag]) for tag in sorted(set(tags))),
+            (DOMAIN, domain_id),
+            *(() if owner is None else ((OWNER, owner),)),
+            *((TAG, self._tags[tag]) for tag in sorted(set(tags))),
         )
         if len(self._same) > MAX_TAGS:
             self._same.clear()

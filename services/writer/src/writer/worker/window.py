@@ -8,7 +8,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from shortcore.clicks.rollups import SLOT_MS, DayRollup, Kind
 from shortcore.clicks.wire import Click, ClickBatch, CorruptBatch, Flag, decode_batch
@@ -42,20 +42,13 @@ MANY = 16
 SLICE = 2000
 """Clicks added up at once, which takes a few milliseconds."""
 
+LINK, ALL = int(Kind.LINK), int(Kind.ALL)
 _NO_VISIT = int(Flag.BOT | Flag.HEAD | Flag.PREFETCH)
 
 
-class CountedClick(NamedTuple):
-    """A click, ready to be added: its link, UTC day (since 1970), slot, and values by dimension."""
-
-    link_id: int
-    day: int
-    slot: int
-    visit: bool
-    values: tuple[str, ...]
-    visitor: bytes
-    host: str
-    at_ms: int
+CountedClick: TypeAlias = tuple[int, int, int, bool, tuple[str, ...], bytes, str, int]
+"""A click, ready to be added: its link, UTC day (since 1970), slot, whether it is a visit, values by
+dimension, visitor, host, and time in Unix ms. A plain tuple, because a window has tens of thousands."""
 
 
 class Window:
@@ -126,21 +119,22 @@ def entry_time(entry: Entry, now_ms: int) -> int:
 def counted(click: Click, entry_ms: int) -> CountedClick:
     """Return a click ready to be added, with its time limited by that of its entry."""
     at_ms = min(max(click.at_ms, entry_ms - MAX_BEFORE_MS), entry_ms + MAX_AFTER_MS)
-    day, of_day_ms = divmod(at_ms, DAY_MS)
-    browser, os, device, bot = classify(click.agent, click.flags)
-    return CountedClick(
+    flags = click.flags
+    browser, os, device, bot = classify(click.agent, flags)
+    values = (
+        click.country, click.region, click.referrer, browser, os, device, click.language,
+        click.source, click.medium, click.campaign, bot, click.rule,
+    )  # fmt: skip
+    return (
         click.link_id,
-        day,
-        of_day_ms // SLOT_MS,
-        not (click.flags & _NO_VISIT or bot),
-        (
-            click.country, click.region, click.referrer, browser, os, device, click.language,
-            click.source, click.medium, click.campaign, bot, click.rule,
-        ),
+        at_ms // DAY_MS,
+        at_ms % DAY_MS // SLOT_MS,
+        not (flags & _NO_VISIT or bot),
+        values,
         click.visitor,
         click.host,
         at_ms,
-    )  # fmt: skip
+    )
 
 
 class RolledUp(NamedTuple):
@@ -159,29 +153,28 @@ async def roll_up(
     subjects, since most links share the domain, and many the owner.
     """
     turn = Turn()
-    rolled_up = RolledUp({}, {})
     links: dict[tuple[int, int], list[CountedClick]] = defaultdict(list)
     groups: dict[tuple[Subjects, int], list[CountedClick]] = defaultdict(list)
-    for click in clicks:
-        links[click.link_id, click.day].append(click)
-        groups[subjects_of(click.link_id, click.host), click.day].append(click)
+    for start in range(0, len(clicks), SLICE):
+        for click in clicks[start : start + SLICE]:
+            link_id, day, _, _, _, _, host, _ = click
+            links[link_id, day].append(click)
+            groups[subjects_of(link_id, host), day].append(click)
         if turn.over:
             await turn.give_way()
+    rolled_up = RolledUp({}, {})
     for (link_id, day), some in links.items():
-        rollup = await _sum(some, turn)
-        rolled_up.rollups[RollupKey(Kind.LINK, link_id, date_of(day))] = rollup
-        last_ms = max(click.at_ms for click in some)
-        other_day = rolled_up.totals.get(link_id, LinkTotal(0, 0, 0))
-        rolled_up.totals[link_id] = LinkTotal(
-            other_day.clicks + rollup.clicks,
-            other_day.visits + rollup.visits,
-            max(other_day.last_click_ms, last_ms),
-        )
+        rollup = _sum(some) if len(some) < MANY else await _sum_by_columns(some, turn)
+        rolled_up.rollups[RollupKey(LINK, link_id, date_of(day))] = rollup
+        last_ms = some[0][-1] if len(some) == 1 else max([click[-1] for click in some])
+        total = LinkTotal(rollup.clicks, rollup.visits, last_ms)
+        other_day = rolled_up.totals.get(link_id)
+        rolled_up.totals[link_id] = total if other_day is None else _add(other_day, total)
         if turn.over:
             await turn.give_way()
     for (subjects, day), some in groups.items():
-        rollup = await _sum(some, turn)
-        for kind, subject in ((Kind.ALL, 0), *subjects):
+        rollup = await _sum_by_columns(some, turn)
+        for kind, subject in ((ALL, 0), *subjects):
             key = RollupKey(kind, subject, date_of(day))
             rolled_up.rollups.setdefault(key, DayRollup()).merge(rollup, max_values=max_values)
             if turn.over:
@@ -189,12 +182,15 @@ async def roll_up(
     return rolled_up
 
 
-async def _sum(clicks: Sequence[CountedClick], turn: Turn) -> DayRollup:
+def _sum(clicks: Sequence[CountedClick]) -> DayRollup:
     rollup = DayRollup()
-    if len(clicks) < MANY:
-        for _, _, slot, visit, values, visitor, _, _ in clicks:
-            rollup.add(slot, values, visit=visit, visitor=visitor)
-        return rollup
+    for _, _, slot, visit, values, visitor, _, _ in clicks:
+        rollup.add(slot, values, visit=visit, visitor=visitor)
+    return rollup
+
+
+async def _sum_by_columns(clicks: Sequence[CountedClick], turn: Turn) -> DayRollup:
+    rollup = DayRollup()
     for start in range(0, len(clicks), SLICE):
         _, _, slots, visits, values, visitors, _, _ = zip(
             *clicks[start : start + SLICE], strict=True
@@ -203,6 +199,14 @@ async def _sum(clicks: Sequence[CountedClick], turn: Turn) -> DayRollup:
         if turn.over:
             await turn.give_way()
     return rollup
+
+
+def _add(one: LinkTotal, other: LinkTotal) -> LinkTotal:
+    return LinkTotal(
+        one.clicks + other.clicks,
+        one.visits + other.visits,
+        max(one.last_click_ms, other.last_click_ms),
+    )
 
 
 @functools.lru_cache(maxsize=64)
