@@ -28,6 +28,7 @@ class Rig:
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     postgres_options: Mapping[str, str] = field(default_factory=lambda: FAST)
+    redis_options: Mapping[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         from writer.migrations import upgrade  # noqa: PLC0415  # a service's code, for this alone
@@ -35,7 +36,7 @@ class Rig:
         self.postgres = EmbeddedPostgres(
             self.folder / "postgres", options=dict(self.postgres_options)
         )
-        self.redis = EmbeddedValkey(self.folder / "redis")
+        self.redis = EmbeddedValkey(self.folder / "redis", options=self.redis_options)
         self.postgres.start()
         self.redis.start()
         in_thread(lambda: upgrade(self.postgres.url))
