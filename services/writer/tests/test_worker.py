@@ -564,3 +564,17 @@ async def test_another_redis_is_read_from_its_start(
             await wait_for(counted, sender)
             assert worker.counts.lost == 1
     valkey.stop()
+
+
+async def test_a_link_keeps_a_bounded_number_of_values_and_its_sums(opened, counted, sender):
+    async with opened(stats_values_per_day=20) as worker:
+        await worker.start()
+        for number in range(10):
+            some = [click(0, referrer=f"site{number * 10 + n}.example") for n in range(10)]
+            sender.send([*some, *[click(0)] * 20])
+            await wait_for(counted, sender)
+        rollup = await counted.rollup(Kind.LINK, 0)
+        referrers = rollup.breakdowns[2]
+        assert len(referrers) <= 20
+        assert sum(pair[0] for pair in referrers.values()) == 100
+        assert rollup.clicks == 300

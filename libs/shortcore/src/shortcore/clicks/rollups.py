@@ -83,7 +83,7 @@ class DayRollup:
         """Count one click. `values` are in the order of DIMENSIONS; `visitor` is empty if unknown.
 
         A click that is no visit does not count as a visitor. The number of values is not bounded
-        here, but where the rollup is merged into another.
+        here: call `limit`, or merge the rollup into another.
         """
         visits = 1 if visit else 0
         self.clicks += 1
@@ -139,9 +139,16 @@ class DayRollup:
         for dimension, values in zip(self.breakdowns, other.breakdowns, strict=False):
             if values:
                 _add_counts(dimension, values)
-                if len(dimension) > max_values:
-                    _merge_rare_values(dimension, keep=max_values * 3 // 4)
+        self.limit(max_values)
         self.visitors.merge(other.visitors)
+
+    def limit(self, max_values: int) -> None:
+        """Reduce dimensions with more than `max_values` values, as `merge` does."""
+        if self.clicks <= max_values:
+            return  # no dimension has more values than there are clicks
+        for dimension in self.breakdowns:
+            if len(dimension) > max_values:
+                _merge_rare_values(dimension, keep=max_values * 3 // 4)
 
     def encode(self) -> tuple[bytes, bytes, bytes]:
         """Return the bytes of the series, the breakdowns, and the sketch of the visitors."""

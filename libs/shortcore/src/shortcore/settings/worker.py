@@ -27,7 +27,7 @@ class WorkerSettings(
     worker_batch_clicks: int = Field(
         50_000,
         ge=1000,
-        le=1_000_000,
+        le=200_000,
         description="Maximum number of clicks in the memory of a process that are not yet written to "
         "PostgreSQL, over all of its streams (about 1 KB each). When it is reached, clicks are written "
         "before `worker_flush_ms` is over",

@@ -28,7 +28,7 @@ from writer.worker.counts import Counts
 from writer.worker.repository import PositionChanged, RollupKey, StoredRollup, StreamState
 from writer.worker.stream_reader import Entry, StreamReader
 from writer.worker.subjects import SubjectCache
-from writer.worker.window import MAX_REJECTED, RolledUp, Window, counted, entry_time, roll_up
+from writer.worker.window import MAX_REJECTED, Window, counted, entry_time, group, roll_up
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -228,7 +228,11 @@ class StreamCounter:
         except BaseException as error:
             self._forget()
             self._narrow(memory.window, error)
-            raise
+            if not is_uncountable(error):
+                raise
+            self._stopping.errors["postgres"] += 1
+            log.warning("clicks refused", stream=self.stream, reason=str(error))
+            return
         self._committed(memory)
         await self._tidy(memory)
 
@@ -241,15 +245,22 @@ class StreamCounter:
                 {click[0] for click in window.clicks},
                 {click[6] for click in window.clicks if click[6]},
             )
-        max_values = self._settings.stats_values_per_day
-        rolled_up = await roll_up(window.clicks, self._subjects.of, max_values)
+        grouped = await group(window.clicks, self._subjects.of)
         async with self._connection() as connection:
-            await self._ensure_partitions(connection, rolled_up)
-            stored = await self._read_missing(connection, rolled_up.rollups)
-        await self._merge_stored(stored, rolled_up.rollups)
-        rows = await _encoded(rolled_up.rollups)
+            await self._ensure_partitions(connection, {key.day for key in grouped.keys})
+            stored = await self._read_missing(connection, grouped.keys)
+
+        def take(key: RollupKey) -> DayRollup:
+            rollup = self._rollups.pop(key, None)
+            if rollup is None:
+                columns = stored.get(key)
+                return DayRollup() if columns is None else self._decoded(key, columns)
+            return rollup
+
+        rollups = await roll_up(grouped, take, self._settings.stats_values_per_day)
+        rows = await _encoded(rollups)
         # After a change of `clicks_partitions`, two streams have the same links: no deadlock.
-        totals = sorted(rolled_up.totals.items())
+        totals = sorted(grouped.totals.items())
         async with self._connection() as connection, connection.transaction():
             await repository.advance(
                 connection, self.stream, memory.stored, memory.position, memory.server
@@ -262,12 +273,12 @@ class StreamCounter:
                 await repository.add_to_link_totals(connection, some_totals)
             if window.rejected:
                 await repository.save_rejected(connection, self.stream, window.rejected)
+        self._rollups |= rollups  # after the others, as they are in use
 
     def _connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         return self._postgres.connection(self._settings.worker_postgres_timeout_ms)
 
-    async def _ensure_partitions(self, connection: Connection, rolled_up: RolledUp) -> None:
-        days = {key.day for key in rolled_up.rollups}
+    async def _ensure_partitions(self, connection: Connection, days: set[date]) -> None:
         months = {(day.year, day.month) for day in days}
         if not months <= self._months:
             await retention.ensure_partitions(connection, min(days), max(days))
@@ -286,26 +297,6 @@ class StreamCounter:
             for some in _chunks(subjects):
                 stored |= await repository.read_rollups(connection, self.stream, kind, day, some)
         return stored
-
-    async def _merge_stored(
-        self, stored: dict[RollupKey, StoredRollup], rollups: dict[RollupKey, DayRollup]
-    ) -> None:
-        """Merge the stored rollups, from memory or PostgreSQL, into those of the window."""
-        max_values = self._settings.stats_values_per_day
-        cached = self._rollups
-        turn = Turn()
-        for key, added in rollups.items():
-            rollup = cached.pop(key, None)
-            if rollup is None and key in stored:
-                rollup = self._decoded(key, stored[key])
-            if rollup is None and added.clicks <= max_values:
-                rollup = added
-            else:
-                rollup = rollup or DayRollup()
-                rollup.merge(added, max_values=max_values)
-            rollups[key] = cached[key] = rollup  # the newest at the end
-            if turn.over:
-                await turn.give_way()
 
     def _decoded(self, key: RollupKey, columns: StoredRollup) -> DayRollup:
         try:

@@ -1,14 +1,15 @@
 """A window: the clicks of one stream that were read since the last commit, and not written yet.
 
-A window accepts an entry of the stream, or rejects it as a whole. `roll_up` turns the clicks of a window
-into rollups. Both are pure: they read nothing and write nothing.
+A window accepts an entry of the stream, or rejects it as a whole. `group` and `roll_up` add the clicks of
+a window to rollups. Both are pure: they read nothing and write nothing.
 """
 
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from shortcore.clicks.rollups import SLOT_MS, DayRollup, Kind
 from shortcore.clicks.wire import Click, ClickBatch, CorruptBatch, Flag, decode_batch
@@ -137,60 +138,84 @@ def counted(click: Click, entry_ms: int) -> CountedClick:
     )
 
 
-class RolledUp(NamedTuple):
-    """The rollups and the totals of links of a window."""
+@dataclass(frozen=True, slots=True)
+class GroupedClicks:
+    """The clicks of a window by link and day, and by the other subjects of their links and day.
 
-    rollups: dict[RollupKey, DayRollup]
-    totals: dict[int, LinkTotal]
-
-
-async def roll_up(
-    clicks: Sequence[CountedClick], subjects_of: Callable[[int, str], Subjects], max_values: int
-) -> RolledUp:
-    """Return the rollups of `clicks`, in turns of the event loop.
-
-    Clicks whose links have the same subjects are added up first, and then merged into each of these
-    subjects, since most links share the domain, and many the owner.
+    `keys` are those of all rollups that the clicks change, `totals` what they add to those of links.
     """
+
+    links: dict[tuple[int, int], list[CountedClick]]
+    subjects: dict[tuple[Subjects, int], list[CountedClick]]
+    keys: list[RollupKey] = field(default_factory=list)
+    totals: dict[int, LinkTotal] = field(default_factory=dict)
+
+
+async def group(
+    clicks: Sequence[CountedClick], subjects_of: Callable[[int, str], Subjects]
+) -> GroupedClicks:
+    """Group the clicks of a window, in turns of the event loop."""
     turn = Turn()
-    links: dict[tuple[int, int], list[CountedClick]] = defaultdict(list)
-    groups: dict[tuple[Subjects, int], list[CountedClick]] = defaultdict(list)
+    grouped = GroupedClicks(defaultdict(list), defaultdict(list))
+    links, subjects = grouped.links, grouped.subjects
     for start in range(0, len(clicks), SLICE):
         for click in clicks[start : start + SLICE]:
             link_id, day, _, _, _, _, host, _ = click
             links[link_id, day].append(click)
-            groups[subjects_of(link_id, host), day].append(click)
+            subjects[subjects_of(link_id, host), day].append(click)
         if turn.over:
             await turn.give_way()
-    rolled_up = RolledUp({}, {})
     for (link_id, day), some in links.items():
-        rollup = _sum(some) if len(some) < MANY else await _sum_by_columns(some, turn)
-        rolled_up.rollups[RollupKey(LINK, link_id, date_of(day))] = rollup
-        last_ms = some[0][-1] if len(some) == 1 else max([click[-1] for click in some])
-        total = LinkTotal(rollup.clicks, rollup.visits, last_ms)
-        other_day = rolled_up.totals.get(link_id)
-        rolled_up.totals[link_id] = total if other_day is None else _add(other_day, total)
+        grouped.keys.append(RollupKey(LINK, link_id, date_of(day)))
+        visits = sum([click[3] for click in some])
+        added = LinkTotal(len(some), visits, max([click[-1] for click in some]))
+        other_day = grouped.totals.get(link_id)
+        grouped.totals[link_id] = added if other_day is None else _add(other_day, added)
         if turn.over:
             await turn.give_way()
-    for (subjects, day), some in groups.items():
-        rollup = await _sum_by_columns(some, turn)
-        for kind, subject in ((ALL, 0), *subjects):
-            key = RollupKey(kind, subject, date_of(day))
-            rolled_up.rollups.setdefault(key, DayRollup()).merge(rollup, max_values=max_values)
+    others: set[RollupKey] = set()
+    for of_link, day in subjects:
+        others.update(_keys_of(of_link, day))
+        if turn.over:
+            await turn.give_way()
+    grouped.keys.extend(others)
+    return grouped
+
+
+async def roll_up(
+    grouped: GroupedClicks, stored: Callable[[RollupKey], DayRollup], max_values: int
+) -> dict[RollupKey, DayRollup]:
+    """Return the new rollups, which are the `stored` ones with the clicks added.
+
+    It works in turns of the event loop. Clicks whose links have the same subjects are added up first,
+    and then merged into each of these subjects, since most links share the domain, and many the owner.
+    """
+    turn = Turn()
+    rollups: dict[RollupKey, DayRollup] = {}
+    for (link_id, day), clicks in grouped.links.items():
+        key = RollupKey(LINK, link_id, date_of(day))
+        rollup = rollups[key] = stored(key)
+        if len(clicks) < MANY:
+            for _, _, slot, visit, values, visitor, _, _ in clicks:
+                rollup.add(slot, values, visit=visit, visitor=visitor)
+        else:
+            await _add_by_columns(rollup, clicks, turn)
+        rollup.limit(max_values)
+        if turn.over:
+            await turn.give_way()
+    for (subjects, day), clicks in grouped.subjects.items():
+        added = DayRollup()
+        await _add_by_columns(added, clicks, turn)
+        for key in _keys_of(subjects, day):
+            if key not in rollups:
+                rollups[key] = stored(key)
+            rollups[key].merge(added, max_values=max_values)
             if turn.over:
                 await turn.give_way()
-    return rolled_up
+    return rollups
 
 
-def _sum(clicks: Sequence[CountedClick]) -> DayRollup:
-    rollup = DayRollup()
-    for _, _, slot, visit, values, visitor, _, _ in clicks:
-        rollup.add(slot, values, visit=visit, visitor=visitor)
-    return rollup
-
-
-async def _sum_by_columns(clicks: Sequence[CountedClick], turn: Turn) -> DayRollup:
-    rollup = DayRollup()
+async def _add_by_columns(rollup: DayRollup, clicks: Sequence[CountedClick], turn: Turn) -> None:
     for start in range(0, len(clicks), SLICE):
         _, _, slots, visits, values, visitors, _, _ = zip(
             *clicks[start : start + SLICE], strict=True
@@ -198,7 +223,11 @@ async def _sum_by_columns(clicks: Sequence[CountedClick], turn: Turn) -> DayRoll
         rollup.add_all(slots, values, visits, visitors)
         if turn.over:
             await turn.give_way()
-    return rollup
+
+
+def _keys_of(subjects: Subjects, day: int) -> list[RollupKey]:
+    on = date_of(day)
+    return [RollupKey(ALL, 0, on), *(RollupKey(kind, subject, on) for kind, subject in subjects)]
 
 
 def _add(one: LinkTotal, other: LinkTotal) -> LinkTotal:
