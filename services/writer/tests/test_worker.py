@@ -261,16 +261,14 @@ async def test_two_workers_on_the_same_streams_count_each_click_once(opened, cou
         await until_async(lambda: one.streams == 4, "the first one reads all streams")
         for stream in range(4):
             two._count(stream, 4)  # as if it had not noticed that its leases expired
-        # At least so many, and until both have counted some: one may be faster for a while.
+        # The one that has to read the position again is usually late for the next commit, too.
         for round_ in range(3000):
-            if round_ >= 100 and one.counts.clicks and two.counts.clicks:
+            if round_ >= 100 and one.counts.overtaken + two.counts.overtaken > 0:
                 break
             sender.send([click(random.randrange(40)) for _ in range(20)])
             await asyncio.sleep(0.01)
         await wait_for(counted, sender)
         assert one.counts.clicks + two.counts.clicks == sender.sent.total()
-        assert one.counts.clicks > 0
-        assert two.counts.clicks > 0
         assert one.counts.overtaken + two.counts.overtaken > 0
 
 
