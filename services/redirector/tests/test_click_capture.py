@@ -260,7 +260,20 @@ async def test_a_drain_without_redis_ends_in_time_and_counts_what_is_lost(run, t
     assert app.redirector.click_capture.dropped == {"ring": 0, "redis": 0, "drain": 7}
 
 
-async def test_a_stream_is_bounded(run, table, redis_url, redis_prefix):
+async def test_a_stream_is_bounded_in_bytes(run, redis_url, redis_prefix):
+    app = await run(clicks_partitions=1, clicks_stream_max_length=10)
+    stream = app.redirector.click_capture.streams[0]
+    for number in range(1, 41):
+        stream_batch_of_large_clicks(app.redirector.click_capture)
+        await until_async(lambda: stream.sent == 30 * number, "the batch is sent")  # noqa: B023  # called at once
+    with redis.Redis.from_url(redis_url) as client:
+        entries = client.xrange(CacheKeys(redis_prefix).clicks(0))
+    assert sum(len(fields[b"d"]) for _, fields in entries) < 11 * ENTRY_BYTES
+    assert len(entries) >= 10
+
+
+async def test_a_stream_keeps_more_entries_if_they_are_small(run, table, redis_url, redis_prefix):
+    """Else the clicks of half a minute would fill it, where redirectors send five entries per second."""
     await table.link("abc")
     app = await run(clicks_partitions=1, clicks_stream_max_length=10, clicks_flush_ms=1)
     stream = app.redirector.click_capture.streams[0]
@@ -269,7 +282,15 @@ async def test_a_stream_is_bounded(run, table, redis_url, redis_prefix):
         await until_async(lambda: stream.sent > number, "the click is sent")  # noqa: B023  # called at once
     with redis.Redis.from_url(redis_url) as client:
         length = client.xlen(CacheKeys(redis_prefix).clicks(0))
-    assert 10 <= length < 150  # «about»: Redis trims whole nodes of up to 100 entries
+    assert length == 300
+
+
+def stream_batch_of_large_clicks(click_capture):
+    """Capture 30 clicks, and send them as one entry of about 25 KB."""
+    capture_large(click_capture, 30)
+    while click_capture._ring:
+        click_capture._read(SLICE)
+    click_capture.streams[0].seal()
 
 
 def capture_large(click_capture, number):

@@ -40,8 +40,9 @@ class ClickSettings(ClickStreamSettings):
     clicks_stream_max_length: int = Field(
         5000,
         ge=10,
-        description="Approximate maximum number of entries in each stream (up to 30 KB each). Older "
-        "entries are trimmed, and their clicks are lost if nobody has read them",
+        description="Approximate maximum size of each stream, in entries of 30 KB. A stream keeps "
+        "proportionally more entries if they are smaller. Older entries are trimmed, and their clicks "
+        "are lost if nobody has read them",
     )
     clicks_respect_dnt: bool = Field(
         False,

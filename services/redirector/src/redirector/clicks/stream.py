@@ -27,6 +27,12 @@ of entries times this."""
 CLICK_BYTES = 300
 """Average bytes of the clicks that wait: usual clicks in large batches have 40, a batch of one click has 250."""
 
+ENTRY_OVERHEAD = 60
+"""Bytes that Redis needs for a stream entry besides its data, at most."""
+
+MEAN_OF = 64
+"""Number of recent batches whose mean size decides how many entries a stream may have."""
+
 RETRY_S = 0.25
 """Retry interval: while Redis is down, each stream makes four calls per second."""
 
@@ -39,6 +45,9 @@ class _Sealed:
 
 class ClickStream:
     """Sends clicks, and holds `room` of them at most, or fewer if they are large (`CLICK_BYTES`).
+
+    The stream in Redis keeps `max_length` entries of ENTRY_BYTES, or proportionally more if they are
+    smaller. So its memory is bounded, and with little traffic it holds the clicks of a long outage.
 
     `sent` counts clicks that Redis has confirmed, `waiting` those that it has not confirmed yet. `full`
     says that no more clicks may be put.
@@ -60,7 +69,8 @@ class ClickStream:
         self.sent = 0
         self._client = client
         self._source = source
-        self._max_length = max_length
+        self._max_bytes = max_length * ENTRY_BYTES
+        self._mean_bytes = 0.0
         self._timeout_s = timeout_ms / 1000
         self._number = 0
         self.full = False
@@ -136,11 +146,19 @@ class ClickStream:
             else:
                 await asyncio.sleep(RETRY_S)
 
+    def _max_entries(self, payload: bytes) -> int:
+        """Return how many entries the stream may have with `payload`, from the mean of their sizes."""
+        size = len(payload) + ENTRY_OVERHEAD
+        # A single large batch among small ones must not trim clicks that nobody has counted.
+        self._mean_bytes += (size - self._mean_bytes) / (MEAN_OF if self._mean_bytes else 1)
+        return max(1, int(self._max_bytes / self._mean_bytes))
+
     async def _send(self, batch: _Sealed) -> bool:
+        max_entries = self._max_entries(batch.payload)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._client.xadd(
-                    self.name, {FIELD: batch.payload}, maxlen=self._max_length, approximate=True
+                    self.name, {FIELD: batch.payload}, maxlen=max_entries, approximate=True
                 )
         except REDIS_UNAVAILABLE_ERRORS as error:
             if not self._away:
