@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -353,6 +354,23 @@ async def test_numbers_are_those_of_a_count_over_all_clicks(api, store):
             Counter(click.values["os"] for click in of_days).items()
         )
         assert broken["clicks"] == len(of_days)
+
+
+async def test_the_header_link_leads_to_the_pages_of_any_tag(api, store):
+    tags = ["\u6771", "\u00e9\x9d\U000be49f", "a>b", 'a"b', "c#", "a?b", "1%25", "a/b", "a\\b"]
+    await api.create(code="b", tags=tags)
+    for tag in tags:
+        tag_id = await api.fetch("INSERT INTO stats_tags (tag) VALUES ($1) RETURNING id", tag)
+        clicks = [Click(NOON, values={"country": country}) for country in ("DE", "FR")]
+        await store(*clicks, kind=Kind.TAG, subject=tag_id)
+        path = f"/api/v1/tags/{quote(tag, safe='')}/stats/country"
+        answer = await api.client.get(f"{path}?from=2026-05-04&to=2026-05-04&limit=1")
+        assert answer.status_code == 200, (tag, answer.text)
+        assert answer.headers["link"].isascii(), tag
+        for rel, country in (("first", "DE"), ("next", "FR")):
+            linked = await api.client.get(answer.links[rel]["url"])
+            assert linked.status_code == 200, (tag, rel, linked.text)
+            assert [each["value"] for each in linked.json()["items"]] == [country], (tag, rel)
 
 
 async def test_the_pages_of_a_breakdown_have_every_value_once(api, store):

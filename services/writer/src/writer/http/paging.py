@@ -1,7 +1,7 @@
 """Pages of a list: size, cursor, and the header Link to other pages."""
 
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -30,11 +30,14 @@ class PageQuery(BaseModel):
 
 def link_header(request: Request, cursor: str | None) -> dict[str, str]:
     """Return the header Link (RFC 8288) to the first page and, with a `cursor`, to the next one."""
+    # The path as it was sent, so that %2F remains; `request.url.path` is decoded and may not fit into
+    # a header.
+    path = quote(request.scope["raw_path"], safe="%/:")
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
 
     def to(rel: str, more: list[tuple[str, str]]) -> str:
         query = urlencode(kept + more)
-        return f'<{request.url.path}{"?" if query else ""}{query}>; rel="{rel}"'
+        return f'<{path}{"?" if query else ""}{query}>; rel="{rel}"'
 
     links = [to("first", [])]
     if cursor is not None:
