@@ -62,11 +62,11 @@ class Receiver:
         self.manner = manner
         self.received: list[Received] = []
         self.connections = 0
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.WriteTransport] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        start = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        start = asyncio.start_server(self._accept, "127.0.0.1", 0)
         self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(10)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/hook"
@@ -81,26 +81,36 @@ class Receiver:
         self._loop.close()
 
     async def _end(self) -> None:
+        # A connection that was just accepted reaches `_accept` in these turns. asyncio would leave its
+        # socket open if the server was closed before.
+        await _some_turns()
         self._server.close()
-        for task in self._open:
+        tasks = [*self._open]
+        for task, transport in self._open.items():
+            transport.abort()  # a task that has not started is cancelled without closing it
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
-        for _ in range(3):
-            await asyncio.sleep(0)  # aborted transports close their sockets in the next turns
+        await _some_turns()  # aborted transports close their sockets in these
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._open[task] = writer.transport
+        task.add_done_callback(self._open.pop)
+
+    @property
+    def open(self) -> int:
+        """The number of connections that neither end has closed."""
+        return len(self._open)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        self.connections += 1
         try:
             while True:
                 await self._one(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass  # the other end, or the test, has ended it
         finally:
-            self._open.discard(task)
             writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,3 +140,8 @@ class Receiver:
                 writer.write(b"400\r\n" + b"x" * 0x400 + b"\r\n")
                 await writer.drain()
         await writer.drain()
+
+
+async def _some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import httpcore
 import pytest
 from harness.receiver import Receiver
+from harness.waiting import until_async
 
 from shortcore.errors import ConfigurationError
 from writer.worker.webhooks.addresses import AddressPolicy
@@ -96,7 +97,7 @@ async def test_an_address_in_the_url_is_checked_in_every_spelling():
     await sender.close()
 
 
-async def test_tls_verifies_the_name_of_the_host_and_not_the_address():
+async def test_tls_verifies_the_name_of_the_host_and_a_timeout_closes_the_connection():
     asked: list[str] = []
 
     class Spy(ssl.SSLContext):
@@ -110,10 +111,14 @@ async def test_tls_verifies_the_name_of_the_host_and_not_the_address():
     context = Spy(ssl.PROTOCOL_TLS_CLIENT)
     assert context.check_hostname
     sender = Sender(
-        AddressPolicy({"127.0.0.1"}), here, lambda: datetime.now(UTC), timeout_s=5, tls=context
+        AddressPolicy({"127.0.0.1"}), here, lambda: datetime.now(UTC), timeout_s=1, tls=context
     )
     with Receiver() as receiver:
         outcome = await sender.send(f"https://hooks.test:{receiver.port}/", {}, b"{}")
+        assert receiver.connections == 1
+        await until_async(
+            lambda: not receiver.open, "the cancelled handshake closes its connection"
+        )
     assert outcome.status is None
     assert asked == ["hooks.test"]
     assert issubclass(AddressRefused, httpcore.ConnectError)
