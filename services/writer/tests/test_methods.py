@@ -53,6 +53,8 @@ async def test_head_is_rejected_and_does_nothing_without_a_get_route(api):
         (f"{LINKS}/go.test/abc", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
         ("/api/v1/tags", "GET, HEAD, OPTIONS"),
         ("/api/v1/keys/7", "DELETE, OPTIONS"),
+        ("/api/v1/webhooks/7", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/api/v1/webhooks/7:test", "OPTIONS, POST"),
         ("/api/openapi.json", "GET, HEAD, OPTIONS"),
     ],
 )

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field, WithJsonSchema
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from writer.http.cursors import DeliveryCursor, delivery_before, encode
@@ -36,7 +37,17 @@ WebhookId = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 2**63 - 1}),
 ]
 DeliveryId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^evt_[0-9]+_[0-9a-f]+$"})]
-_ONE = "/{webhook_id}"
+
+
+class _Id(StringConvertor):
+    """An id in a path. It has no colon, because a colon precedes a verb such as `:test`."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("webhook_id", _Id())
+
+_ONE = "/{webhook_id:webhook_id}"
 
 
 class DeliveryQuery(PageQuery):
