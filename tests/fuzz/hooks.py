@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 from writer.domains.schemas import CreateDomain
-from writer.http.cursors import DomainCursor, KeyCursor, ValueCursor, encode, encode_cursor
+from writer.http.cursors import (
+    DeliveryCursor,
+    DomainCursor,
+    KeyCursor,
+    ValueCursor,
+    encode,
+    encode_cursor,
+)
 from writer.http.entity_tags import ETAGS_SCHEMA
 from writer.keys.schemas import CreateKey
 from writer.links.schemas import CreateLink
@@ -85,6 +92,8 @@ def _cursor_of(case: Any) -> str:
         return encode(KeyCursor(5))
     if case.operation.path.endswith("/domains"):
         return encode(DomainCursor("a.test"))
+    if case.operation.path.endswith("/deliveries"):
+        return encode(DeliveryCursor(5))
     if case.operation.path.endswith("/stats/{dimension}"):
         dimension = case.path_parameters["dimension"]
         by = case.query.get("by", "clicks" if dimension == "bot" else "visits")
@@ -124,6 +133,8 @@ def _make_body_consistent(case: Any) -> None:
             _leave_address_out(body)
     elif path.endswith("{host}") and isinstance(body, dict):
         _leave_address_out(body)
+    elif "/webhooks" in path and isinstance(body, dict):
+        _give_thresholds(body)
 
 
 def _make_conditions_valid(case: Any) -> None:
@@ -150,6 +161,14 @@ def _leave_address_out(body: dict[str, Any]) -> None:
     # It would have to be that of the path.
     for name in ("code", "domain", "host"):
         body.pop(name, None)
+
+
+def _give_thresholds(webhook: dict[str, Any]) -> None:
+    # The event needs a threshold, also if one of both is set and the webhook has the other already.
+    if "thresholds" in webhook and not webhook["thresholds"]:
+        webhook.setdefault("events", ["link.created"])
+    if "visits.threshold" in webhook.get("events", ()) and not webhook.get("thresholds"):
+        webhook["thresholds"] = [1]
 
 
 def _make_unique(case: Any) -> None:

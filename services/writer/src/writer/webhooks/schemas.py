@@ -59,9 +59,9 @@ Secret = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "minLength": 38,
-            "maxLength": 96,
-            "pattern": "^whsec_[A-Za-z0-9+/]+={0,2}$",
+            # 24 to 64 bytes in base64.
+            "pattern": "^whsec_(?:[A-Za-z0-9+/]{4}){8,20}"
+            "(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}(?:[A-Za-z0-9+/]{2}==)?)?$",
         }
     ),
 ]
