@@ -322,6 +322,28 @@ def test_keda_scales_the_worker_by_the_lag_of_every_stream(
     assert all(("authenticationRef" in each) is (not sets) for each in triggers)
 
 
+@pytest.mark.parametrize(
+    ("sets", "rendered"),
+    [
+        ((), set()),
+        (("worker.autoscaling.minReplicas=0",), {"pollingInterval", "cooldownPeriod"}),
+        (
+            (
+                "worker.autoscaling.keda.triggers[0].type=cpu",
+                "worker.autoscaling.keda.triggers[0].useCachedMetrics=true",
+            ),
+            {"pollingInterval"},
+        ),
+    ],
+)
+def test_keda_gets_the_intervals_that_it_uses_and_warns_about_none(
+    newest_helm: str, sets: tuple[str, ...], rendered: set[str]
+) -> None:
+    found = render(newest_helm, None, "worker.autoscaling.keda.enabled=true", *sets)
+    (scaled,) = [each for each in found if each["kind"] == "ScaledObject"]
+    assert {"pollingInterval", "cooldownPeriod"} & set(scaled["spec"]) == rendered
+
+
 def test_keda_reads_the_password_of_valkey_and_gets_through_its_policy(newest_helm: str) -> None:
     def peers(*sets: str) -> list[Manifest]:
         policy = one(render(newest_helm, None, *sets), "NetworkPolicy", "links-shortlinks-valkey")
