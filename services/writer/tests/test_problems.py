@@ -153,6 +153,7 @@ async def test_a_body_that_is_not_json_is_rejected(api, body):
         ("/api/v1/domains", b'{"host":"a.test"' + b',"x":[]' * 300 + b"}", 256),
         ("/api/v1/keys", b'{"name":[' + b"{}," * 300 + b"{}]}", 256),
         (f"{LINKS}:batch", b'{"items":[' + b"{}," * 70_000 + b"{}]}", 64_064),
+        (f"{LINKS}:batch", b'{"items":[{"target":""' + b',"x":1' * 300 + b"}]}", 256),
     ],
 )
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
