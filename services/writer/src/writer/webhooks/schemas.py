@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
-from writer.http.fields import MAX_VISITS, Input, Text
+from writer.http.fields import Input, Text, Visits
 from writer.http.output_fields import AbsoluteUrl, Path, Time
 from writer.webhooks.repository import Delivery, Webhook
 from writer.worker.webhooks.messages import message_id
@@ -37,7 +37,7 @@ EventType = Literal[
 WebhookUrl = Annotated[
     Text,
     Field(min_length=1, max_length=MAX_URL),
-    WithJsonSchema({"type": "string", "format": "uri", "minLength": 1, "maxLength": MAX_URL}),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": MAX_URL}),
 ]
 
 
@@ -50,8 +50,7 @@ def _ascending(thresholds: list[int]) -> list[int]:
 
 
 Events = Annotated[list[EventType], Field(min_length=1, max_length=16), AfterValidator(_distinct)]
-Threshold = Annotated[int, Field(ge=1, le=MAX_VISITS)]
-Thresholds = Annotated[list[Threshold], Field(max_length=16), AfterValidator(_ascending)]
+Thresholds = Annotated[list[Visits], Field(max_length=16), AfterValidator(_ascending)]
 Description = Annotated[Text, Field(max_length=200)]
 Secret = Annotated[
     Text,
