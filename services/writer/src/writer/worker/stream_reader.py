@@ -143,8 +143,6 @@ class StreamReader:
 
         `entries_read` is the number of entries up to `position` since the stream began.
         """
-        oldest = f"{max(0, entry_order(position)[0] - keep_ms)}-0" if keep_ms else position
-        await self._calls.call(lambda: self._client.xtrim(self.name, minid=oldest))
         if not self._has_group:
             await self.create_group()
         self._has_group = False  # if the next command fails, the group may have been deleted
@@ -152,6 +150,10 @@ class StreamReader:
             lambda: self._client.xgroup_setid(self.name, GROUP, position, entries_read)
         )
         self._has_group = True
+        # Last: if the stream was deleted and created again, it has no group, and the command above
+        # fails. Its entries are not counted yet, and their ids may be older.
+        oldest = f"{max(0, entry_order(position)[0] - keep_ms)}-0" if keep_ms else position
+        await self._calls.call(lambda: self._client.xtrim(self.name, minid=oldest))
 
     async def create_group(self) -> None:
         """Create the consumer group, and the stream if there is none."""
