@@ -90,7 +90,7 @@ REFUSED = {
     "numbers": (BATCH, JSON, fitting(b"1,", MAX, b'{"items":[', b"1]}"), 422),
     "empty items": (BATCH, JSON, fitting(b"[],", MAX, b'{"items":[', b"[]]}"), 422),
     "texts": (BATCH, JSON, fitting(b'"",', MAX, b'{"items":[', b'""]}'), 422),
-    "deep items": (BATCH, JSON, fitting(b"[", 60_000, b'{"items":'), 400),
+    "deep items": (BATCH, JSON, fitting(b"[", 60_000, b'{"items":'), 422),
     "commas in a text": (BATCH, JSON, fitting(b",", MAX, b'{"items":["', b'"]}'), 200),
     "escaped quotes in a text": (BATCH, JSON, fitting(b'\\"', MAX, b'{"items":["', b'"]}'), 200),
     "blanks": (BATCH, JSON, fitting(b" ", MAX, b'{"items":[', b"1]}"), 200),
