@@ -148,7 +148,7 @@ async def _fill(url: str, links: int) -> str:
     today = datetime.now(UTC).date()
     connection = await asyncpg.connect(url)
     try:
-        await ensure_partitions(connection, today - timedelta(days=2 * DAYS), today)  # type: ignore[arg-type]
+        await ensure_partitions(connection, today - timedelta(days=2 * DAYS), today)  # type: ignore[arg-type]  # a connection without a pool has the same methods
         few = _few().encode()
         await connection.execute(OTHERS, today, links, *few)
         await connection.execute(TOTALS, links)

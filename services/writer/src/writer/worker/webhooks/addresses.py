@@ -61,7 +61,7 @@ class AddressPolicy:
         self._allowed = Networks(allowed, "SHORTLINKS_WEBHOOKS_ALLOWED_NETWORKS")
 
     def permits(self, address: str) -> bool:
-        """Return whether a webhook may be sent to `address`; False for text that is no address."""
+        """Return whether a webhook may be sent to `address`; False if it is not an IP address."""
         # getaddrinfo appends the interface to a link-local address: fe80::1%eth0.
         plain = address.partition("%")[0]
         if self._allowed.hold(plain):
